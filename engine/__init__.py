@@ -1,0 +1,1 @@
+"""Models on arrays: detect, align, embed, run. No video, no broker, no configuration files."""

@@ -1,0 +1,36 @@
+"""What the world does wrong. Callers' mistakes are ``ValueError``.
+
+    FacestreamError
+    ├── ModelError      a model or an engine cannot be found, trusted, built or run
+    ├── SourceError     a camera, file or folder cannot be read
+    ├── SinkError       events cannot be delivered
+    ├── ConfigError     a configuration file or a command line does not make sense
+    └── DatasetError    a benchmark's data is missing or contradicts itself
+
+A message says what happened, what was found and expected, and how to mend it. It is one line, holds no
+secret, and is what the command line prints before it exits with a non-zero code.
+"""
+
+
+class FacestreamError(Exception):
+    """Base of everything that the world does wrong."""
+
+
+class ModelError(FacestreamError):
+    """A model or an engine cannot be found, trusted, built or run."""
+
+
+class SourceError(FacestreamError):
+    """A camera, file or folder cannot be read."""
+
+
+class SinkError(FacestreamError):
+    """Events cannot be delivered."""
+
+
+class ConfigError(FacestreamError):
+    """A configuration file or a command line does not make sense."""
+
+
+class DatasetError(FacestreamError):
+    """A benchmark's data is missing or contradicts itself."""

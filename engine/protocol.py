@@ -1,0 +1,66 @@
+"""The one interface behind which TensorRT, OpenVINO and ONNX Runtime differ, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, shape and dtype of an engine's input or output; None marks a dimension that may vary."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+class Engine(Protocol):
+    """A compiled model that maps arrays to arrays.
+
+    ``infer`` may be called from several threads, one call at a time per engine unless the implementation
+    says otherwise. After ``close`` an engine is of no use.
+    """
+
+    @property
+    def name(self) -> str:
+        """Kind of engine: ``openvino``, ``onnxruntime``, ``tensorrt``."""
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic that it computes in: ``fp32``, ``fp16``, ``bf16`` or ``int8``."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What ``infer`` takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What ``infer`` returns."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """Largest first dimension that one call may have; None where there is no limit."""
+
+    def infer(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Run the model once.
+
+        Args:
+            feeds: One C-contiguous array for each input, of its dtype and shape.
+
+        Returns:
+            A new array for each output; the engine keeps no reference to it.
+
+        Raises:
+            ValueError: An input is missing, unknown, or has the wrong shape or dtype.
+            ModelError: The engine failed.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds. May be called twice."""

@@ -1,0 +1,119 @@
+"""What facestream tells the world: events of tracks and of cameras.
+
+The field names here are the wire format (docs/events.md); a golden-file test holds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+
+class TrackChange(Enum):
+    """What happened to a track."""
+
+    APPEARED = "appeared"
+    UPDATED = "updated"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceEvent:
+    """Something happened to a person's track.
+
+    The face described (frame number to quality) is the best one that the track has shown so far: it is the
+    one to cut out of the video. ``last_box_xyxy`` is where the face was seen last.
+
+    Attributes:
+        change: What happened.
+        sequence: Number of this event within its track, from 0; with the track id it is the event's id.
+        camera_id: Which camera.
+        run_id: Which run of that camera; the same file read again with the same settings has the same.
+        track_id: Unique in the run and, since it holds the run's id, everywhere.
+        at: When it happened, in the camera's clock, UTC.
+        frame_number: Of the best face.
+        media_time_s: Of the best face.
+        captured_at: Of the best face, UTC.
+        image_size_wh: Width and height of the frame in pixels.
+        box_xyxy: Of the best face, pixels.
+        landmarks_xy: float32 (5, 2), of the best face, pixels.
+        detection_score: Of the best face, 0..1.
+        quality: Of the best face, 0..1.
+        embedding: float32 (D,), unit length: quality-weighted mean over the track so far.
+        embedding_model: Name of the model that made it; embeddings of different models do not compare.
+        faces_seen: Detections of the track so far.
+        embeddings_made: Faces that went into ``embedding``.
+        first_seen: Capture time of the first detection, UTC.
+        last_seen: Capture time of the last detection, UTC.
+        last_box_xyxy: Of the last detection, pixels.
+    """
+
+    change: TrackChange
+    sequence: int
+    camera_id: str
+    run_id: str
+    track_id: str
+    at: datetime
+    frame_number: int
+    media_time_s: float
+    captured_at: datetime
+    image_size_wh: tuple[int, int]
+    box_xyxy: tuple[float, float, float, float]
+    landmarks_xy: npt.NDArray[np.float32]
+    detection_score: float
+    quality: float
+    embedding: npt.NDArray[np.float32]
+    embedding_model: str
+    faces_seen: int
+    embeddings_made: int
+    first_seen: datetime
+    last_seen: datetime
+    last_box_xyxy: tuple[float, float, float, float]
+
+    @property
+    def event_id(self) -> str:
+        """Deterministic: a repeat of the same event has the same id."""
+        return f"{self.track_id}.{self.sequence}"
+
+
+class CameraChange(Enum):
+    """What happened to a camera."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class CameraEvent:
+    """A camera began or stopped to deliver frames.
+
+    Attributes:
+        change: What happened.
+        sequence: Number of this event within the camera's run, from 0.
+        camera_id: Which camera.
+        run_id: Which run of that camera.
+        at: When, UTC.
+        uri: Where its frames come from, without user name and password.
+        reason: Why, in one line without secrets; empty for UP.
+    """
+
+    change: CameraChange
+    sequence: int
+    camera_id: str
+    run_id: str
+    at: datetime
+    uri: str
+    reason: str = ""
+
+    @property
+    def event_id(self) -> str:
+        """Deterministic: a repeat of the same event has the same id."""
+        return f"{self.run_id}.camera.{self.sequence}"
+
+
+Event: TypeAlias = FaceEvent | CameraEvent

@@ -1,0 +1,1 @@
+"""Make models and judge them."""
