@@ -1,0 +1,35 @@
+# Each target sets up what it needs (scripts/setup.sh) and can be run on a fresh Debian 12 machine.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lock clean
+
+python := .venv/bin/python
+facestream := .venv/bin/facestream
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what facestream needs, and nothing else
+	@scripts/setup.sh demo
+
+demo: setup ## Faces in a made clip, or in SOURCE=<file or URI>, to events, a video and a picture in out/demo
+	@$(facestream) demo $(if $(SOURCE),--source '$(SOURCE)')
+
+test: ## Run all tests
+	@scripts/setup.sh test
+	@$(python) -m pytest $(PYTEST_ARGS)
+
+check: ## Formatting, lint, types and the house's import rules
+	@scripts/setup.sh check
+	@$(python) -m ruff format --check .
+	@$(python) -m ruff check .
+	@$(python) -m mypy
+	@.venv/bin/lint-imports
+
+bench: setup ## Speed of the whole job against decoding alone and against the plain OpenCV loop
+	@$(facestream) bench stream
+
+lock: ## Pin the newest versions that pyproject.toml admits
+	@scripts/lock.sh
+
+clean: ## Remove the virtual environment and everything made
+	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis

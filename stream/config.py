@@ -1,0 +1,292 @@
+"""Configuration: YAML to checked, frozen settings; unknown keys refused, ``${NAME}`` from the environment.
+
+Nothing below ``stream/wiring.py`` sees these classes: there they are unfolded into plain arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from engine.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class CameraSettings(Settings):
+    """One camera, file or folder.
+
+    Attributes:
+        id: Name in events; letters, digits, dot, dash and underscore.
+        uri: File, folder, ``file://``, ``rtsp(s)://``, ``http(s)://``, ``v4l2://`` or ``test://``.
+        username: For the camera, better than in the URI.
+        password: For the camera; write ``${NAME}`` and keep it in the environment.
+        analysis_fps: Look at no more than so many frames a second of video; null looks at all.
+        realtime: Play a file at its own pace and drop frames when late, as a camera would.
+        loop: Start a file again at its end, for ever.
+        start_at: When a file was recorded, with a time zone; times of its events count from here.
+        stall_timeout_s: A live camera without a frame for so long is down.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    uri: Annotated[str, Field(min_length=1)]
+    username: str | None = None
+    password: SecretStr | None = None
+    analysis_fps: Annotated[float, Field(gt=0.0, le=1000.0)] | None = 15.0
+    realtime: bool = False
+    loop: bool = False
+    start_at: datetime | None = None
+    stall_timeout_s: Seconds = 3.0
+
+    @field_validator("start_at")
+    @classmethod
+    def _has_time_zone(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("needs a time zone, for instance 2026-01-31T08:00:00+01:00")
+        return value
+
+
+class ModelSettings(Settings):
+    """Which models, and where they run.
+
+    Attributes:
+        detector: ``yunet``, or an ONNX file of the same family.
+        embedder: ``sface``, or an ONNX file of the same family.
+        engine: ``auto`` takes OpenVINO where it works, else ONNX Runtime.
+        precision: ``auto`` takes bf16 where the processor computes in it, else fp32.
+        threads: Threads of each engine; null lets it take the machine.
+    """
+
+    detector: str = "yunet"
+    embedder: str = "sface"
+    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+
+
+class DetectionSettings(Settings):
+    """How faces are found.
+
+    Attributes:
+        long_side_px: Frames are scaled down to this before detection. The smallest face found is about
+            one sixtieth of the picture's long side at 640.
+        min_score: Detections below are dropped at once; those between this and ``tracking.high_score``
+            only keep tracks alive.
+    """
+
+    long_side_px: Annotated[int, Field(ge=64, le=4096)] = 640
+    min_score: Fraction = 0.3
+
+
+class TrackingSettings(Settings):
+    """How faces become tracks, and which face of a track is embedded.
+
+    Attributes:
+        high_score: Only a detection with at least this score begins a track.
+        leave_after_s: A track unseen for so long has left; until then its person may come back to it.
+        rejoin_similarity: Cosine from which a face that appears is a lost track's person.
+        refresh_s: A track's embedding is made anew after so long, also when no better face came.
+        update_every_s: Shortest time between two ``updated`` events of a track.
+        min_quality: Faces below do not enter a track's embedding unless it has none.
+    """
+
+    high_score: Fraction = 0.6
+    leave_after_s: Seconds = 5.0
+    rejoin_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.363
+    refresh_s: Seconds = 2.0
+    update_every_s: Seconds = 5.0
+    min_quality: Fraction = 0.1
+
+
+class EventSettings(Settings):
+    """How events are written.
+
+    Attributes:
+        embedding_encoding: ``float32-b64`` (512 bytes) or ``int8-b64`` (128 bytes).
+    """
+
+    embedding_encoding: Literal["float32-b64", "int8-b64"] = "float32-b64"
+
+
+class RunSettings(Settings):
+    """All settings of ``facestream run``.
+
+    Attributes:
+        cameras: What to watch.
+        sinks: Where events go: ``kafka://…``, ``jsonl:…`` or ``sqlite:…``.
+        models: Which models, and where they run.
+        detection: How faces are found.
+        tracking: How faces become tracks.
+        events: How events are written.
+        metrics: ``HOST:PORT`` to serve Prometheus metrics at; null serves none.
+    """
+
+    cameras: tuple[CameraSettings, ...] = ()
+    sinks: tuple[SecretStr, ...] = ()
+    models: ModelSettings = ModelSettings()
+    detection: DetectionSettings = DetectionSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    events: EventSettings = EventSettings()
+    metrics: str | None = None
+
+    @field_validator("metrics")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> RunSettings:
+        ids = [camera.id for camera in self.cameras]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise ValueError(f"camera ids must differ; used twice: {', '.join(twice)}")
+        return self
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split ``HOST:PORT``.
+
+    Raises:
+        ValueError: It is not of that form, or the port is not in 0..65535.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"expected HOST:PORT, got {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def load_settings(path: Path, *, environment: Mapping[str, str] | None = None) -> RunSettings:
+    """Read a configuration file.
+
+    Args:
+        path: YAML file.
+        environment: Where ``${NAME}`` is looked up; the process's environment when not given.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, or says something that is not understood.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot read the configuration: {exc.strerror}") from exc
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; is this a configuration file?")
+    return parse_settings(raw, where=str(path), environment=environment)
+
+
+def parse_settings(
+    raw: bytes | str, *, where: str = "configuration", environment: Mapping[str, str] | None = None
+) -> RunSettings:
+    """Check the text of a configuration file.
+
+    Args:
+        raw: YAML text.
+        where: Name used in errors.
+        environment: Where ``${NAME}`` is looked up; the process's environment when not given.
+
+    Raises:
+        ConfigError: It is not YAML, or says something that is not understood.
+    """
+    try:
+        tree = yaml.load(raw, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader made stricter
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"{where}: not valid YAML: {_one_line(str(exc))}") from exc
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: expected keys such as 'cameras:', got a {type(tree).__name__}")
+    env = os.environ if environment is None else environment
+    try:
+        return RunSettings.model_validate(_expand(tree, env, where))
+    except ValidationError as exc:
+        raise ConfigError(f"{where}: {describe_validation_error(exc)}") from exc
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """Every complaint of pydantic in one line, without the values, which may be secrets."""
+    complaints = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        place = ".".join(str(part) for part in item["loc"]) or "settings"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key; check its spelling in docs/configuration.md"
+        complaints.append(f"{place}: {message}")
+    return "; ".join(complaints)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without what a configuration does not need and an attacker does: no aliases, no repeated keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            alias = self.get_event()
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not supported", alias.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands there twice", key_node.start_mark
+                )
+            seen.add(key) if isinstance(key, Hashable) else None
+        return super().construct_mapping(node, deep=deep)
+
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _expand(node: Any, environment: Mapping[str, str], where: str) -> Any:
+    """Put the environment's values in place of ``${NAME}`` in every string of the tree."""
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{where}: '${{{name}}}' does not name an environment variable")
+        if name not in environment:
+            raise ConfigError(f"{where}: environment variable {name} is not set; set it: export {name}=…")
+        return environment[name]
+
+    if isinstance(node, str):
+        return _REFERENCE.sub(value_of, node)
+    if isinstance(node, dict):
+        return {key: _expand(value, environment, where) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_expand(value, environment, where) for value in node]
+    return node
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
