@@ -1,0 +1,166 @@
+"""Live cameras: frames as they come, and patience when they do not."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+
+from engine.errors import SourceError
+from stream.frames import CameraState, Frame, SourceStats
+from stream.gate import FrameGate, LiveClock
+from stream.playback import AccessRefusedError, Credentials, Playback
+from stream.status import StatusListener, StatusReporter
+from stream.uris import NetworkStream, SourceAddress
+
+_FIRST_BACKOFF_S = 0.5
+_SLOWEST_ATTEMPT = 32
+
+
+def backoff_s(attempt: int, *, most_s: float, draw: Callable[[], float]) -> float:
+    """How long to wait before the next attempt: doubled each time, capped, and spread by up to a half.
+
+    The spread keeps cameras that failed together from coming back together.
+
+    Args:
+        attempt: Attempts that have failed in a row, from 1.
+        most_s: The cap.
+        draw: Gives a random number, 0..1.
+
+    Returns:
+        Seconds, between half of the nominal time and all of it.
+    """
+    nominal_s = min(most_s, _FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, _SLOWEST_ATTEMPT))
+    return nominal_s * (0.5 + 0.5 * draw())
+
+
+class LiveSource:
+    """A camera that is watched for ever: its newest frame wins, and when it fails it is tried again.
+
+    Only an ``http`` stream whose length turns out to be known (HLS on demand) ends by itself.
+
+    Args:
+        address: What to connect to.
+        camera_id: Name in frames and reports.
+        analysis_fps: Most frames a second of media time; None for all.
+        credentials: For the server. While it refuses them, attempts keep to the slowest pace.
+        open_timeout_s: How long the first frame of a connection may take.
+        stall_timeout_s: How long each later one may take before the camera counts as down.
+        max_backoff_s: Longest wait between two attempts.
+        on_status: Told about changes of state, in the thread that iterates over ``frames()``.
+        clock: Monotonic seconds.
+        draw: Gives random numbers, 0..1.
+
+    Raises:
+        ValueError: A number is not above 0.
+    """
+
+    def __init__(
+        self,
+        address: SourceAddress,
+        *,
+        camera_id: str,
+        analysis_fps: float | None,
+        credentials: Credentials,
+        open_timeout_s: float,
+        stall_timeout_s: float,
+        max_backoff_s: float,
+        on_status: StatusListener | None,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        if not min(open_timeout_s, stall_timeout_s, max_backoff_s) > 0:
+            raise ValueError("open_timeout_s, stall_timeout_s, max_backoff_s: expected numbers above 0")
+        self._address, self._camera_id, self._credentials = address, camera_id, credentials
+        self._open_timeout_s, self._stall_timeout_s = open_timeout_s, stall_timeout_s
+        self._max_backoff_s = max_backoff_s
+        self._clock, self._draw = clock, draw
+        self._gate = FrameGate(analysis_fps)
+        self._live_clock = LiveClock()
+        self._status = StatusReporter(camera_id, on_status)
+        self._closing = threading.Event()
+        self._playback: Playback | None = None
+        self._begun = False
+        self._connections = 0
+        self._failed_attempts = 0
+
+    @property
+    def camera_id(self) -> str:
+        """Which camera this is."""
+        return self._camera_id
+
+    @property
+    def is_live(self) -> bool:
+        """Always: a late consumer loses the older frames."""
+        return True
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames that are to be looked at, in order, until ``close``."""
+        if self._begun:
+            raise ValueError("frames() may be called once; make another source")
+        self._begun = True
+        return self._frames()
+
+    def stats(self) -> SourceStats:
+        """Counts so far; may be read from any thread."""
+        return self._gate.stats(reconnects=max(0, self._connections - 1))
+
+    def close(self) -> None:
+        """Stop and free everything; any thread, any time, also twice."""
+        self._closing.set()
+        if (playback := self._playback) is not None:
+            playback.close()
+
+    def _frames(self) -> Iterator[Frame]:
+        opened_at_s = self._clock()
+        self._status.tell(CameraState.CONNECTING)
+        try:
+            while not self._closing.is_set():
+                slowest = False
+                try:
+                    reason = yield from self._connect(opened_at_s)
+                except SourceError as exc:
+                    reason, slowest = str(exc), isinstance(exc, AccessRefusedError)
+                if reason is None or self._closing.is_set():
+                    return
+                self._failed_attempts += 1
+                self._status.tell(CameraState.DOWN, reason=reason, attempt=self._failed_attempts)
+                attempt = _SLOWEST_ATTEMPT if slowest else self._failed_attempts
+                self._closing.wait(backoff_s(attempt, most_s=self._max_backoff_s, draw=self._draw))
+        finally:
+            self.close()
+            self._status.tell(CameraState.ENDED)
+
+    def _connect(self, opened_at_s: float) -> Generator[Frame, None, str | None]:
+        """Yield the frames of one connection; return why it ended, or None when it was meant to."""
+        self._live_clock.restart()
+        playback = Playback(
+            self._address,
+            credentials=self._credentials,
+            gate=self._gate,
+            latest_only=True,
+            # HLS comes in segments of several seconds at once; everything else is paced by the camera.
+            at_clock_pace=isinstance(self._address, NetworkStream)
+            and self._address.scheme.startswith("http"),
+            clock=self._clock,
+        )
+        self._playback = playback
+        if self._closing.is_set():
+            return None
+        is_up = is_finite = False
+        frames = playback.frames(open_timeout_s=self._open_timeout_s, stall_timeout_s=self._stall_timeout_s)
+        with closing(frames):
+            for ticket, image in frames:
+                if not is_up:
+                    is_up, is_finite = True, playback.duration_s() is not None
+                    self._connections += 1
+                    self._failed_attempts = 0
+                    self._status.tell(CameraState.UP)
+                time_s = self._live_clock.time_s(
+                    media_s=ticket.media_s, elapsed_s=self._clock() - opened_at_s
+                )
+                yield Frame(self._camera_id, ticket.number, time_s, datetime.now(UTC), image)
+        return None if is_finite else playback.why_it_ended()

@@ -1,0 +1,110 @@
+"""Files and folders before anything is decoded: is it there, is it whole, which pictures are in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from engine.errors import SourceError
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv", ".gif", ".ts", ".m2ts"),
+    *(".mts", ".mpg", ".mpeg", ".3gp", ".ogv", ".ogg"),
+)
+"""What a URL of a finite file ends with."""
+
+_ISO_BOXES = (
+    *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"mfra", b"styp", b"sidx"),
+    *(b"meta", b"uuid", b"udta", b"pdin", b"prft", b"emsg"),
+)
+
+
+def check_media_file(path: Path) -> None:
+    """See that a file can be read at all, before a pipeline is built for it.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        SourceError: It is missing, empty, not a regular file, or may not be read.
+    """
+    if not path.exists():
+        raise SourceError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise SourceError(f"{path}: is not a regular file, expected a video file or a folder of pictures")
+    if not os.access(path, os.R_OK):
+        raise SourceError(f"{path}: may not be read by this user; change its permissions")
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path}: is empty (0 bytes), expected a video; copy or record it again")
+
+
+def missing_mp4_bytes(path: Path) -> int:
+    """How much of an MP4 or MOV file is cut off, by the sizes that its top-level boxes declare.
+
+    Decoders take such an end for the proper one. The walk follows ISO/IEC 14496-12, section 4.2.
+
+    Args:
+        path: Of any file.
+
+    Returns:
+        Bytes that are declared and not there; 0 for a whole file, and for a file of another kind.
+    """
+    size = path.stat().st_size
+    position = 0
+    with path.open("rb") as file:
+        while position + 8 <= size:
+            file.seek(position)
+            header = file.read(16)
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if kind not in _ISO_BOXES:
+                return 0
+            if length == 1 and len(header) == 16:
+                length = int.from_bytes(header[8:], "big")
+            if length < 8:  # 0: the box goes on to the end of the file
+                return 0
+            position += length
+    return max(0, position - size)
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Pictures of a folder, in natural order: ``frame9.jpg`` before ``frame10.jpg``.
+
+    Args:
+        folder: That exists; its own folders are not looked into.
+
+    Returns:
+        Paths, one or more.
+
+    Raises:
+        SourceError: The folder may not be read, or holds no picture, or only empty ones.
+    """
+    try:
+        files = [path for path in folder.iterdir() if path.is_file()]
+    except OSError as exc:
+        raise SourceError(f"{folder}: cannot be read ({exc.strerror}); change its permissions") from exc
+    pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
+    if not pictures:
+        raise SourceError(
+            f"{folder}: has no picture among {len(files)} files, expected jpg, png, bmp or webp"
+        )
+    if not any(path.stat().st_size for path in pictures):
+        raise SourceError(f"{folder}: all {len(pictures)} pictures are empty (0 bytes); copy them again")
+    return sorted(pictures, key=natural_key)
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Sorting key that takes runs of digits as numbers.
+
+    Args:
+        path: Only its name counts.
+
+    Returns:
+        Something that compares as people expect.
+    """
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
+    return (
+        *((0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts),
+        (-1, 0, path.name),
+    )

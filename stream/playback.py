@@ -1,0 +1,226 @@
+"""One life of a decoding pipeline: from its start to its end or failure, and that failure in plain words."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import SourceError
+from engine.faces import Image
+from stream.gate import FrameGate, Ticket
+from stream.gstreamer import APT_COMMAND, DecodePipeline, PipelineFailure
+from stream.uris import (
+    CaptureDevice,
+    LocalPath,
+    NetworkStream,
+    SourceAddress,
+    TestPattern,
+    redact_text,
+    redact_uri,
+)
+
+_POLL_S = 0.1
+
+
+class AccessRefusedError(SourceError):
+    """The server refused the user name or password: trying again at once would only lock the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """User name and password for a server; never shown."""
+
+    username: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+
+class Playback:
+    """Plays an address once.
+
+    Args:
+        address: What to play.
+        credentials: For the server.
+        gate: Chooses the frames; told that its timestamps start anew.
+        latest_only: Overwrite what the consumer does not take in time.
+        at_clock_pace: Give frames out when they are due.
+        clock: Monotonic seconds.
+
+    Raises:
+        FacestreamError: GStreamer or a part of it is missing (from ``start``).
+    """
+
+    def __init__(
+        self,
+        address: SourceAddress,
+        *,
+        credentials: Credentials,
+        gate: FrameGate,
+        latest_only: bool,
+        at_clock_pace: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address, self._credentials = address, credentials
+        self._gate, self._clock = gate, clock
+        self._closed = False
+        uri, launch = _locate(address)
+        self._pipeline = DecodePipeline(
+            uri,
+            launch=launch,
+            gate=gate.admit,
+            username=credentials.username,
+            password=credentials.password,
+            latest_only=latest_only,
+            at_clock_pace=at_clock_pace,
+        )
+
+    def frames(self, *, open_timeout_s: float, stall_timeout_s: float) -> Generator[tuple[Ticket, Image]]:
+        """Start, and yield until the end or ``close``.
+
+        Args:
+            open_timeout_s: How long the first frame may take.
+            stall_timeout_s: How long each later one may take. Frames that the gate turns away count as
+                signs of life.
+
+        Raises:
+            SourceError: It cannot be played, or not any longer.
+        """
+        self._gate.restart()
+        timeout_s = open_timeout_s
+        try:
+            self._pipeline.start()
+            while not self._closed:
+                pulled = self._wait(timeout_s)
+                if pulled is None:
+                    return
+                pts_ns, image = pulled
+                yield self._gate.take(pts_ns), image
+                timeout_s = stall_timeout_s
+        except PipelineFailure as exc:
+            raise self._error(exc) from exc
+        finally:
+            self.close()
+
+    def duration_s(self) -> float | None:
+        """Length of the media where it has one; None for what is live, and before the first frame."""
+        return self._pipeline.duration_s()
+
+    def why_it_ended(self) -> str:
+        """For a stream that should not end: what is known about why it did."""
+        warning = self._pipeline.warning
+        return "the stream ended" if warning is None else f"the stream ended ({self._hide(warning.message)})"
+
+    def close(self) -> None:
+        """Stop and free everything; any thread, any time, also twice."""
+        self._closed = True
+        self._pipeline.close()
+
+    def _wait(self, timeout_s: float) -> tuple[int | None, Image] | None:
+        decoded, since = self._gate.decoded, self._clock()
+        while not self._closed:
+            pulled = self._pipeline.pull(_POLL_S)
+            if pulled is not None:
+                return pulled
+            if self._pipeline.at_end:
+                return None
+            # A frame on its way waits for its time to come (at_clock_pace), which is no stall.
+            if self._gate.decoded != decoded or self._gate.in_flight:
+                decoded, since = self._gate.decoded, self._clock()
+            elif self._clock() - since > timeout_s:
+                raise SourceError(f"{show_address(self._address)}: no frame for {timeout_s:g} s")
+        return None
+
+    def _error(self, failure: PipelineFailure) -> SourceError:
+        text = f"{show_address(self._address)}: {self._hide(plain_words(failure))}"
+        refused = (failure.domain, failure.code) == ("resource", 15)
+        return AccessRefusedError(text) if refused else SourceError(text)
+
+    def _hide(self, text: str) -> str:
+        return redact_text(text, (self._credentials.username, self._credentials.password)).strip().rstrip(".")
+
+
+def show_address(address: SourceAddress) -> str:
+    """An address for people, without secrets."""
+    match address:
+        case LocalPath(path):
+            return str(path)
+        case CaptureDevice(path):
+            return f"v4l2://{path}"
+        case TestPattern(pattern=pattern):
+            return f"test://{pattern}"
+        case NetworkStream(uri=uri):
+            return redact_uri(uri)
+
+
+def plain_words(failure: PipelineFailure) -> str:
+    """What a pipeline's failure means to the person who has to mend it.
+
+    Args:
+        failure: GStreamer's first error.
+
+    Returns:
+        One line, which may still hold the URI.
+    """
+    details = " ".join(failure.details.split())
+    cause = _cause(failure.message, details)
+    match failure.domain, failure.code:
+        case ("resource", 15):  # NOT_AUTHORIZED
+            words = "the server refused the user name or password"
+        case ("resource", 3):  # NOT_FOUND
+            words = "no stream at this path; check the path with the camera's manual"
+        case ("resource", 5 | 6 | 7):  # OPEN_READ, OPEN_WRITE, OPEN_READ_WRITE
+            words = f"cannot be opened ({cause}); check host, port and network"
+        case ("resource", _):
+            words = f"the connection failed ({cause})"
+        case ("core", 12) | ("stream", 6):  # MISSING_PLUGIN, CODEC_NOT_FOUND
+            words = _missing_decoder(details)
+        case ("stream", 4):  # TYPE_NOT_FOUND
+            words = "is not a video that GStreamer knows; expected MP4, MKV, AVI, WMV, GIF, TS or the like"
+        case ("stream", 9) if "no playable" in failure.message:  # DEMUX
+            words = "the file is cut off or damaged: it holds no index of streams; copy or record it again"
+        case _:
+            words = f"cannot be decoded ({cause})"
+    return words
+
+
+def _cause(message: str, details: str) -> str:
+    """The most telling part: what the operating system said, where it said something."""
+    known = re.search(
+        r"Connection refused|No route to host|Network is unreachable|timed? ?out|Name or service not known"
+        r"|Temporary failure in name resolution|Error resolving [^:]+|Connection reset by peer|Broken pipe"
+        r"|Permission denied|Device or resource busy|certificate[^,;.]*",
+        f"{message} {details}",
+        re.IGNORECASE,
+    )
+    return known[0] if known else message.rstrip(".")
+
+
+def _missing_decoder(details: str) -> str:
+    wanted = re.findall(
+        r"Missing decoder: (.*?) \(((?:video|image|audio|application|text)/[\w.+-]*)", details
+    )
+    pictures = [name for name, kind in wanted if kind.startswith(("video/", "image/"))]
+    if pictures or not wanted:
+        name = pictures[0] if pictures else "this format"
+        return f"no decoder for {name} is installed; install all of them: {APT_COMMAND}"
+    return f"holds no video, only {wanted[0][0]}; expected a video stream"
+
+
+def _locate(address: SourceAddress) -> tuple[str | None, str | None]:
+    match address:
+        case LocalPath(path):
+            return Path(path).absolute().as_uri(), None
+        case CaptureDevice(path):
+            return f"v4l2://{path}", None
+        case NetworkStream(uri=uri):
+            return uri, None
+        case TestPattern(pattern, frames, (width, height), fps):
+            source = f"videotestsrc pattern={pattern} is-live={str(frames is None).lower()}"
+            count = "" if frames is None else f" num-buffers={frames}"
+            caps = f"video/x-raw,width={width},height={height},framerate={fps}/1"
+            return None, f"{source}{count} ! capsfilter caps={caps}"

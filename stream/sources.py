@@ -1,0 +1,293 @@
+"""Where frames come from: ``open_source`` turns an address into a ``FrameSource``."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from engine.errors import SourceError
+from engine.faces import Image
+from stream.frames import CameraState, Frame, FrameSource, SourceStats
+from stream.gate import FrameGate, Ticket
+from stream.gstreamer import decode_image
+from stream.live import LiveSource
+from stream.media_files import VIDEO_SUFFIXES, check_media_file, list_pictures, missing_mp4_bytes
+from stream.playback import Credentials, Playback, show_address
+from stream.status import StatusListener, StatusReporter
+from stream.uris import LocalPath, NetworkStream, SourceAddress, TestPattern, parse_source
+
+log = structlog.get_logger(__name__)
+
+_NS = 1_000_000_000
+
+
+def open_source(
+    *,
+    camera_id: str,
+    uri: str,
+    analysis_fps: float | None = 15.0,
+    realtime: bool = False,
+    loop: bool = False,
+    start_at: datetime | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    open_timeout_s: float = 10.0,
+    stall_timeout_s: float = 3.0,
+    max_backoff_s: float = 30.0,
+    folder_fps: float = 25.0,
+    on_status: StatusListener | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    draw: Callable[[], float] = random.random,
+) -> FrameSource:
+    """Make the source for an address. Nothing is opened before ``frames()`` is iterated.
+
+    Live, tried again for ever: ``rtsp(s)``, ``v4l2``, ``test`` without ``frames=N``, and ``http(s)``
+    whose path does not end like a video file (HLS). Finite, with errors raised: files, folders, ``test``
+    with ``frames=N``, and ``http(s)`` whose path ends like a video file.
+
+    Args:
+        camera_id: Name in frames and reports.
+        uri: As ``stream.uris.parse_source`` takes it.
+        analysis_fps: Most frames a second of media time that are given out; None for all.
+        realtime: Play a finite source at the clock's pace and let a late consumer lose frames.
+        loop: Play a finite source again and again; numbers and times go on rising.
+        start_at: Wall-clock time of a finite source's first frame; the moment of opening when not given.
+        username: For the server; goes before the one in the URI.
+        password: The same.
+        open_timeout_s: How long the first frame may take.
+        stall_timeout_s: How long each later frame of a live source may take.
+        max_backoff_s: Longest wait between two attempts at a live source.
+        folder_fps: Pace of a folder of pictures.
+        on_status: Told about changes of state, in the thread that iterates over ``frames()``.
+        clock: Monotonic seconds.
+        draw: Random numbers, 0..1, for the spread of the waits.
+
+    Returns:
+        The source.
+
+    Raises:
+        SourceError: The address does not make sense.
+        ValueError: A number is not above 0, or ``start_at`` has no time zone.
+    """
+    address = parse_source(uri)
+    credentials = Credentials(username, password)
+    if isinstance(address, NetworkStream):
+        credentials = Credentials(username or address.username, password or address.password)
+    if _is_live(address):
+        return LiveSource(
+            address,
+            camera_id=camera_id,
+            analysis_fps=analysis_fps,
+            credentials=credentials,
+            open_timeout_s=open_timeout_s,
+            stall_timeout_s=stall_timeout_s,
+            max_backoff_s=max_backoff_s,
+            on_status=on_status,
+            clock=clock,
+            draw=draw,
+        )
+    return FileSource(
+        address,
+        camera_id=camera_id,
+        analysis_fps=analysis_fps,
+        realtime=realtime,
+        loop=loop,
+        start_at=start_at,
+        credentials=credentials,
+        open_timeout_s=open_timeout_s,
+        folder_fps=folder_fps,
+        on_status=on_status,
+        clock=clock,
+    )
+
+
+def _is_live(address: SourceAddress) -> bool:
+    match address:
+        case LocalPath():
+            return False
+        case TestPattern(frames=frames):
+            return frames is None
+        case NetworkStream(scheme="http" | "https", uri=uri):
+            return not urlsplit(uri).path.lower().endswith(VIDEO_SUFFIXES)
+        case _:
+            return True
+
+
+class FileSource:
+    """A source that ends: a file, a folder of pictures, a counted test pattern, a video on a web server.
+
+    Every frame that the gate lets pass is given out, at the consumer's pace; unless ``realtime``.
+
+    Args:
+        address: What to read.
+        camera_id: Name in frames and reports.
+        analysis_fps: Most frames a second of media time; None for all.
+        realtime: Play at the clock's pace and let a late consumer lose frames.
+        loop: Begin again at the end.
+        start_at: Wall-clock time of the first frame; the moment of opening when not given.
+        credentials: For a web server.
+        open_timeout_s: How long any frame may take.
+        folder_fps: Pace of a folder of pictures.
+        on_status: Told about changes of state.
+        clock: Monotonic seconds.
+
+    Raises:
+        ValueError: A number is not above 0, or ``start_at`` has no time zone.
+    """
+
+    def __init__(
+        self,
+        address: SourceAddress,
+        *,
+        camera_id: str,
+        analysis_fps: float | None,
+        realtime: bool,
+        loop: bool,
+        start_at: datetime | None,
+        credentials: Credentials,
+        open_timeout_s: float,
+        folder_fps: float,
+        on_status: StatusListener | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not min(open_timeout_s, folder_fps) > 0:
+            raise ValueError("open_timeout_s, folder_fps: expected numbers above 0")
+        if start_at is not None and start_at.tzinfo is None:
+            raise ValueError("start_at: expected a time with a time zone")
+        self._address, self._camera_id, self._credentials = address, camera_id, credentials
+        self._realtime, self._loop, self._start_at = realtime, loop, start_at
+        self._open_timeout_s, self._folder_fps = open_timeout_s, folder_fps
+        self._clock = clock
+        self._gate = FrameGate(analysis_fps)
+        self._unreadable = 0
+        self._status = StatusReporter(camera_id, on_status)
+        self._closing = threading.Event()
+        self._playback: Playback | None = None
+        self._begun = False
+
+    @property
+    def camera_id(self) -> str:
+        """Which camera this is."""
+        return self._camera_id
+
+    @property
+    def is_live(self) -> bool:
+        """True when played at the clock's pace."""
+        return self._realtime
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames that are to be looked at, in order.
+
+        Raises:
+            SourceError: It cannot be read, or not to its end. What could be read came before.
+        """
+        if self._begun:
+            raise ValueError("frames() may be called once; make another source")
+        self._begun = True
+        return self._frames()
+
+    def stats(self) -> SourceStats:
+        """Counts so far; may be read from any thread."""
+        return self._gate.stats(unreadable=self._unreadable)
+
+    def close(self) -> None:
+        """Stop and free everything; any thread, any time, also twice."""
+        self._closing.set()
+        if (playback := self._playback) is not None:
+            playback.close()
+
+    def _frames(self) -> Iterator[Frame]:
+        self._status.tell(CameraState.CONNECTING)
+        start_at = self._start_at or datetime.now(UTC)
+        offset_s = 0.0
+        try:
+            while not self._closing.is_set():
+                for ticket, image in self._play():
+                    self._status.tell(CameraState.UP)
+                    time_s = offset_s + ticket.media_s
+                    captured_at = start_at + timedelta(seconds=time_s)
+                    yield Frame(self._camera_id, ticket.number, time_s, captured_at, image)
+                offset_s += self._gate.end_s
+                if not self._loop:
+                    break
+        except SourceError as exc:
+            self._status.tell(CameraState.DOWN, reason=str(exc))
+            raise
+        finally:
+            self.close()
+        self._status.tell(CameraState.ENDED)
+
+    def _play(self) -> Iterator[tuple[Ticket, Image]]:
+        """Once from the beginning to the end."""
+        path = self._address.path if isinstance(self._address, LocalPath) else None
+        if path is not None and path.is_dir():
+            yield from self._play_folder(path)
+            return
+        if path is not None:
+            check_media_file(path)
+        yield from self._play_media()
+        if path is not None and not self._closing.is_set() and (missing := missing_mp4_bytes(path)):
+            size = path.stat().st_size
+            raise SourceError(
+                f"{path}: the file is cut off after {size:,} of {size + missing:,} bytes; what was left has "
+                "been played, copy or record it again for the rest"
+            )
+
+    def _play_media(self) -> Iterator[tuple[Ticket, Image]]:
+        playback = Playback(
+            self._address,
+            credentials=self._credentials,
+            gate=self._gate,
+            latest_only=self._realtime,
+            at_clock_pace=self._realtime,
+            clock=self._clock,
+        )
+        self._playback = playback
+        if self._closing.is_set():
+            return
+        count = 0
+        timeout_s = self._open_timeout_s
+        with closing(playback.frames(open_timeout_s=timeout_s, stall_timeout_s=timeout_s)) as frames:
+            for ticket, image in frames:
+                count += 1
+                yield ticket, image
+        if count == 0 and not self._closing.is_set():
+            raise SourceError(f"{show_address(self._address)}: ended without a frame, expected a video")
+
+    def _play_folder(self, folder: Path) -> Iterator[tuple[Ticket, Image]]:
+        pictures = list_pictures(folder)
+        self._gate.restart()
+        begun_at_s, count = self._clock(), 0
+        for position, path in enumerate(pictures):
+            pts_ns = round(position / self._folder_fps * _NS)
+            if self._closing.is_set() or not self._gate.admit(pts_ns, round(_NS / self._folder_fps)):
+                continue
+            ticket = self._gate.take(pts_ns)
+            if self._realtime and self._is_past(begun_at_s + ticket.media_s):
+                self._unreadable += 1
+                continue
+            try:
+                image = decode_image(path.read_bytes())
+            except (OSError, SourceError) as exc:
+                self._unreadable += 1
+                log.warning("picture skipped", camera=self._camera_id, path=str(path), reason=str(exc))
+                continue
+            count += 1
+            yield ticket, image
+        if count == 0 and not self._closing.is_set():
+            raise SourceError(f"{folder}: none of {len(pictures)} pictures could be decoded; copy them again")
+
+    def _is_past(self, due_s: float) -> bool:
+        """Wait until a picture is due; True when its time is over already."""
+        early_s = due_s - self._clock()
+        if early_s > 0:
+            self._closing.wait(early_s)
+        return early_s < -1.0 / self._folder_fps
