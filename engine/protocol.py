@@ -64,3 +64,27 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds. May be called twice."""
+
+
+def check_feeds(feeds: Mapping[str, npt.NDArray[Any]], inputs: tuple[TensorSpec, ...]) -> None:
+    """Refuse arrays that are not what an engine takes.
+
+    Raises:
+        ValueError: A name is missing or unknown, or an array has the wrong dtype or shape or is not
+            C-contiguous.
+    """
+    expected = {spec.name for spec in inputs}
+    if feeds.keys() != expected:
+        raise ValueError(f"feeds: expected {sorted(expected)}, got {sorted(feeds)}")
+    for spec in inputs:
+        array = feeds[spec.name]
+        fits = len(array.shape) == len(spec.shape) and all(
+            wanted is None or got == wanted for got, wanted in zip(array.shape, spec.shape, strict=True)
+        )
+        if array.dtype != spec.dtype or not fits or 0 in array.shape:
+            raise ValueError(
+                f"{spec.name}: expected {spec.dtype} {spec.shape} without empty dimensions, "
+                f"got {array.dtype} {array.shape}"
+            )
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{spec.name}: expected a C-contiguous array; use numpy.ascontiguousarray")

@@ -1,0 +1,129 @@
+"""Turn aligned faces into unit vectors."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.alignment import align_faces
+from engine.batching import batch_sizes
+from engine.embeddings import Embeddings, unit_rows
+from engine.errors import ModelError
+from engine.faces import FloatArray, Image
+from engine.package import ModelPackage
+from engine.protocol import Engine
+
+_LARGEST_BATCH: Final = 4
+
+
+class FaceEmbedder:
+    """A face embedding model on an engine, with the alignment that it was trained with.
+
+    ``align`` and ``embed`` may be called from several threads.
+
+    Args:
+        engine: Takes ``pixels``, uint8 (N, size, size, 3) BGR; gives float32 (N, D).
+        model: Name of the model; embeddings of different models do not compare.
+        template_xy: float32 (5, 2), where the landmarks lie in a crop.
+        size_px: Side of a crop.
+        flip: Add the embedding of the mirrored crop: twice the work, slightly more accurate.
+        largest_batch: Most crops in one call of the engine.
+
+    Raises:
+        ValueError: The engine does not fit, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        model: str,
+        template_xy: FloatArray,
+        size_px: int,
+        flip: bool = False,
+        largest_batch: int = _LARGEST_BATCH,
+    ) -> None:
+        if template_xy.shape != (5, 2):
+            raise ValueError(f"template_xy: expected (5, 2), got {template_xy.shape}")
+        if largest_batch < 1:
+            raise ValueError(f"largest_batch: expected at least 1, got {largest_batch}")
+        if len(engine.inputs) != 1 or engine.inputs[0].shape[1:] != (size_px, size_px, 3):
+            raise ValueError(f"engine: expected one input (N, {size_px}, {size_px}, 3), got {engine.inputs}")
+        if len(engine.outputs) != 1 or len(engine.outputs[0].shape) != 2 or not engine.outputs[0].shape[1]:
+            raise ValueError(f"engine: expected one output (N, D), got {engine.outputs}")
+        self.model = model
+        self.size_px = size_px
+        self.embedding_size = int(engine.outputs[0].shape[1])
+        self._engine = engine
+        self._template_xy = template_xy
+        self._flip = flip
+        self._largest_batch = min(largest_batch, engine.max_batch or largest_batch)
+
+    @classmethod
+    def from_package(cls, package: ModelPackage, engine: Engine, *, flip: bool = False) -> FaceEmbedder:
+        """The embedder of a model package, on an engine that was opened for it.
+
+        Raises:
+            ValueError: The package is not an embedder's.
+            ModelError: The model's embeddings have another size than the package says.
+        """
+        if package.task != "embedder" or package.input_size_wh is None:
+            raise ValueError(f"{package.name}: expected an embedder, got a {package.task}")
+        embedder = cls(
+            engine,
+            model=package.name,
+            template_xy=package.template,
+            size_px=package.input_size_wh[0],
+            flip=flip,
+        )
+        if embedder.embedding_size != package.embedding_size:
+            raise ModelError(
+                f"{package.name}: the manifest says {package.embedding_size} numbers an embedding, "
+                f"the model gives {embedder.embedding_size}; mend embedding_size"
+            )
+        return embedder
+
+    def align(self, image: Image, landmarks_xy: FloatArray) -> npt.NDArray[np.uint8]:
+        """Cut out upright faces.
+
+        Args:
+            image: uint8 (H, W, 3) BGR.
+            landmarks_xy: float32 (N, 5, 2), pixels.
+
+        Returns:
+            uint8 (N, size_px, size_px, 3) BGR.
+        """
+        return align_faces(image, landmarks_xy, template_xy=self._template_xy, size_px=self.size_px)
+
+    def embed(self, crops: npt.NDArray[np.uint8]) -> Embeddings:
+        """Embed aligned faces.
+
+        Args:
+            crops: uint8 (N, size_px, size_px, 3) BGR, as ``align`` gives them; from any images.
+
+        Returns:
+            float32 (N, D), rows of unit length.
+
+        Raises:
+            ValueError: The crops have another shape or dtype.
+            ModelError: The engine failed.
+        """
+        expected = (self.size_px, self.size_px, 3)
+        if crops.ndim != 4 or crops.shape[1:] != expected or crops.dtype != np.uint8:
+            raise ValueError(f"crops: expected uint8 (N, *{expected}), got {crops.dtype} {crops.shape}")
+        vectors = self._run(crops)
+        if self._flip:
+            vectors = unit_rows(vectors) + unit_rows(self._run(crops[:, :, ::-1]))
+        return unit_rows(vectors)
+
+    def _run(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        vectors = np.empty((len(crops), self.embedding_size), np.float32)
+        start = 0
+        for size in batch_sizes(len(crops), largest=self._largest_batch):
+            batch = np.ascontiguousarray(crops[start : start + size])
+            outputs = self._engine.infer({self._engine.inputs[0].name: batch})
+            vectors[start : start + size] = outputs[self._engine.outputs[0].name]
+            start += size
+        return vectors

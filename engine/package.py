@@ -1,0 +1,221 @@
+"""A model and all that must travel with it: preprocessing, alignment, threshold, licence, provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from engine.errors import ModelError
+from engine.faces import FloatArray
+from engine.files import write_atomically
+from engine.onnx_graph import ColourOrder
+
+Task: TypeAlias = Literal["detector", "embedder"]
+Point: TypeAlias = tuple[float, float]
+
+_FORMAT = "facestream-model/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A similarity from which on two embeddings count as one person.
+
+    Attributes:
+        similarity: Cosine, -1..1.
+        far: False accept rate that it was set at, 0..1; None when it was not measured.
+    """
+
+    similarity: float
+    far: float | None = None
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.similarity <= 1:
+            raise ValueError(f"similarity: expected -1..1, got {self.similarity}")
+        if self.far is not None and not 0 <= self.far <= 1:
+            raise ValueError(f"far: expected 0..1, got {self.far}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPackage:
+    """An ONNX file and how it is to be used.
+
+    The file takes one float32 NCHW image, ``(pixel - mean) * scale`` in ``colour_order``.
+
+    Attributes:
+        name: Of the model; embeddings of different names do not compare.
+        task: ``detector`` (YuNet's outputs) or ``embedder`` (one output, (N, embedding_size)).
+        onnx_path: Where the ONNX file is.
+        sha256: Of the ONNX file, 64 hexadecimal digits.
+        licence: SPDX name.
+        provenance: Where the weights come from, in a sentence.
+        input_size_wh: Width and height that it takes, pixels; None when any multiple of 32 will do.
+        colour_order: Of the channels.
+        mean: Of each channel, in the model's colour order, 0..255.
+        scale: One factor for all channels.
+        template_xy: Where the five landmarks lie in an aligned crop, pixels; embedders only.
+        embedding_size: Length of an embedding; embedders only.
+        threshold: Default for deciding that two embeddings are one person; embedders only.
+
+    Raises:
+        ValueError: Fields do not fit together.
+    """
+
+    name: str
+    task: Task
+    onnx_path: Path
+    sha256: str
+    licence: str
+    provenance: str
+    input_size_wh: tuple[int, int] | None = None
+    colour_order: ColourOrder = "bgr"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+    template_xy: tuple[Point, ...] | None = None
+    embedding_size: int | None = None
+    threshold: Threshold | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise ValueError(f"task: expected {' or '.join(get_args(Task))}, got {self.task!r}")
+        if self.colour_order not in get_args(ColourOrder):
+            raise ValueError(f"colour_order: expected bgr or rgb, got {self.colour_order!r}")
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ValueError(f"sha256: expected 64 lower-case hexadecimal digits, got {self.sha256!r}")
+        if len(self.mean) != 3:
+            raise ValueError(f"mean: expected three numbers, got {self.mean}")
+        if self.task == "embedder":
+            self._check_embedder()
+
+    def _check_embedder(self) -> None:
+        if self.template_xy is None or np.shape(self.template_xy) != (5, 2):
+            raise ValueError(f"template_xy: an embedder needs five points, got {self.template_xy}")
+        if self.embedding_size is None or self.embedding_size < 1:
+            raise ValueError(f"embedding_size: expected at least 1, got {self.embedding_size}")
+        if self.input_size_wh is None or self.input_size_wh[0] != self.input_size_wh[1]:
+            raise ValueError(f"input_size_wh: an embedder needs a square, got {self.input_size_wh}")
+
+    @property
+    def template(self) -> FloatArray:
+        """float32 (5, 2), the alignment template of an embedder."""
+        if self.template_xy is None:
+            raise ValueError(f"{self.name} is a {self.task}: it has no alignment template")
+        return np.array(self.template_xy, np.float32)
+
+    def read(self) -> bytes:
+        """The ONNX file's bytes.
+
+        Raises:
+            ModelError: The file cannot be read, or its hash is not ``sha256``.
+        """
+        return read_verified(self.onnx_path, self.sha256)
+
+    def save(self, manifest_path: Path) -> None:
+        """Write the manifest. It names the ONNX file relative to itself where it can.
+
+        Raises:
+            ModelError: The file cannot be written.
+        """
+        manifest: dict[str, Any] = {"format": _FORMAT}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            match value:
+                case Path():
+                    value = _relative(value, manifest_path.parent)
+                case Threshold():
+                    value = {"similarity": value.similarity, "far": value.far}
+            manifest[field.name] = value
+        write_atomically(manifest_path, (json.dumps(manifest, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, manifest_path: Path) -> ModelPackage:
+        """Read a manifest and check the hash of its ONNX file.
+
+        Raises:
+            ModelError: The manifest cannot be read, has unknown or missing keys or values that do not fit,
+                or the ONNX file is missing or has another hash.
+        """
+        try:
+            raw = json.loads(manifest_path.read_bytes())
+            package = _from_manifest(raw, manifest_path.parent)
+        except OSError as exc:
+            raise ModelError(f"{manifest_path}: cannot read the manifest: {exc.strerror}") from exc
+        except (ValueError, TypeError, RecursionError) as exc:
+            raise ModelError(f"{manifest_path}: not a valid model manifest: {exc}") from exc
+        package.read()
+        return package
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file whose SHA-256 is known.
+
+    Raises:
+        ModelError: The file cannot be read or has another hash.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ModelError(f"{path}: cannot read the model file: {exc.strerror}; check the path") from exc
+    got = hashlib.sha256(data).hexdigest()
+    if got != sha256:
+        raise ModelError(
+            f"{path}: wrong SHA-256, got {got}, expected {sha256}; "
+            "the file is damaged or another one: install or download it again, or mend the expected hash"
+        )
+    return data
+
+
+def _from_manifest(raw: Any, folder: Path) -> ModelPackage:
+    if not isinstance(raw, dict) or raw.pop("format", None) != _FORMAT:
+        raise ValueError(f"expected an object with the format {_FORMAT!r}")
+    known = {field.name for field in fields(ModelPackage)}
+    if unknown := sorted(raw.keys() - known):
+        raise ValueError(f"unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    for key, kinds in _KINDS.items():
+        if key in raw and not isinstance(raw[key], kinds):
+            raise ValueError(f"{key}: got {json.dumps(raw[key])}")
+    raw["onnx_path"] = folder / raw["onnx_path"] if "onnx_path" in raw else None
+    if raw.get("input_size_wh") is not None:
+        raw["input_size_wh"] = _numbers(raw["input_size_wh"], int, 2, "input_size_wh")
+    if "mean" in raw:
+        raw["mean"] = _numbers(raw["mean"], float, 3, "mean")
+    if raw.get("template_xy") is not None:
+        raw["template_xy"] = tuple(_numbers(point, float, 2, "template_xy") for point in raw["template_xy"])
+    if raw.get("threshold") is not None:
+        raw["threshold"] = Threshold(**raw["threshold"])
+    if raw["onnx_path"] is None:
+        raise ValueError("onnx_path is missing")
+    return ModelPackage(**raw)
+
+
+_KINDS: dict[str, Any] = {
+    "name": str,
+    "task": str,
+    "onnx_path": str,
+    "sha256": str,
+    "licence": str,
+    "provenance": str,
+    "input_size_wh": list | None,
+    "colour_order": str,
+    "mean": list,
+    "scale": int | float,
+    "template_xy": list | None,
+    "embedding_size": int | None,
+    "threshold": dict | None,
+}
+
+
+def _numbers(values: Any, kind: type, count: int, key: str) -> Any:
+    wanted = (int, float) if kind is float else (int,)
+    if not isinstance(values, list) or len(values) != count or not all(type(v) in wanted for v in values):
+        raise ValueError(f"{key}: expected {count} numbers, got {json.dumps(values)}")
+    return tuple(kind(v) for v in values)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
