@@ -1,0 +1,230 @@
+"""Faces of one camera followed from look to look by where they are."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.faces import Faces, FloatArray
+from engine.geometry import iou
+from stream import kalman
+from stream.association import Rows, associate
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+
+NOBODY = -1
+"""In place of a tracklet's id: the face belongs to none."""
+
+
+class FaceTracker:
+    """Two-stage association on predicted boxes, after ByteTrack (Zhang et al., arXiv 2110.06864, section 3).
+
+    Faces with high scores are paired with the confirmed tracklets first; the tracklets in view that are left
+    over then take faces with low scores, which are mostly the same faces half hidden or blurred. A face with
+    a high score that is still left continues an unconfirmed tracklet or begins one. An unconfirmed tracklet
+    that misses one look is dropped, which is what keeps false detections out. Other than there, tracklets
+    that the last look did not find choose after those that it found, as in DeepSORT's cascade (Wojke et al.,
+    arXiv 1703.07402, section 2.3): who stands where somebody was lost is mostly somebody else.
+
+    All limits are times, not counts of frames, so dropped frames do no harm. An id is never used twice.
+
+    Args:
+        high_score: Faces that score at least this begin tracklets and are associated first, 0..1.
+        low_score: Faces that score less are ignored, 0..``high_score``.
+        min_overlap: Least overlap of a face with a prediction, after widening both by ``margin``; > 0..1.
+        margin: See ``stream.association.associate``.
+        confirm_after: Looks in a row that must find a face before its tracklet is confirmed, >= 1.
+        lost_after_s: A tracklet that was not found for longer is given up; longer than the time between two
+            looks.
+        duplicate_iou: Of two tracklets whose boxes overlap more, one is dropped.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        high_score: float = 0.6,
+        low_score: float = 0.3,
+        min_overlap: float = 0.2,
+        margin: float = 0.3,
+        confirm_after: int = 3,
+        lost_after_s: float = 1.0,
+        duplicate_iou: float = 0.7,
+    ) -> None:
+        if not 0 <= low_score <= high_score <= 1:
+            raise ValueError(f"expected 0 <= low_score <= high_score <= 1, got {low_score} and {high_score}")
+        if not 0 < min_overlap <= 1 or not 0 < duplicate_iou <= 1 or margin < 0:
+            raise ValueError(
+                "expected min_overlap and duplicate_iou above 0 and up to 1, and margin of at least 0, "
+                f"got {min_overlap}, {duplicate_iou} and {margin}"
+            )
+        if confirm_after < 1 or not lost_after_s >= 0:
+            raise ValueError(
+                "expected confirm_after of at least 1 and lost_after_s of at least 0, "
+                f"got {confirm_after} and {lost_after_s}"
+            )
+        self._high_score = high_score
+        self._low_score = low_score
+        self._min_overlap = min_overlap
+        self._margin = margin
+        self._confirm_after = confirm_after
+        self._lost_after_s = lost_after_s
+        self._duplicate_iou = duplicate_iou
+        self._time_s = -np.inf
+        self._next_id = 0
+        self._ids: Ids = np.empty(0, np.int64)
+        self._motion = kalman.begin(np.empty((0, 4), np.float32))
+        self._hits: Ids = np.empty(0, np.int64)
+        self._found_s: kalman.Float64Array = np.empty(0)
+
+    @property
+    def ids(self) -> Ids:
+        """int64 (T,), the tracklets that are being followed: in view or not, confirmed or not."""
+        return self._ids.copy()
+
+    @property
+    def lost_ids(self) -> Ids:
+        """int64, those of them that the last look did not find."""
+        return self._ids[self._found_s < self._time_s]
+
+    def is_confirmed(self, tracklet_id: int) -> bool:
+        """Whether enough looks found this tracklet's face; False for ids that are not followed any more."""
+        return bool((self._hits[self._ids == tracklet_id] >= self._confirm_after).any())
+
+    def update(self, faces: Faces, time_s: float) -> Ids:
+        """Take in one look at the camera.
+
+        Args:
+            faces: What the detector found, in any order.
+            time_s: When, in seconds on any clock that does not go back.
+
+        Returns:
+            int64 (N,): for each face the id of its tracklet, or ``NOBODY``. No id is in it twice.
+
+        Raises:
+            ValueError: ``time_s`` is before that of the last update, or not a number.
+        """
+        if not time_s >= self._time_s or not np.isfinite(time_s):
+            raise ValueError(f"time_s: expected a time from {self._time_s} s on, got {time_s}")
+        in_view_s, dt_s = self._time_s, time_s - self._time_s
+        self._time_s = time_s
+        self._keep(time_s - self._found_s <= self._lost_after_s)
+        if len(self._ids):
+            self._motion = kalman.predict(self._motion, dt_s)
+        in_view = self._found_s >= in_view_s
+        high = faces.scores >= self._high_score
+        low = ~high & (faces.scores >= self._low_score)
+        confirmed = self._hits >= self._confirm_after
+
+        owner = np.full(len(faces), NOBODY, np.int64)
+        predicted = self._motion.boxes_xyxy()
+        for tracklets, candidates in (
+            (confirmed & in_view, high),
+            (confirmed & in_view, low),
+            (confirmed & ~in_view, high),
+            (~confirmed, high),
+        ):
+            self._pair(owner, faces.boxes_xyxy, predicted, tracklets=tracklets, candidates=candidates)
+        self._follow(owner, faces.boxes_xyxy)
+        owner[owner >= 0] = self._ids[owner[owner >= 0]]
+
+        self._keep((self._found_s == time_s) | (self._hits >= self._confirm_after))
+        self._begin(owner, faces.boxes_xyxy, rows=np.flatnonzero(high & (owner == NOBODY)))
+        self._drop_duplicates()
+        owner[~np.isin(owner, self._ids)] = NOBODY
+        return owner
+
+    def reset(self) -> None:
+        """Forget every tracklet, as after a cut; time and ids go on."""
+        self._keep(np.zeros(len(self._ids), np.bool_))
+
+    def forget(self, tracklet_id: int) -> None:
+        """Stop to follow one tracklet; an id that is not followed is passed over."""
+        self._keep(self._ids != tracklet_id)
+
+    def rename(self, tracklet_id: int) -> int:
+        """Give a tracklet a new id, since its face turned out to be somebody else's.
+
+        Returns:
+            The new id.
+
+        Raises:
+            ValueError: No such tracklet is followed.
+        """
+        rows = np.flatnonzero(self._ids == tracklet_id)
+        if not len(rows):
+            raise ValueError(f"tracklet_id: expected one of {self._ids.tolist()}, got {tracklet_id}")
+        (self._ids[rows[0]],) = self._new_ids(1)
+        return int(self._ids[rows[0]])
+
+    def _new_ids(self, count: int) -> Ids:
+        ids = np.arange(self._next_id, self._next_id + count, dtype=np.int64)
+        self._next_id += count
+        return ids
+
+    def _pair(
+        self,
+        owner: Ids,
+        faces_xyxy: FloatArray,
+        predicted_xyxy: FloatArray,
+        *,
+        tracklets: npt.NDArray[np.bool_],
+        candidates: npt.NDArray[np.bool_],
+    ) -> None:
+        """Pair what is still free among ``tracklets`` and ``candidates``; writes rows into ``owner``."""
+        free = tracklets.copy()
+        free[owner[owner >= 0]] = False
+        tracklet_rows = np.flatnonzero(free)
+        face_rows = np.flatnonzero(candidates & (owner == NOBODY))
+        paired_tracklets, paired_faces = associate(
+            predicted_xyxy[tracklet_rows],
+            faces_xyxy[face_rows],
+            min_overlap=self._min_overlap,
+            margin=self._margin,
+        )
+        owner[face_rows[paired_faces]] = tracklet_rows[paired_tracklets]
+
+    def _follow(self, owner: Ids, faces_xyxy: FloatArray) -> None:
+        """Correct the tracklets that were found; ``owner`` holds rows."""
+        face_rows = np.flatnonzero(owner >= 0)
+        if not len(face_rows):
+            return
+        rows: Rows = owner[face_rows].astype(np.intp)
+        corrected = kalman.correct(self._motion[rows], faces_xyxy[face_rows])
+        self._motion = kalman.replace(self._motion, rows, corrected)
+        self._hits[rows] += 1
+        self._found_s[rows] = self._time_s
+
+    def _begin(self, owner: Ids, faces_xyxy: FloatArray, *, rows: Rows) -> None:
+        """Begin a tracklet with each of these faces; writes ids into ``owner``."""
+        if not len(rows):
+            return
+        owner[rows] = self._new_ids(len(rows))
+        self._ids = np.concatenate([self._ids, owner[rows]])
+        self._motion = kalman.join(self._motion, kalman.begin(faces_xyxy[rows]))
+        self._hits = np.concatenate([self._hits, np.ones(len(rows), np.int64)])
+        self._found_s = np.concatenate([self._found_s, np.full(len(rows), self._time_s)])
+
+    def _drop_duplicates(self) -> None:
+        """Of two tracklets in one place, keep the one found last; when both were, the better known."""
+        if len(self._ids) < 2:
+            return
+        boxes = self._motion.boxes_xyxy()
+        first, second = np.nonzero(np.triu(iou(boxes, boxes) > self._duplicate_iou, k=1))
+        if not len(first):
+            return
+        kept = np.ones(len(self._ids), np.bool_)
+        for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            if kept[a] and kept[b]:
+                rank_a, rank_b = (self._found_s[a], self._hits[a]), (self._found_s[b], self._hits[b])
+                kept[b if rank_a >= rank_b else a] = False
+        self._keep(kept)
+
+    def _keep(self, rows: npt.NDArray[np.bool_]) -> None:
+        if not rows.all():
+            self._ids, self._motion = self._ids[rows], self._motion[rows]
+            self._hits, self._found_s = self._hits[rows], self._found_s[rows]
