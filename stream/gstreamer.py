@@ -282,7 +282,6 @@ class DecodePipeline:
                 self._signals.append((source, source.connect("select-stream", _is_video)))
             case "souphttpsrc":
                 source.set_property("timeout", max(1, round(self._network_timeout_s)))
-                source.set_property("retries", 0)
             case _:
                 return
         if self._username is not None:

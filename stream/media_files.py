@@ -28,7 +28,7 @@ def check_media_file(path: Path) -> None:
         path: Of the file.
 
     Raises:
-        SourceError: It is missing, empty, not a regular file, or may not be read.
+        SourceError: It is missing, empty, not a regular file, may not be read, or is an MP4 without index.
     """
     if not path.exists():
         raise SourceError(f"{path}: no such file; check the path")
@@ -38,12 +38,18 @@ def check_media_file(path: Path) -> None:
         raise SourceError(f"{path}: may not be read by this user; change its permissions")
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: is empty (0 bytes), expected a video; copy or record it again")
+    # GStreamer 1.22 loses its own error for this in a race now and then, and then nothing ever comes.
+    if (boxes := _walk_boxes(path)[0]) and b"moov" not in boxes:
+        raise SourceError(
+            f"{path}: holds no index of its streams (no moov box): the recording was cut off; copy or record "
+            "it again"
+        )
 
 
 def missing_mp4_bytes(path: Path) -> int:
     """How much of an MP4 or MOV file is cut off, by the sizes that its top-level boxes declare.
 
-    Decoders take such an end for the proper one. The walk follows ISO/IEC 14496-12, section 4.2.
+    Decoders take such an end for the proper one.
 
     Args:
         path: Of any file.
@@ -51,21 +57,31 @@ def missing_mp4_bytes(path: Path) -> int:
     Returns:
         Bytes that are declared and not there; 0 for a whole file, and for a file of another kind.
     """
+    return _walk_boxes(path)[1]
+
+
+def _walk_boxes(path: Path) -> tuple[set[bytes], int]:
+    """Kinds of a file's top-level boxes and the bytes missing of them (ISO/IEC 14496-12, section 4.2).
+
+    No kinds are given for a file that is not made of known boxes from its beginning to its end.
+    """
     size = path.stat().st_size
     position = 0
+    kinds: set[bytes] = set()
     with path.open("rb") as file:
         while position + 8 <= size:
             file.seek(position)
             header = file.read(16)
             length, kind = int.from_bytes(header[:4], "big"), header[4:8]
             if kind not in _ISO_BOXES:
-                return 0
+                return set(), 0
+            kinds.add(kind)
             if length == 1 and len(header) == 16:
                 length = int.from_bytes(header[8:], "big")
             if length < 8:  # 0: the box goes on to the end of the file
-                return 0
+                return kinds, 0
             position += length
-    return max(0, position - size)
+    return kinds, max(0, position - size)
 
 
 def list_pictures(folder: Path) -> list[Path]:

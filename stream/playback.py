@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from engine.errors import SourceError
 from engine.faces import Image
+from stream.failures import connect_trouble, plain_words
 from stream.gate import FrameGate, Ticket
-from stream.gstreamer import APT_COMMAND, DecodePipeline, PipelineFailure
+from stream.gstreamer import DecodePipeline, PipelineFailure
 from stream.uris import (
     CaptureDevice,
     LocalPath,
@@ -113,7 +113,8 @@ class Playback:
     def why_it_ended(self) -> str:
         """For a stream that should not end: what is known about why it did."""
         warning = self._pipeline.warning
-        return "the stream ended" if warning is None else f"the stream ended ({self._hide(warning.message)})"
+        why = "" if warning is None else f" ({self._hide(warning.message)})"
+        return f"{show_address(self._address)}: the stream ended{why}"
 
     def close(self) -> None:
         """Stop and free everything; any thread, any time, also twice."""
@@ -136,7 +137,10 @@ class Playback:
         return None
 
     def _error(self, failure: PipelineFailure) -> SourceError:
-        text = f"{show_address(self._address)}: {self._hide(plain_words(failure))}"
+        words = plain_words(failure)
+        if isinstance(self._address, NetworkStream) and not self._gate.decoded:
+            words = connect_trouble(self._address.uri, failure) or words
+        text = f"{show_address(self._address)}: {self._hide(words)}"
         refused = (failure.domain, failure.code) == ("resource", 15)
         return AccessRefusedError(text) if refused else SourceError(text)
 
@@ -155,60 +159,6 @@ def show_address(address: SourceAddress) -> str:
             return f"test://{pattern}"
         case NetworkStream(uri=uri):
             return redact_uri(uri)
-
-
-def plain_words(failure: PipelineFailure) -> str:
-    """What a pipeline's failure means to the person who has to mend it.
-
-    Args:
-        failure: GStreamer's first error.
-
-    Returns:
-        One line, which may still hold the URI.
-    """
-    details = " ".join(failure.details.split())
-    cause = _cause(failure.message, details)
-    match failure.domain, failure.code:
-        case ("resource", 15):  # NOT_AUTHORIZED
-            words = "the server refused the user name or password"
-        case ("resource", 3):  # NOT_FOUND
-            words = "no stream at this path; check the path with the camera's manual"
-        case ("resource", 5 | 6 | 7):  # OPEN_READ, OPEN_WRITE, OPEN_READ_WRITE
-            words = f"cannot be opened ({cause}); check host, port and network"
-        case ("resource", _):
-            words = f"the connection failed ({cause})"
-        case ("core", 12) | ("stream", 6):  # MISSING_PLUGIN, CODEC_NOT_FOUND
-            words = _missing_decoder(details)
-        case ("stream", 4):  # TYPE_NOT_FOUND
-            words = "is not a video that GStreamer knows; expected MP4, MKV, AVI, WMV, GIF, TS or the like"
-        case ("stream", 9) if "no playable" in failure.message:  # DEMUX
-            words = "the file is cut off or damaged: it holds no index of streams; copy or record it again"
-        case _:
-            words = f"cannot be decoded ({cause})"
-    return words
-
-
-def _cause(message: str, details: str) -> str:
-    """The most telling part: what the operating system said, where it said something."""
-    known = re.search(
-        r"Connection refused|No route to host|Network is unreachable|timed? ?out|Name or service not known"
-        r"|Temporary failure in name resolution|Error resolving [^:]+|Connection reset by peer|Broken pipe"
-        r"|Permission denied|Device or resource busy|certificate[^,;.]*",
-        f"{message} {details}",
-        re.IGNORECASE,
-    )
-    return known[0] if known else message.rstrip(".")
-
-
-def _missing_decoder(details: str) -> str:
-    wanted = re.findall(
-        r"Missing decoder: (.*?) \(((?:video|image|audio|application|text)/[\w.+-]*)", details
-    )
-    pictures = [name for name, kind in wanted if kind.startswith(("video/", "image/"))]
-    if pictures or not wanted:
-        name = pictures[0] if pictures else "this format"
-        return f"no decoder for {name} is installed; install all of them: {APT_COMMAND}"
-    return f"holds no video, only {wanted[0][0]}; expected a video stream"
 
 
 def _locate(address: SourceAddress) -> tuple[str | None, str | None]:

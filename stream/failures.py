@@ -1,0 +1,79 @@
+"""What GStreamer's errors mean to the person who has to mend them."""
+
+from __future__ import annotations
+
+import re
+import socket
+from urllib.parse import urlsplit
+
+from stream.gstreamer import APT_COMMAND, PipelineFailure
+
+_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+_CONNECT_TIMEOUT_S = 1.0
+
+
+def plain_words(failure: PipelineFailure) -> str:
+    """Say in plain words why a pipeline failed.
+
+    Args:
+        failure: GStreamer's first error. Its numbers are those of GstResourceError, GstStreamError and
+            GstCoreError.
+
+    Returns:
+        One line, which may still hold the URI.
+    """
+    cause = failure.message.rstrip(".")
+    match failure.domain, failure.code:
+        case ("resource", 15):  # NOT_AUTHORIZED
+            words = "the server refused the user name or password"
+        case ("resource", 3):  # NOT_FOUND
+            words = "there is no such stream or device; check the path"
+        case ("resource", 5 | 6 | 7):  # OPEN_READ, OPEN_WRITE, OPEN_READ_WRITE
+            words = f"cannot be opened ({cause})"
+        case ("resource", _):
+            words = f"reading failed ({cause})"
+        case ("core", 12) | ("stream", 6):  # MISSING_PLUGIN, CODEC_NOT_FOUND
+            words = _missing_decoder(" ".join(failure.details.split()))
+        case ("stream", 4 | 5):  # TYPE_NOT_FOUND, WRONG_TYPE
+            words = "is not a video that GStreamer knows; expected MP4, MKV, AVI, WMV, GIF, TS or the like"
+        case ("stream", 9) if "no playable" in failure.message:  # DEMUX
+            words = "holds no stream that can be played: it is cut off or damaged; copy or record it again"
+        case _:
+            words = f"cannot be decoded ({cause})"
+    return words
+
+
+def connect_trouble(uri: str, failure: PipelineFailure) -> str | None:
+    """Ask the operating system why a server cannot be reached, where GStreamer keeps that to itself.
+
+    Args:
+        uri: Of the stream, without credentials.
+        failure: What GStreamer said before the first frame came.
+
+    Returns:
+        One line; None where the failure says enough.
+    """
+    if (failure.domain, failure.code) not in {("resource", 7), ("stream", 1)}:  # OPEN_READ_WRITE, FAILED
+        return None
+    parts = urlsplit(uri)
+    host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except socket.gaierror:
+        return f"the host name {host} is not known; check it and the name server"
+    except TimeoutError:
+        return f"{host} does not answer on port {port}; check address, network and firewall"
+    except OSError as exc:
+        return f"cannot connect to {host} port {port} ({exc.strerror}); check host, port and network"
+    return f"{host} port {port} does not speak {parts.scheme} as expected; check scheme, port and certificate"
+
+
+def _missing_decoder(details: str) -> str:
+    wanted = re.findall(
+        r"Missing decoder: (.*?) \(((?:video|image|audio|application|text)/[\w.+-]*)", details
+    )
+    pictures = [name for name, kind in wanted if kind.startswith(("video/", "image/"))]
+    if pictures or not wanted:
+        name = pictures[0] if pictures else "this format"
+        return f"no decoder for {name} is installed; install all of them: {APT_COMMAND}"
+    return f"holds no video, only {wanted[0][0]}; expected a video stream"
