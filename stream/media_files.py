@@ -119,7 +119,7 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     Returns:
         Something that compares as people expect.
     """
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.stem)
     return (
         *((0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts),
         (-1, 0, path.name),

@@ -67,7 +67,7 @@ class Playback:
     ) -> None:
         self._address, self._credentials = address, credentials
         self._gate, self._clock = gate, clock
-        self._closed = False
+        self._closed = self._delivered = False
         uri, launch = _locate(address)
         self._pipeline = DecodePipeline(
             uri,
@@ -99,6 +99,7 @@ class Playback:
                 if pulled is None:
                     return
                 pts_ns, image = pulled
+                self._delivered = True
                 yield self._gate.take(pts_ns), image
                 timeout_s = stall_timeout_s
         except PipelineFailure as exc:
@@ -138,7 +139,7 @@ class Playback:
 
     def _error(self, failure: PipelineFailure) -> SourceError:
         words = plain_words(failure)
-        if isinstance(self._address, NetworkStream) and not self._gate.decoded:
+        if isinstance(self._address, NetworkStream) and not self._delivered:
             words = connect_trouble(self._address.uri, failure) or words
         text = f"{show_address(self._address)}: {self._hide(words)}"
         refused = (failure.domain, failure.code) == ("resource", 15)

@@ -170,7 +170,7 @@ def redact_uri(uri: str) -> str:
         return uri
     rest = uri[match.end() :]
     authority, _ = _split_authority(rest)
-    if "@" not in authority and "@" in rest and not _is_host_and_port(authority):
+    if "@" in rest and not _is_host_and_port(authority.rpartition("@")[2]):
         rest = rest.rpartition("@")[2]
     bare, _, _ = split_credentials(match[0] + rest)
     head, mark, query = bare.partition("?")
@@ -201,7 +201,7 @@ def _split_authority(rest: str) -> tuple[str, str]:
 
 
 def _is_host_and_port(authority: str) -> bool:
-    return re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(:\d*)?", authority) is not None
+    return re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:[0-9]*)?", authority) is not None
 
 
 def _redact_query(query: str) -> str:
@@ -222,7 +222,7 @@ def _parse_file(source: str, rest: str) -> LocalPath:
 def _parse_network(scheme: str, source: str) -> NetworkStream:
     uri, username, password = split_credentials(source)
     host, _ = _split_authority(uri[uri.index("://") + 3 :])
-    if not _is_host_and_port(host) or host.startswith(":") or not host:
+    if not _is_host_and_port(host):
         raise SourceError(
             f"{redact_uri(source)}: expected {scheme}://[user:password@]host[:port]/path, the port a number; "
             "write /, ?, #, @ and : inside a user name or password as %2F, %3F, %23, %40 and %3A"

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import SourceError
+from stream.media_files import check_media_file, list_pictures, missing_mp4_bytes, natural_key
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+WHOLE = box(b"ftyp", b"isom0000") + box(b"moov", bytes(100)) + box(b"mdat", bytes(500))
+
+
+def test_a_whole_file_misses_nothing(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(WHOLE)
+    check_media_file(path)
+    assert missing_mp4_bytes(path) == 0
+
+
+@pytest.mark.parametrize("cut", [1, 10, 499])
+def test_what_is_cut_off_is_counted(tmp_path, cut):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(WHOLE[:-cut])
+    assert missing_mp4_bytes(path) == cut
+
+
+def test_sizes_of_64_bits_and_open_ends_are_understood(tmp_path):
+    path = tmp_path / "a.mp4"
+    large = (1).to_bytes(4, "big") + b"mdat" + (116).to_bytes(8, "big") + bytes(60)
+    path.write_bytes(box(b"ftyp", b"isom") + box(b"moov", b"") + large)
+    assert missing_mp4_bytes(path) == 40
+    path.write_bytes(box(b"ftyp", b"isom") + bytes(4) + b"mdat" + bytes(60))
+    assert missing_mp4_bytes(path) == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"RIFF\xff\xff\xff\xffAVI ", b"\x7f" * 100, WHOLE + b"\xff" * 50, b"abc"]
+)
+def test_other_files_are_left_alone(tmp_path, content):
+    path = tmp_path / "a.bin"
+    path.write_bytes(content)
+    check_media_file(path)
+    assert missing_mp4_bytes(path) == 0
+
+
+@given(content=st.binary(max_size=64))
+def test_any_bytes_can_be_looked_at(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.mp4"
+    path.write_bytes(content)
+    assert missing_mp4_bytes(path) >= 0
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "cut.mp4").write_bytes(box(b"ftyp", b"isom") + box(b"mdat", bytes(500))[:-100])
+    for name, says in {
+        "missing.mp4": "no such file",
+        "empty.mp4": "0 bytes",
+        "cut.mp4": "no moov box",
+        ".": "not a regular file",
+    }.items():
+        with pytest.raises(SourceError, match=says) as caught:
+            check_media_file(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_pictures_come_in_the_order_that_people_expect(tmp_path):
+    for name in ["f10.jpg", "f9.JPG", "f1.png", "f2.bmp", "f02.webp", "notes.txt", "f.jpeg"]:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.jpg").mkdir()
+    names = [path.name for path in list_pictures(tmp_path)]
+    assert names == ["f.jpeg", "f1.png", "f02.webp", "f2.bmp", "f9.JPG", "f10.jpg"]
+
+
+@given(st.lists(st.text("a1²0._", min_size=1, max_size=6), unique=True, max_size=20))
+def test_natural_order_is_an_order(names):
+    once = sorted(map(Path, names), key=natural_key)
+    backwards = once[::-1]
+    assert sorted(backwards, key=natural_key) == once
+
+
+def test_folders_without_pictures_are_refused(tmp_path):
+    with pytest.raises(SourceError, match="no picture among 0 files"):
+        list_pictures(tmp_path)
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(SourceError, match="all 1 pictures are empty"):
+        list_pictures(tmp_path)

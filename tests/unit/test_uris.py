@@ -1,0 +1,157 @@
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import SourceError
+from stream.uris import (
+    CaptureDevice,
+    LocalPath,
+    NetworkStream,
+    TestPattern,
+    parse_source,
+    redact_text,
+    redact_uri,
+    split_credentials,
+)
+
+# Long and of one alphabet, so that finding them in a redacted text is no accident.
+secrets = st.text("QXZ!$&'()*+,;=:@/?#%[] é§", min_size=8, max_size=20).filter(lambda text: text.strip())
+names = st.from_regex(r"[a-z][a-z0-9.-]{0,10}[a-z0-9]", fullmatch=True)
+paths = st.from_regex(r"(/[a-z0-9_.-]{1,8}){0,3}", fullmatch=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("clip.mp4", LocalPath(Path("clip.mp4"))),
+        ("/data/a b/clip.mp4", LocalPath(Path("/data/a b/clip.mp4"))),
+        ("odd:name.mp4", LocalPath(Path("odd:name.mp4"))),
+        ("file:///data/a%20b.mp4", LocalPath(Path("/data/a b.mp4"))),
+        ("file://localhost/data/x.mp4", LocalPath(Path("/data/x.mp4"))),
+        ("v4l2:///dev/video0", CaptureDevice(Path("/dev/video0"))),
+        ("test://", TestPattern()),
+        ("test://ball", TestPattern("ball")),
+        ("test://snow?frames=30&size=320x240&fps=10", TestPattern("snow", 30, (320, 240), 10)),
+        ("rtsp://cam/live", NetworkStream("rtsp", "rtsp://cam/live")),
+        ("RTSP://cam:8554/live", NetworkStream("rtsp", "RTSP://cam:8554/live")),
+        ("rtsps://[fe80::1]:322/x", NetworkStream("rtsps", "rtsps://[fe80::1]:322/x")),
+        ("https://cdn.example/a.m3u8?x=1", NetworkStream("https", "https://cdn.example/a.m3u8?x=1")),
+        ("rtsp://u:p%40ss%2F@cam/1", NetworkStream("rtsp", "rtsp://cam/1", "u", "p@ss/")),
+        ("rtsp://u:p@ss@cam/1", NetworkStream("rtsp", "rtsp://cam/1", "u", "p@ss")),
+    ],
+)
+def test_sources_are_told_apart(source, expected):
+    assert parse_source(source) == expected
+
+
+def test_a_home_folder_is_found():
+    assert parse_source("~/clip.mp4") == LocalPath(Path.home() / "clip.mp4")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("", "empty string"),
+        ("ftp://host/x", "unknown scheme ftp://"),
+        ("file://server/x", "three slashes"),
+        ("v4l2://video0", "three slashes"),
+        ("rtsp:///live", "host"),
+        ("rtsp://host:port/live", "the port a number"),
+        ("test://nothing", "unknown pattern nothing"),
+        ("test://ball?frame=3", "got frame"),
+        ("test://ball?frames=0", "above 0"),
+        ("test://ball?size=12", "above 0"),
+        ("test://ball?fps=-1", "above 0"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(source, says):
+    with pytest.raises(SourceError) as caught:
+        parse_source(source)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("rtsp://u:p@cam:554/live?x=1#f", ("rtsp://cam:554/live?x=1#f", "u", "p")),
+        ("rtsp://u@cam/live", ("rtsp://cam/live", "u", None)),
+        ("rtsp://:p@cam/live", ("rtsp://cam/live", None, "p")),
+        ("rtsp://u:@cam/live", ("rtsp://cam/live", "u", "")),
+        ("rtsp://cam/live@2", ("rtsp://cam/live@2", None, None)),
+        ("plain/path@x", ("plain/path@x", None, None)),
+    ],
+)
+def test_credentials_are_split_off(uri, expected):
+    assert split_credentials(uri) == expected
+
+
+@given(names, secrets, secrets, paths)
+def test_credentials_survive_the_way_through_a_uri(host, user, password, path):
+    uri = f"rtsp://{quote(user, safe='')}:{quote(password, safe='')}@{host}{path}"
+    assert split_credentials(uri) == (f"rtsp://{host}{path}", user, password)
+
+
+@given(names, secrets, paths)
+def test_no_password_survives_redaction(host, password, path):
+    # Also as people write it who do not know of percent-encoding, as far as one can tell what is meant.
+    ambiguous = "@" in password and set(password) & set("/?#")
+    for written in {quote(password, safe="")} | (set() if ambiguous else {password, quote(password)}):
+        shown = redact_uri(f"rtsp://admin:x{written}@{host}{path}")
+        assert password not in shown
+        assert written not in shown
+        assert "admin" not in shown
+        assert host in shown
+
+
+@given(
+    names,
+    st.sampled_from(
+        ["token", "access_token", "password", "pwd", "apikey", "X-Amz-Signature", "sig", "auth", "pw"]
+    ),
+    st.text("QXZ+%/=:é", min_size=8, max_size=20),
+    paths,
+)
+def test_no_secret_of_a_query_survives_redaction(host, key, secret, path):
+    shown = redact_uri(f"https://{host}{path}?channel=1&{key}={secret}&subtype=0")
+    assert secret not in shown
+    assert shown == f"https://{host}{path}?channel=1&{key}=***&subtype=0"
+
+
+@given(names, secrets, secrets)
+def test_no_secret_survives_in_a_text(host, user, password):
+    encoded = quote(password, safe="")
+    uri = f"rtsp://{quote(user, safe='')}:{encoded}@{host}/live?token={encoded}"
+    text = f"Could not open '{uri}' as {user} with {password} or {quote(password)}"
+    shown = redact_text(text, (user, password, None, ""))
+    assert password not in shown
+    assert quote(password, safe="") not in shown
+    assert user not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/data/clip.mp4", "rtsp://cam:554/live@2", "http://cam/x?channel=1", "Connection refused", "a: b"],
+)
+def test_what_holds_no_secret_stays_as_it_is(text):
+    assert redact_uri(text) == text
+    assert redact_text(text, ("hunter2",)) == text
+
+
+def test_a_stream_does_not_show_its_credentials():
+    stream = parse_source("rtsp://admin:hunter2@cam/live?token=abcdef")
+    assert "admin" not in repr(stream)
+    assert "hunter2" not in repr(stream)
+    assert "abcdef" not in repr(stream)
+
+
+def test_a_refused_source_does_not_show_its_password():
+    with pytest.raises(SourceError) as caught:
+        parse_source("ftp://admin:hunter2@host/x")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SourceError) as caught:
+        parse_source("rtsp://admin:hun/ter2@host/x")
+    assert "ter2" not in str(caught.value)
