@@ -20,6 +20,9 @@ ARCFACE_TEMPLATE_XY: Final[tuple[tuple[float, float], ...]] = (
 )
 """The five landmarks in a crop of 112 by 112 pixels (ArcFace, arXiv 1801.07698; from its authors' code)."""
 
+_LEAST_SCALE: Final = 1e-3
+"""Landmarks that would have to be shrunk further are no face."""
+
 
 def align_faces(
     image: Image, landmarks_xy: FloatArray, *, template_xy: FloatArray, size_px: int
@@ -33,7 +36,8 @@ def align_faces(
         size_px: Side of the square crops.
 
     Returns:
-        uint8 (N, size_px, size_px, 3), in the image's channel order; black where the image ends.
+        uint8 (N, size_px, size_px, 3), in the image's channel order; black where the image ends, and
+        altogether where the landmarks lie in one point.
     """
     crops = np.zeros((len(landmarks_xy), size_px, size_px, 3), np.uint8)
     for crop, matrix in zip(crops, similarity_transforms(landmarks_xy, template_xy), strict=True):
@@ -43,8 +47,10 @@ def align_faces(
 
 def _warp(image: Image, matrix: FloatArray, crop: npt.NDArray[np.uint8]) -> None:
     """Warp without aliasing: bilinear sampling skips pixels below half size, so shrink by area first."""
-    factor = int(1 / max(float(np.hypot(*matrix[:, 0])), 1e-6))
-    if factor >= 2:
+    scale = float(np.hypot(*matrix[:, 0]))
+    if scale < _LEAST_SCALE:
+        return
+    if (factor := int(1 / scale)) >= 2:
         image, matrix = _shrink(image, matrix, factor, crop.shape[0])
     if image.size:
         cv2.warpAffine(image, matrix, crop.shape[1::-1], dst=crop, flags=cv2.INTER_LINEAR)

@@ -42,9 +42,8 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
         if not external:
             onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as exc:
-        reason = next(iter(str(exc).strip().splitlines()), "unreadable")
         raise ModelError(
-            f"{origin}: expected an ONNX model, got {len(data)} bytes that are none ({reason}); "
+            f"{origin}: expected an ONNX model, got {len(data)} bytes that are none ({_first_line(exc)}); "
             "download or export the file again"
         ) from exc
     if external:
@@ -209,8 +208,15 @@ def _evaluate(
     try:
         values = ReferenceEvaluator(helper.make_model(graph, opset_imports=list(opsets))).run(None, {})
     except Exception as exc:  # what the evaluator raises on hostile values is not defined
-        raise ModelError(f"cannot compute the constant {node.output[0]!r} ({node.op_type}): {exc}") from exc
+        reason = _first_line(exc)
+        raise ModelError(
+            f"cannot compute the constant {node.output[0]!r} ({node.op_type}): {reason}"
+        ) from exc
     return [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(node.output, values, strict=True)]
+
+
+def _first_line(exc: Exception) -> str:
+    return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

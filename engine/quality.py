@@ -93,7 +93,8 @@ def pose_factor(landmarks_xy: FloatArray) -> FloatArray:
         float32 (N,), 0..1.
     """
     yaw, pitch, roll = head_angles(landmarks_xy).T
-    return np.asarray(np.cos(yaw) * np.cos(pitch) * (1 + np.cos(roll)) / 2, np.float32)
+    factor: FloatArray = np.cos(yaw) * np.cos(pitch) * (1 + np.cos(roll)) / 2
+    return np.asarray(np.clip(factor, 0, 1), np.float32)
 
 
 def head_angles(landmarks_xy: FloatArray) -> FloatArray:

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.alignment import ARCFACE_TEMPLATE_XY
+from engine.errors import ModelError
+from engine.package import ModelPackage, Threshold
+
+CONTENT = b"pretend that this is ONNX"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> ModelPackage:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(CONTENT)
+    return ModelPackage(
+        name="facenet",
+        task="embedder",
+        onnx_path=path,
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        licence="MIT",
+        provenance="made by a test",
+        input_size_wh=(160, 160),
+        colour_order="rgb",
+        mean=(127.5, 127.5, 127.5),
+        scale=1 / 128,
+        template_xy=ARCFACE_TEMPLATE_XY,
+        embedding_size=128,
+        threshold=Threshold(0.4, far=1e-3),
+    )
+
+
+def edit(manifest: Path, **changes: object) -> None:
+    raw = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(raw | changes))
+
+
+def test_a_package_survives_its_manifest(package: ModelPackage, tmp_path: Path) -> None:
+    manifest = tmp_path / "facenet.json"
+    package.save(manifest)
+    assert ModelPackage.load(manifest) == package
+    assert json.loads(manifest.read_text())["onnx_path"] == "model.onnx"
+    assert package.read() == CONTENT
+    assert package.template.dtype == np.float32
+
+
+def test_a_folder_may_be_moved(package: ModelPackage, tmp_path: Path) -> None:
+    package.save(tmp_path / "facenet.json")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("facenet.json", "model.onnx"):
+        (tmp_path / name).rename(moved / name)
+    assert ModelPackage.load(moved / "facenet.json").onnx_path == moved / "model.onnx"
+
+
+def test_a_changed_file_is_refused_in_one_line(package: ModelPackage, tmp_path: Path) -> None:
+    package.save(tmp_path / "facenet.json")
+    package.onnx_path.write_bytes(CONTENT + b"!")
+    with pytest.raises(ModelError) as failure:
+        ModelPackage.load(tmp_path / "facenet.json")
+    message = str(failure.value)
+    assert "model.onnx: wrong SHA-256, got " in message
+    assert f"expected {package.sha256}; " in message
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_named(package: ModelPackage, tmp_path: Path) -> None:
+    package.save(tmp_path / "facenet.json")
+    package.onnx_path.unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx: cannot read the model file: No such file"):
+        ModelPackage.load(tmp_path / "facenet.json")
+    with pytest.raises(ModelError, match=r"nowhere\.json: cannot read the manifest: No such file"):
+        ModelPackage.load(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "rgb"}, "unknown keys colour"),
+        ({"format": "facestream-model/9"}, "facestream-model/1"),
+        ({"task": "gender"}, "task: expected detector or embedder, got 'gender'"),
+        ({"colour_order": "grb"}, "colour_order: expected bgr or rgb"),
+        ({"sha256": "12"}, "sha256: expected 64"),
+        ({"mean": [1, 2]}, "mean: expected 3 numbers"),
+        ({"mean": ["1", 2, 3]}, "mean: expected 3 numbers"),
+        ({"scale": "small"}, "scale: got"),
+        ({"input_size_wh": [160, 112]}, "needs a square"),
+        ({"input_size_wh": [160.5, 160.5]}, "input_size_wh: expected 2 numbers"),
+        ({"template_xy": [[1, 2]]}, "five points"),
+        ({"template_xy": [1, 2, 3, 4, 5]}, "template_xy: expected 2 numbers"),
+        ({"embedding_size": 0}, "embedding_size: expected at least 1"),
+        ({"threshold": {"similarity": 3}}, "similarity: expected -1..1"),
+        ({"threshold": {"cosine": 0.3}}, "cosine"),
+        ({"onnx_path": None}, "onnx_path: got null"),
+        ({"name": 3}, "name: got 3"),
+    ],
+)
+def test_manifests_that_make_no_sense(
+    package: ModelPackage, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    manifest = tmp_path / "facenet.json"
+    package.save(manifest)
+    edit(manifest, **changes)
+    with pytest.raises(ModelError, match=r"facenet\.json: not a valid model manifest: ") as failure:
+        ModelPackage.load(manifest)
+    assert message in str(failure.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "{", "\xff", '{"format": "facestream-model/1"}'])
+def test_files_that_are_no_manifest(tmp_path: Path, text: str) -> None:
+    manifest = tmp_path / "m.json"
+    manifest.write_text(text, encoding="latin-1")
+    with pytest.raises(ModelError, match=r"m\.json: not a valid model manifest"):
+        ModelPackage.load(manifest)
+
+
+def test_an_embedder_needs_its_template(package: ModelPackage) -> None:
+    with pytest.raises(ValueError, match="template_xy: an embedder needs five points"):
+        dataclasses.replace(package, template_xy=None)
+
+
+def test_a_detector_has_no_template(package: ModelPackage) -> None:
+    detector = dataclasses.replace(package, task="detector", template_xy=None, embedding_size=None)
+    with pytest.raises(ValueError, match="no alignment template"):
+        _ = detector.template
+
+
+def test_a_folder_that_cannot_be_written_is_told(package: ModelPackage, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match="cannot write"):
+        package.save(tmp_path / "file" / "facenet.json")
