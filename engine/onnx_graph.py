@@ -48,8 +48,32 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
         ) from exc
     if external:
         raise ModelError(f"{origin}: its weights are in other files; export it as one file that holds them")
-    _image_input(model, origin=origin)
+    image_input(model, origin=origin)
     return model
+
+
+def image_input(model: onnx.ModelProto, *, origin: str = "model") -> onnx.ValueInfoProto:
+    """The one input that a model has beside its constants.
+
+    Args:
+        model: Any.
+        origin: Where it comes from, for the error message.
+
+    Raises:
+        ModelError: The model does not take exactly one float32 image of three channels.
+    """
+    used = {name for node in model.graph.node for name in node.input}
+    variable = used - {tensor.name for tensor in model.graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [i for i in model.graph.input if i.name in variable]
+    if len(inputs) == 1:
+        tensor = inputs[0].type.tensor_type
+        dims = tensor.shape.dim
+        if tensor.elem_type == onnx.TensorProto.FLOAT and len(dims) == 4 and dims[1].dim_value == 3:
+            return inputs[0]
+    found = ", ".join(helper.printable_value_info(i) for i in inputs[:3]) or "none"
+    raise ModelError(
+        f"{origin}: expected one input, a float32 image (N, 3, H, W), got {found}; export the model that way"
+    )
 
 
 def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -92,7 +116,7 @@ def free_shapes(model: onnx.ModelProto, *, image_size: bool) -> onnx.ModelProto:
     """
     freed = _copy(model)
     graph = freed.graph
-    dims = _image_input(freed).type.tensor_type.shape.dim
+    dims = image_input(freed).type.tensor_type.shape.dim
     for axis, symbol in ((0, "batch"), (2, "height"), (3, "width"))[: 3 if image_size else 1]:
         dims[axis].dim_param = symbol
     for output in graph.output:
@@ -158,7 +182,7 @@ def take_pixels(
     """
     taking = _copy(model)
     graph = taking.graph
-    image = _image_input(taking)
+    image = image_input(taking)
     steps: list[tuple[str, npt.NDArray[Any] | None, dict[str, Any]]] = [
         ("Cast", None, {"to": onnx.TensorProto.FLOAT}),
         ("Transpose", None, {"perm": [0, 3, 1, 2]}),
@@ -182,21 +206,6 @@ def take_pixels(
     image.CopyFrom(helper.make_tensor_value_info("pixels", onnx.TensorProto.UINT8, [n, h, w, 3]))
     _replace(graph.node, [*nodes, *graph.node])
     return taking
-
-
-def _image_input(model: onnx.ModelProto, *, origin: str = "model") -> onnx.ValueInfoProto:
-    used = {name for node in model.graph.node for name in node.input}
-    variable = used - {tensor.name for tensor in model.graph.initializer}
-    inputs: list[onnx.ValueInfoProto] = [i for i in model.graph.input if i.name in variable]
-    if len(inputs) == 1:
-        tensor = inputs[0].type.tensor_type
-        dims = tensor.shape.dim
-        if tensor.elem_type == onnx.TensorProto.FLOAT and len(dims) == 4 and dims[1].dim_value == 3:
-            return inputs[0]
-    found = ", ".join(helper.printable_value_info(i) for i in inputs[:3]) or "none"
-    raise ModelError(
-        f"{origin}: expected one input, a float32 image (N, 3, H, W), got {found}; export the model that way"
-    )
 
 
 def _evaluate(

@@ -13,12 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import onnx
 import platformdirs
 
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
 from engine.files import write_atomically
-from engine.onnx_graph import ColourOrder, fold_constants, free_shapes, parse_model
+from engine.onnx_graph import ColourOrder, fold_constants, free_shapes, image_input, parse_model
 from engine.package import ModelPackage, Point, Task, Threshold, read_verified
 
 _FOLD_VERSION: Final = 1
@@ -143,14 +144,31 @@ def _from_onnx(path: Path, expected_sha256: str | None, cache_dir: Path) -> Mode
     for known in _BY_NAME.values():
         if known.sha256 == sha256:
             return _folded(known, source, origin=str(path), cache_dir=cache_dir)
-    outputs = parse_model(source, origin=str(path)).graph.output
-    like = YUNET if any(output.name == "cls_8" for output in outputs) else SFACE
+    model = parse_model(source, origin=str(path))
+    is_yunet = any(output.name == "cls_8" for output in model.graph.output)
     own = dataclasses.replace(
-        like, name=path.stem, sha256=sha256, licence="unknown", provenance=str(path), threshold=None
+        YUNET if is_yunet else SFACE,
+        name=f"{path.stem}-{sha256[:8]}",
+        sha256=sha256,
+        licence="unknown",
+        provenance=str(path),
+        embedding_size=None if is_yunet else _embedding_size(model, path),
+        threshold=None,
     )
-    if own.task == "embedder":
-        own = dataclasses.replace(own, embedding_size=outputs[0].type.tensor_type.shape.dim[-1].dim_value)
     return _folded(own, source, origin=str(path), cache_dir=cache_dir)
+
+
+def _embedding_size(model: onnx.ModelProto, path: Path) -> int:
+    outputs: list[list[int]] = [
+        [dim.dim_value for dim in o.type.tensor_type.shape.dim] for o in model.graph.output
+    ]
+    image = [dim.dim_value for dim in image_input(model).type.tensor_type.shape.dim[2:]]
+    if image != list(SFACE.input_size_wh or ()) or [len(o) for o in outputs] != [2] or not outputs[0][1]:
+        raise ModelError(
+            f"{path}: expected YuNet's outputs, or an image of 112 by 112 pixels and one output (N, D), "
+            f"got an image {image} and outputs {outputs}; describe other models in a manifest (.json)"
+        )
+    return outputs[0][1]
 
 
 def _folded(pretrained: PretrainedModel, source: bytes, *, origin: str, cache_dir: Path) -> ModelPackage:

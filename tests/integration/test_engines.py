@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from engine.errors import ModelError
+from engine.onnxruntime import OnnxRuntimeEngine
+from engine.openvino import OpenVinoEngine
+from engine.package import ModelPackage
+from engine.protocol import Engine
+from engine.select import open_engine, pixel_graph
+
+WEIGHT = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
+    """A detector as small as can be: each pixel's colours, halved, mixed into four channels."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["mixed"]),
+        helper.make_node("GlobalAveragePool", ["mixed"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["mean"]),
+    ]
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, "h", "w"])
+    mean = helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["n", 4])
+    weight = numpy_helper.from_array(WEIGHT.reshape(4, 3, 1, 1), "w")
+    graph = helper.make_graph(nodes, "tiny", [image], [mean], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    path.write_bytes(model.SerializeToString())
+    return ModelPackage(
+        name="tiny",
+        task="detector",
+        onnx_path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        licence="MIT",
+        provenance="made by a test",
+        colour_order="rgb",
+        mean=(1.0, 2.0, 3.0),
+        scale=0.5,
+    )
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def engine(request: pytest.FixtureRequest, package: ModelPackage) -> Engine:
+    return open_engine(package, kind=request.param, precision="fp32", threads=2, streams=2)
+
+
+def pixels(seed: int, shape: tuple[int, ...] = (2, 8, 6, 3)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def expected(batch: np.ndarray) -> np.ndarray:
+    prepared = (batch[..., ::-1].astype(np.float32) - [1, 2, 3]) * 0.5
+    return (prepared @ WEIGHT.T).mean(axis=(1, 2))
+
+
+def test_engines_say_what_they_are(engine: Engine) -> None:
+    assert engine.name in {"openvino", "onnxruntime"}
+    assert engine.precision == "fp32"
+    assert engine.max_batch is None
+    (taken,), (given,) = engine.inputs, engine.outputs
+    assert (taken.name, taken.shape, taken.dtype) == ("pixels", (None, None, None, 3), np.uint8)
+    assert (given.name, given.shape, given.dtype) == ("mean", (None, 4), np.float32)
+
+
+def test_the_same_numbers_come_out(engine: Engine) -> None:
+    batch = pixels(0)
+    got = engine.infer({"pixels": batch})
+    assert got["mean"] == pytest.approx(expected(batch), abs=1e-3)
+
+
+def test_results_are_not_overwritten_by_the_next_call(engine: Engine) -> None:
+    first = engine.infer({"pixels": pixels(1)})["mean"]
+    kept = first.copy()
+    engine.infer({"pixels": pixels(2)})
+    assert (first == kept).all()
+
+
+def test_any_number_of_shapes_is_served(engine: Engine) -> None:
+    for side in range(1, 20):
+        batch = pixels(side, (1 + side % 3, side, 21 - side, 3))
+        assert engine.infer({"pixels": batch})["mean"] == pytest.approx(expected(batch), abs=1e-3)
+    if isinstance(engine, OpenVinoEngine):
+        assert len(engine._programs) == 8
+
+
+def test_several_threads_may_call_at_once(engine: Engine) -> None:
+    batches = [pixels(seed, (1, 32, 32, 3)) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda batch: engine.infer({"pixels": batch})["mean"], batches))
+    for batch, result in zip(batches, results, strict=True):
+        assert result == pytest.approx(expected(batch), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({}, "feeds: expected"),
+        ({"image": pixels(0)}, "feeds: expected"),
+        ({"pixels": pixels(0), "more": pixels(0)}, "feeds: expected"),
+        ({"pixels": pixels(0).astype(np.float32)}, "pixels: expected uint8"),
+        ({"pixels": pixels(0)[0]}, "pixels: expected uint8"),
+        ({"pixels": pixels(0, (1, 4, 4, 4))}, "pixels: expected uint8"),
+        ({"pixels": np.empty((0, 4, 4, 3), np.uint8)}, "without empty dimensions"),
+        ({"pixels": pixels(0)[:, :, ::-1]}, "C-contiguous"),
+    ],
+)
+def test_feeds_that_do_not_fit(engine: Engine, feeds: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        engine.infer(feeds)
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnxruntime"])
+def test_a_closed_engine_says_so(package: ModelPackage, kind: str) -> None:
+    engine = open_engine(package, kind=kind)
+    engine.close()
+    engine.close()
+    with pytest.raises(ModelError, match="closed"):
+        engine.infer({"pixels": pixels(0)})
+
+
+@pytest.mark.parametrize("make", [OpenVinoEngine, OnnxRuntimeEngine])
+def test_graphs_that_cannot_be_run(make: type[OpenVinoEngine]) -> None:
+    with pytest.raises(ModelError, match=r"cannot (read|load) the model") as failure:
+        make(b"no model")
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("make", [OpenVinoEngine, OnnxRuntimeEngine])
+@pytest.mark.parametrize("arguments", [{"threads": 0}, {"streams": 0}])
+def test_engines_need_threads(
+    make: type[OpenVinoEngine], arguments: dict[str, int], package: ModelPackage
+) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        make(pixel_graph(package), **arguments)
+
+
+def test_precisions_that_are_not_there(package: ModelPackage) -> None:
+    with pytest.raises(ModelError, match="computes in fp32, got 'bf16'"):
+        open_engine(package, kind="onnxruntime", precision="bf16")
+    with pytest.raises(ValueError, match="precision: expected auto"):
+        open_engine(package, kind="openvino", precision="fp8")
+
+
+def test_auto_prefers_openvino(package: ModelPackage) -> None:
+    assert open_engine(package).name == "openvino"
+
+
+def test_auto_falls_back_where_openvino_is_not(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "engine.openvino", None)
+    assert open_engine(package).name == "onnxruntime"
+    with pytest.raises(ModelError, match="pip install openvino"):
+        open_engine(package, kind="openvino")
+    monkeypatch.setitem(sys.modules, "engine.onnxruntime", None)
+    with pytest.raises(ModelError, match=r"tiny: no engine works here: .*openvino.*onnxruntime") as failure:
+        open_engine(package)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_package_whose_file_changed_is_not_opened(package: ModelPackage, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(package.onnx_path.read_bytes() + b"\0")
+    changed = ModelPackage(**{f: getattr(package, f) for f in package.__slots__} | {"onnx_path": path})
+    with pytest.raises(ModelError, match="wrong SHA-256"):
+        open_engine(changed)
