@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -49,14 +50,25 @@ _TAIL = (
 )
 
 
-@cache
+_LOADING = threading.Lock()
+
+
 def _gst() -> Any:
+    with _LOADING:  # cameras begin side by side
+        return _load()
+
+
+@cache
+def _load() -> Any:
     try:
         import gi
 
         for name in ("Gst", "GstApp", "GstVideo"):
             gi.require_version(name, "1.0")
-        from gi.repository import Gst, GstApp, GstVideo  # noqa: F401
+        with warnings.catch_warnings():
+            # PyGObject's importer is of an older kind than Python likes.
+            warnings.simplefilter("ignore", ImportWarning)
+            from gi.repository import Gst, GstApp, GstVideo  # noqa: F401 - adds methods to Gst's classes
     except (ImportError, ValueError) as exc:
         raise FacestreamError(
             f"GStreamer's Python bindings cannot be loaded ({exc}); install them: {APT_COMMAND}"
@@ -368,6 +380,7 @@ class EncodePipeline:
         self._entry.set_property("caps", gst.Caps.from_string(caps))
         self._duration_ns = round(_NS / fps)
         self._width = width
+        self._failed = False
         self._pipeline.set_state(gst.State.PLAYING)
 
     def push(self, image: Image, pts_ns: int, *, timeout_s: float = 10.0) -> None:
@@ -396,12 +409,14 @@ class EncodePipeline:
         self._entry.emit("push-buffer", buffer)
 
     def finish(self, *, timeout_s: float = 30.0) -> None:
-        """Write what is left and close the file.
+        """Write what is left and close the file. After a failure there is nothing left to do.
 
         Raises:
             PipelineFailure: The encoder or the file failed, or did not end in time.
         """
         gst = _gst()
+        if self._failed:
+            return
         try:
             self._entry.emit("end-of-stream")
             if not self._check(round(timeout_s * _NS)):
@@ -414,6 +429,8 @@ class EncodePipeline:
         kinds = gst.MessageType.ERROR | gst.MessageType.EOS
         message = self._pipeline.get_bus().timed_pop_filtered(timeout_ns, kinds)
         if message is not None and message.type == gst.MessageType.ERROR:
+            self._failed = True
+            self._pipeline.set_state(gst.State.NULL)
             raise PipelineFailure.of(*message.parse_error())
         return message is not None
 

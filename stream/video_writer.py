@@ -13,6 +13,7 @@ from stream.gstreamer import EncodePipeline, PipelineFailure
 
 _NS = 1_000_000_000
 _LEAST_STEP_NS = 1_000_000
+_LEAST_SIDE = 16  # of x264
 
 
 class VideoWriter:
@@ -20,7 +21,7 @@ class VideoWriter:
 
     Args:
         path: Of the file; overwritten.
-        size_wh: Width and height of every image in pixels, 2 or more. H.264 wants even numbers: an odd
+        size_wh: Width and height of every image in pixels, 16 or more. H.264 wants even numbers: an odd
             last column or row is left out.
         fps: Nominal frames a second; each frame has its own time all the same.
 
@@ -30,8 +31,10 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, size_wh: tuple[int, int], fps: float) -> None:
-        if min(size_wh) < 2 or not fps > 0:
-            raise ValueError(f"expected 2 or more pixels and fps above 0, got {size_wh} and {fps}")
+        if min(size_wh) < _LEAST_SIDE or not fps > 0:
+            raise ValueError(
+                f"expected {_LEAST_SIDE} or more pixels and fps above 0, got {size_wh} and {fps}"
+            )
         _check_writable(path)
         self._path, self._size_wh, self._fps = path, size_wh, fps
         self._pipeline: EncodePipeline | None = None

@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.errors import FacestreamError, SourceError
+from stream.frames import CameraState, Frame, FrameSource
+from stream.gstreamer import decode_image
+from stream.sources import open_source
+
+FPS = 30
+COUNT = 60
+WIDTH, HEIGHT = 180, 100
+
+
+def numbered_image(number: int) -> np.ndarray:
+    """Eight stripes, white where the number has a bit."""
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for bit in range(8):
+        if number >> bit & 1:
+            image[:, 20 * bit : 20 * bit + 20] = 255
+    return image
+
+
+def read_number(image: np.ndarray) -> int:
+    return sum(1 << bit for bit in range(8) if image[HEIGHT // 2, 20 * bit + 10].mean() > 127)
+
+
+def gst(*pipeline: str, data: bytes | None = None) -> None:
+    words = [word for part in pipeline for word in part.split()]
+    subprocess.run(["gst-launch-1.0", "-q", *words], input=data, check=True, timeout=30)
+
+
+def encode(path: Path, images: list[np.ndarray], tail: str) -> Path:
+    height, width, _ = images[0].shape
+    raw = f"fdsrc ! rawvideoparse format=bgr width={width} height={height} framerate={FPS}/1 ! videoconvert"
+    data = b"".join(image.tobytes() for image in images)
+    gst(raw, f"! {tail} ! filesink location={path}", data=data)
+    return path
+
+
+H264 = "x264enc speed-preset=ultrafast key-int-max=10 ! h264parse"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Two seconds of numbered frames."""
+    images = [numbered_image(number) for number in range(COUNT)]
+    return encode(tmp_path_factory.mktemp("clips") / "numbers.mp4", images, f"{H264} ! mp4mux")
+
+
+def open_file(path: Path | str, **arguments: object) -> FrameSource:
+    return open_source(**{"camera_id": "film", "uri": str(path), "analysis_fps": None} | arguments)
+
+
+def test_every_frame_comes_with_its_number_and_time(clip):
+    start_at = datetime(2026, 1, 2, tzinfo=UTC)
+    source = open_file(clip, start_at=start_at)
+    frames = list(source.frames())
+    assert [frame.number for frame in frames] == list(range(COUNT))
+    assert [read_number(frame.image) for frame in frames] == list(range(COUNT))
+    assert [frame.time_s for frame in frames] == pytest.approx([n / FPS for n in range(COUNT)], abs=1e-3)
+    assert frames[30].captured_at - start_at == timedelta(seconds=frames[30].time_s)
+    assert {frame.camera_id for frame in frames} == {"film"}
+    stats = source.stats()
+    assert (stats.decoded, stats.skipped, stats.dropped) == (COUNT, 0, 0)
+
+
+def test_only_the_frames_to_be_looked_at_come(clip):
+    source = open_file(clip, analysis_fps=15.0)
+    frames = list(source.frames())
+    assert [frame.number for frame in frames] == list(range(0, COUNT, 2))
+    assert [read_number(frame.image) for frame in frames] == [frame.number for frame in frames]
+    assert source.stats().skipped == COUNT // 2
+
+
+def test_a_slow_consumer_of_a_file_loses_nothing(clip):
+    numbers = []
+    for frame in open_file(clip).frames():
+        time.sleep(0.005)
+        numbers.append(frame.number)
+    assert numbers == list(range(COUNT))
+
+
+def test_kept_images_stay_as_they_were(clip):
+    frames = []
+    for frame in open_file(clip).frames():
+        assert frame.image.flags.owndata
+        frames.append(frame)
+    assert all(read_number(frame.image) == frame.number for frame in frames)
+
+
+def test_real_time_takes_real_time(clip):
+    source = open_file(clip, realtime=True)
+    begun = time.monotonic()
+    frames = list(source.frames())
+    assert time.monotonic() - begun >= 0.9 * (COUNT - 1) / FPS
+    assert len(frames) + source.stats().dropped == COUNT
+    assert all(read_number(frame.image) == frame.number for frame in frames)
+
+
+def test_in_real_time_a_slow_consumer_gets_the_newest(clip):
+    source = open_file(clip, realtime=True)
+    frames = []
+    for frame in source.frames():
+        frames.append(frame)
+        time.sleep(0.3)
+    assert 5 <= len(frames) <= 9
+    assert source.stats().dropped == COUNT - len(frames)
+    assert all(read_number(frame.image) == frame.number for frame in frames)
+
+
+def test_a_loop_goes_on_in_number_and_time(clip):
+    source = open_file(clip, loop=True)
+    frames = list(islice(source.frames(), 2 * COUNT + 10))
+    source.close()
+    assert [frame.number for frame in frames] == list(range(2 * COUNT + 10))
+    assert [read_number(frame.image) for frame in frames] == [n % COUNT for n in range(2 * COUNT + 10)]
+    steps = [b.time_s - a.time_s for a, b in pairwise(frames)]
+    assert steps == pytest.approx([1 / FPS] * len(steps), abs=2e-3)
+
+
+def test_states_are_told(clip, tmp_path):
+    states = []
+    list(open_file(clip, on_status=lambda status: states.append(status.state)).frames())
+    assert states == [CameraState.CONNECTING, CameraState.UP, CameraState.ENDED]
+    states.clear()
+    with pytest.raises(SourceError):
+        list(open_file(tmp_path / "none.mp4", on_status=lambda status: states.append(status.state)).frames())
+    assert states == [CameraState.CONNECTING, CameraState.DOWN]
+
+
+@pytest.mark.parametrize(
+    "tail", [f"{H264} ! matroskamux", f"{H264} ! mpegtsmux", "jpegenc ! avimux", "vp8enc ! webmmux"]
+)
+def test_other_containers_give_the_same_frames(tmp_path, tail):
+    images = [numbered_image(number) for number in range(20)]
+    path = encode(tmp_path / "clip", images, tail)
+    frames = list(open_file(path).frames())
+    assert [read_number(frame.image) for frame in frames] == list(range(20))
+    assert frames[-1].time_s == pytest.approx(19 / FPS, abs=2e-3)
+
+
+def test_rows_whose_length_is_no_multiple_of_four_are_read_right():
+    frame = next(open_file("test://gradient?frames=1&size=321x99").frames())
+    assert frame.size_wh == (321, 99)
+    assert np.ptp(frame.image, axis=1).max() <= 1  # each row of this pattern has one colour
+    assert np.ptp(frame.image, axis=0).min() > 200
+
+
+def test_channels_are_blue_green_red():
+    frame = next(open_file("test://red?frames=1&size=64x48").frames())
+    assert frame.image[24, 32].tolist() == pytest.approx([0, 0, 255], abs=3)
+
+
+def test_a_video_that_was_filmed_sideways_is_turned_upright(tmp_path):
+    path = encode(tmp_path / "phone.mp4", [numbered_image(3)] * 10, f"{H264} ! mp4mux")
+    data = bytearray(path.read_bytes())
+    one = (1 << 16).to_bytes(4, "big")
+    quarter_turn = bytes(4) + one + bytes(4) + (-1 << 16).to_bytes(4, "big", signed=True)
+    matrix_at = data.index(b"tkhd") + 44
+    data[matrix_at : matrix_at + 20] = quarter_turn + bytes(4)
+    path.write_bytes(data)
+    frame = next(open_file(path).frames())
+    assert frame.size_wh == (HEIGHT, WIDTH)
+    assert frame.image[:30].mean() > 200  # the white stripes, once left, are now above
+    assert frame.image[60:].mean() < 50
+
+
+def test_interlaced_video_shows_no_combs(tmp_path):
+    path = tmp_path / "tv.mkv"
+    gst(
+        "videotestsrc num-buffers=50 pattern=ball motion=hsweep",
+        "! video/x-raw,format=I420,width=320,height=240",
+        "! interlace field-pattern=1:1 ! x264enc interlaced=true ! h264parse ! matroskamux",
+        f"! filesink location={path}",
+    )
+    frames = list(open_file(path).frames())
+    assert [frame.number for frame in frames] == list(range(25))
+    green = np.array([frame.image[..., 1] for frame in frames]).astype(int)
+    combs = np.abs(2 * green[:, 1:-1] - green[:, :-2] - green[:, 2:]).mean()
+    assert combs < 2  # 4.3 where the fields are left as they are
+
+
+def test_a_counted_test_pattern_ends():
+    frames = list(open_file("test://ball?frames=12&size=64x48&fps=10").frames())
+    assert [frame.number for frame in frames] == list(range(12))
+    assert frames[-1].time_s == pytest.approx(1.1)
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory, clip) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("This is not a video.\n" * 20)
+    (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
+    (folder / "no_index.mp4").write_bytes(clip.read_bytes()[:2000])
+    (folder / "no_pictures").mkdir()
+    (folder / "empty_pictures").mkdir()
+    (folder / "empty_pictures" / "1.jpg").touch()
+    (folder / "broken_pictures").mkdir()
+    (folder / "broken_pictures" / "1.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    gst(
+        "audiotestsrc num-buffers=20 ! audioconvert ! avenc_aac ! mp4mux",
+        f"! filesink location={folder}/sound.mp4",
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing.mp4", "no such file"),
+        ("empty.mp4", "0 bytes"),
+        ("text.mp4", "not a video"),
+        ("noise.mp4", "not a video"),
+        ("no_index.mp4", "no moov box"),
+        ("sound.mp4", "holds no video, only MPEG-4 AAC"),
+        ("no_pictures", "no picture"),
+        ("empty_pictures", "empty"),
+        ("broken_pictures", "none of 1 pictures"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(bad_files, name, says):
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match=says) as caught:
+        list(open_file(bad_files / name).frames())
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+    assert time.monotonic() - begun < 3
+
+
+def test_a_file_that_is_cut_off_gives_what_is_left_and_then_the_error(clip, tmp_path):
+    whole = tmp_path / "front.mp4"
+    gst(f"filesrc location={clip} ! qtdemux ! h264parse ! mp4mux faststart=true ! filesink location={whole}")
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole.read_bytes()[: -whole.stat().st_size // 3])
+    frames: list[Frame] = []
+    with pytest.raises(SourceError, match="cut off after"):
+        frames.extend(open_file(path).frames())
+    assert 10 < len(frames) < COUNT
+    assert all(read_number(frame.image) == frame.number for frame in frames)
+
+
+def test_a_source_that_gives_nothing_is_given_up(tmp_path):
+    pipe = tmp_path / "video.mp4"
+    os.mkfifo(pipe)
+    with pytest.raises(SourceError, match="not a regular file"):
+        list(open_file(pipe).frames())
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    for number in (1, 2, 9, 10, 11):
+        cv2.imwrite(str(tmp_path / f"frame{number}.png"), numbered_image(number))
+    return tmp_path
+
+
+def test_a_folder_plays_in_natural_order(pictures):
+    frames = list(open_file(pictures).frames())
+    assert [read_number(frame.image) for frame in frames] == [1, 2, 9, 10, 11]
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+
+
+def test_a_broken_picture_is_passed_over(pictures):
+    (pictures / "frame3.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    (pictures / "frame4.png").touch()
+    source = open_file(pictures)
+    frames = list(source.frames())
+    assert [read_number(frame.image) for frame in frames] == [1, 2, 9, 10, 11]
+    assert [frame.number for frame in frames] == [0, 1, 4, 5, 6]
+    assert source.stats().dropped == 2
+
+
+def test_a_folder_can_be_thinned_and_looped(pictures):
+    source = open_file(pictures, analysis_fps=12.5, loop=True)
+    frames = list(islice(source.frames(), 6))
+    source.close()
+    assert [read_number(frame.image) for frame in frames] == [1, 9, 11, 1, 9, 11]
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.08, 0.16, 0.2, 0.28, 0.36])
+
+
+def test_a_folder_in_real_time_takes_real_time(pictures):
+    begun = time.monotonic()
+    source = open_file(pictures, realtime=True, folder_fps=10.0)
+    frames = list(source.frames())
+    assert time.monotonic() - begun >= 0.4
+    assert len(frames) + source.stats().dropped == 5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".webp"])
+def test_pictures_of_each_kind_are_decoded(portrait, suffix):
+    image = portrait[:301, :203]
+    _, data = cv2.imencode(suffix, image)
+    decoded = decode_image(data.tobytes())
+    assert decoded.shape == image.shape
+    assert np.abs(decoded.astype(int) - image).mean() < (0.1 if suffix in {".png", ".bmp"} else 6)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n cut", bytes(5000)])
+def test_what_is_no_picture_is_refused(data):
+    with pytest.raises(SourceError, match="picture"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("uri", ["test://ball", "test://ball?frames=100000"])
+def test_close_ends_the_iteration_in_another_thread(uri):
+    source = open_file(uri)
+    seen = threading.Event()
+    numbers: list[int] = []
+
+    def consume() -> None:
+        for frame in source.frames():
+            numbers.append(frame.number)
+            seen.set()
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    assert seen.wait(5)
+    begun = time.monotonic()
+    source.close()
+    source.close()
+    assert time.monotonic() - begun < 2
+    thread.join(2)
+    assert not thread.is_alive()
+
+
+def test_close_frees_a_source_whose_consumer_does_not_come_back(clip):
+    source = open_file(clip)
+    frames = source.frames()
+    next(frames)
+    source.close()
+    assert list(frames) == []
+
+
+def test_a_source_closed_before_it_began_gives_nothing(clip):
+    for uri in (clip, "test://ball"):
+        source = open_file(uri)
+        source.close()
+        assert list(source.frames()) == []
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def native_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_nothing_is_left_behind(clip, tmp_path):
+    def use() -> None:
+        source = open_file(clip)
+        next(source.frames())
+        source.close()
+        with pytest.raises(FacestreamError):
+            list(open_file(tmp_path / "none.mp4").frames())
+
+    for _ in range(3):
+        use()
+    descriptors, threads = open_descriptors(), native_threads()
+    for _ in range(20):
+        use()
+    deadline = time.monotonic() + 5
+    while (open_descriptors() > descriptors or native_threads() > threads) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert open_descriptors() <= descriptors
+    assert native_threads() <= threads
+
+
+@pytest.mark.faces
+def test_every_clip_plays_to_its_end(face_data):
+    for path in sorted((face_data / "clips").iterdir()):
+        source = open_file(path, analysis_fps=2.0)
+        times = [frame.time_s for frame in source.frames()]
+        assert len(times) >= 5, path.name
+        assert all(a < b for a, b in pairwise(times)), path.name
+        assert source.stats().decoded >= 50, path.name
