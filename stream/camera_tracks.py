@@ -1,0 +1,355 @@
+"""The tracks of one camera: who is whom, when they appear and when they leave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+import numpy as np
+
+from engine.faces import Faces, FloatArray, Image
+from engine.quality import quality_bound
+from stream.association import Rows
+from stream.events import FaceEvent, TrackChange
+from stream.frames import Frame
+from stream.scene_cut import SceneCutDetector
+from stream.tracker import NOBODY, FaceTracker
+from stream.tracks import EmbeddedFace, FaceTrack, LiveTrack, Sighting, TrackState, cut_shot, track_id
+
+LeftListener: TypeAlias = Callable[[FaceEvent, Image], None]
+"""Called with the ``left`` event of a track and its best shot, uint8 (H, W, 3) BGR."""
+
+_PATIENCE_S = 0.5
+_GAP_S = 0.3
+_HURRY_S = 1.0
+_REJOIN_MARGIN = 0.05
+_SWITCH_SIMILARITY = 0.3
+_FAR_BETTER = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One frame of a camera and whose faces are in it.
+
+    Attributes:
+        frame: The frame.
+        faces: The faces that were found in it.
+        owners: For each row of ``faces`` that belongs to a tracklet, the tracklet's id.
+        sightings: For the same rows, the face.
+        candidates: Those of these rows that may be worth an embedding, whatever their sharpness.
+    """
+
+    frame: Frame
+    faces: Faces
+    owners: dict[int, int]
+    sightings: dict[int, Sighting]
+    candidates: Rows
+
+
+class CameraTracks:
+    """Turns the tracklets of one camera, which are about places, into tracks, which are about persons.
+
+    A tracklet becomes a public track once it is confirmed and its first face is embedded: the track of a
+    person who was lost a short time ago, when the embedding says so, or else a new one. When two embeddings
+    in a row do not fit a track but fit each other, somebody else has been taken for its person: from the
+    first of them on the tracklet is split off.
+
+    One frame is ``look``, then ``learn`` for each face that was embedded, then ``conclude``.
+
+    Args:
+        camera_id: Name in events.
+        run_id: Which run of the camera; begins every track's id.
+        tracker: Fresh, for this camera alone.
+        embedding_model: Name in events.
+        rejoin_similarity: Cosine from which a face is the person of a lost track, -1..1.
+        leave_after_s: A track that was not seen for longer has left.
+        refresh_s: The template is due for another face after so long.
+        update_every_s: Least time between two ``updated`` events of a track.
+        min_quality: Faces below wait for a better one, 0..1.
+        on_left: Told of each track that leaves, with its best shot.
+    """
+
+    def __init__(
+        self,
+        camera_id: str,
+        run_id: str,
+        *,
+        tracker: FaceTracker,
+        embedding_model: str,
+        rejoin_similarity: float,
+        leave_after_s: float,
+        refresh_s: float,
+        update_every_s: float,
+        min_quality: float,
+        on_left: LeftListener | None,
+    ) -> None:
+        self._camera_id = camera_id
+        self._run_id = run_id
+        self._tracker = tracker
+        self._scene_cuts = SceneCutDetector()
+        self._embedding_model = embedding_model
+        self._rejoin_similarity = rejoin_similarity
+        self._leave_after_s = leave_after_s
+        self._refresh_s = refresh_s
+        self._update_every_s = update_every_s
+        self._min_quality = min_quality
+        self._on_left = on_left
+        self._time_s = -math.inf
+        self._frame_number = -1
+        self._at: datetime | None = None
+        self._followed: dict[int, FaceTrack] = {}
+        self._suspects: dict[int, FaceTrack] = {}
+        self._open: dict[int, FaceTrack] = {}
+        self._appeared = 0
+        self.live: tuple[LiveTrack, ...] = ()
+        """The open tracks after the last call; may be read from any thread."""
+
+    def look(self, frame: Frame, faces: Faces) -> Look:
+        """Take in one frame.
+
+        Args:
+            frame: The next one.
+            faces: What the detector found in it.
+
+        Raises:
+            ValueError: The frame is not after the one before.
+        """
+        if frame.number <= self._frame_number or not frame.time_s >= self._time_s:
+            raise ValueError(
+                f"camera {self._camera_id}: expected a frame after number {self._frame_number} at "
+                f"{self._time_s} s, got number {frame.number} at {frame.time_s} s"
+            )
+        self._time_s = frame.time_s
+        self._frame_number, self._at = frame.number, frame.captured_at
+        if self._scene_cuts.is_cut(frame.image):
+            self._tracker.reset()
+        ids = self._tracker.update(faces, frame.time_s)
+        self._drop_unfollowed()
+        owners = {row: int(ids[row]) for row in np.flatnonzero(ids != NOBODY).tolist()}
+        sightings = {row: Sighting.of(frame, faces, row) for row in owners}
+        for row, tracklet in owners.items():
+            track = self._followed.setdefault(tracklet, FaceTrack(sightings[row]))
+            if frame.time_s - track.last.time_s > _GAP_S:
+                track.due_s = frame.time_s
+        return Look(frame, faces, owners, sightings, self._candidates(faces, owners, frame.time_s))
+
+    def wants(self, look: Look, row: int, quality: float) -> bool:
+        """Whether the face at ``row``, which has this quality or less, is to be embedded."""
+        return self._wants(look.owners[row], quality, look.frame.time_s)
+
+    def learn(self, look: Look, row: int, quality: float, embedding: FloatArray) -> None:
+        """Take in the embedding of the face at ``row``.
+
+        Args:
+            look: As ``look`` gave it for the camera's last frame.
+            row: Of a face that belongs to a tracklet.
+            quality: 0..1.
+            embedding: float32 (D,), unit length.
+        """
+        tracklet, sighting = look.owners[row], look.sightings[row]
+        track = self._followed[tracklet]
+        track.due_s = sighting.time_s + self._refresh_s
+        face = EmbeddedFace(sighting, quality, embedding, cut_shot(look.frame.image, sighting.box_xyxy))
+        if (
+            track.best is None
+            or quality >= _FAR_BETTER * track.quality
+            or track.similarity(embedding) >= _SWITCH_SIMILARITY
+        ):
+            if suspect := self._suspects.pop(tracklet, None):
+                track.absorb(suspect, with_template=False)
+            track.learn(face)
+        elif quality >= track.quality / _FAR_BETTER:
+            look.owners[row] = self._suspect(tracklet, face)
+
+    def conclude(self, look: Look) -> list[FaceEvent]:
+        """Close the frame: name new tracks, and say what changed.
+
+        Returns:
+            The frame's events; those of one track are in order.
+        """
+        at, time_s = look.frame.captured_at, look.frame.time_s
+        for row, tracklet in look.owners.items():
+            track = self._suspects.get(tracklet) or self._followed[tracklet]
+            track.see(look.sightings[row])
+        events = self._leave(time_s, at)
+        in_view = {id(self._followed[tracklet]) for tracklet in look.owners.values()}
+        newcomers = self._name_newcomers(time_s, in_view)
+        events += [self._tell(TrackChange.APPEARED, track, at, time_s) for track in newcomers]
+        events += [
+            self._tell(TrackChange.UPDATED, track, at, time_s)
+            for track in self._open.values()
+            if track.has_news(time_s, update_every_s=self._update_every_s, hurry_s=_HURRY_S)
+        ]
+        self._publish(time_s)
+        return events
+
+    def advance(self, time_s: float, at: datetime) -> list[FaceEvent]:
+        """Let time pass without a frame, so that tracks can leave.
+
+        Args:
+            time_s: On the clock of the frames.
+            at: The same moment, UTC.
+
+        Raises:
+            ValueError: ``time_s`` is before the last frame.
+        """
+        if not time_s >= self._time_s:
+            raise ValueError(
+                f"camera {self._camera_id}: expected a time from {self._time_s} s on, got {time_s}"
+            )
+        events = self._leave(time_s, at)
+        self._publish(time_s)
+        return events
+
+    def close(self) -> list[FaceEvent]:
+        """Let every open track leave, at the time of the last frame."""
+        if self._at is None:
+            return []
+        events = self._leave(math.inf, self._at)
+        self._publish(math.inf)
+        return events
+
+    def _candidates(self, faces: Faces, owners: dict[int, int], time_s: float) -> Rows:
+        confirmed = [row for row, owner in owners.items() if self._tracker.is_confirmed(owner)]
+        bounds = quality_bound(faces[np.array(confirmed, np.intp)]).tolist()
+        wanted = [
+            row
+            for row, bound in zip(confirmed, bounds, strict=True)
+            if self._wants(owners[row], bound, time_s)
+        ]
+        return np.array(wanted, np.intp)
+
+    def _wants(self, tracklet: int, quality: float, time_s: float) -> bool:
+        track = self._followed[tracklet]
+        return track.wants(quality, time_s, min_quality=self._min_quality, patience_s=_PATIENCE_S)
+
+    def _drop_unfollowed(self) -> None:
+        """Let go of the tracklets that the tracker has given up; public tracks stay open."""
+        kept = set(self._tracker.ids.tolist())
+        for tracklet in self._followed.keys() - kept:
+            del self._followed[tracklet]
+            self._suspects.pop(tracklet, None)
+
+    def _suspect(self, tracklet: int, face: EmbeddedFace) -> int:
+        """Note that a face does not fit its track; split the tracklet off when it is the second in a row.
+
+        Whoever else is in view is looked at too, since two tracklets may have swapped their faces.
+
+        Returns:
+            The tracklet's id, which is new when it was split off.
+        """
+        for track in self._followed.values():
+            track.due_s = min(track.due_s, face.sighting.time_s)
+        suspect = self._suspects.get(tracklet)
+        if suspect is None or suspect.similarity(face.embedding) < self._rejoin_similarity:
+            self._suspects[tracklet] = FaceTrack(face.sighting, is_split_off=True)
+            self._suspects[tracklet].learn(face)
+            return tracklet
+        suspect.learn(face)
+        suspect.due_s = face.sighting.time_s + self._refresh_s
+        renamed = self._tracker.rename(tracklet)
+        del self._followed[tracklet], self._suspects[tracklet]
+        self._followed[renamed] = suspect
+        return renamed
+
+    def _name_newcomers(self, time_s: float, in_view: set[int]) -> list[FaceTrack]:
+        """Join tracks without a number to the lost tracks of the same persons; number the others.
+
+        Args:
+            time_s: Now.
+            in_view: ``id`` of each track whose tracklet was found in this frame.
+
+        Returns:
+            Those that are new.
+        """
+        waiting = {
+            tracklet: track
+            for tracklet, track in self._followed.items()
+            if track.number is None and track.best is not None and not self._may_be_a_swap(track, time_s)
+        }
+        while waiting:
+            matches = {tracklet: self._lost_match(track, in_view) for tracklet, track in waiting.items()}
+            tracklet = max(matches, key=lambda key: matches[key][0])
+            _, lost = matches[tracklet]
+            if lost is None:
+                break
+            self._join(tracklet, lost)
+            in_view.add(id(lost))
+            del waiting[tracklet]
+        for track in waiting.values():
+            self._appeared += 1
+            track.number = self._appeared
+            self._open[track.number] = track
+        return list(waiting.values())
+
+    def _may_be_a_swap(self, track: FaceTrack, time_s: float) -> bool:
+        """Whether to wait, since the track which it left may get a face back that is doubted elsewhere."""
+        return track.is_split_off and bool(self._suspects) and time_s - track.first.time_s < _PATIENCE_S
+
+    def _lost_match(self, newcomer: FaceTrack, in_view: set[int]) -> tuple[float, FaceTrack | None]:
+        """The lost track of the newcomer's person with its similarity; (-1, None) when there is none.
+
+        The newcomer must be nearer to it, by a margin, than to any other open track. A track that was in
+        view together with the newcomer is somebody else, unless the newcomer was split off: then what the
+        track showed since its last face that fitted may be the newcomer itself.
+        """
+        best, runner_up, match = -1.0, -1.0, None
+        for track in self._open.values():
+            similarity = track.similarity(newcomer.template)
+            if similarity > best:
+                best, runner_up, match = similarity, best, track
+            else:
+                runner_up = max(runner_up, similarity)
+        if match is None or best < self._rejoin_similarity or best - runner_up < _REJOIN_MARGIN:
+            return -1.0, None
+        seen_s = match.verified_s if newcomer.is_split_off else match.last.time_s
+        if id(match) in in_view or seen_s >= newcomer.first.time_s:
+            return -1.0, None
+        return best, match
+
+    def _join(self, tracklet: int, lost: FaceTrack) -> None:
+        """Go on with a lost track on another tracklet."""
+        for old in [key for key, track in self._followed.items() if track is lost]:
+            self._tracker.forget(old)
+            del self._followed[old]
+            self._suspects.pop(old, None)
+        lost.absorb(self._followed[tracklet])
+        self._followed[tracklet] = lost
+
+    def _leave(self, time_s: float, at: datetime) -> list[FaceEvent]:
+        events = []
+        for number, track in list(self._open.items()):
+            if time_s - track.last.time_s > self._leave_after_s:
+                event = self._tell(TrackChange.LEFT, track, at, time_s)
+                del self._open[number]
+                for tracklet in [key for key, value in self._followed.items() if value is track]:
+                    self._tracker.forget(tracklet)
+                    del self._followed[tracklet]
+                    self._suspects.pop(tracklet, None)
+                events.append(event)
+                if self._on_left is not None and track.best is not None:
+                    self._on_left(event, track.best.shot)
+        return events
+
+    def _tell(self, change: TrackChange, track: FaceTrack, at: datetime, time_s: float) -> FaceEvent:
+        return track.tell(
+            change, at, time_s, camera_id=self._camera_id, run_id=self._run_id, model=self._embedding_model
+        )
+
+    def _publish(self, time_s: float) -> None:
+        self.live = tuple(
+            LiveTrack(
+                track_id=track_id(self._run_id, number),
+                number=number,
+                box_xyxy=track.last.box_xyxy,
+                score=track.last.score,
+                quality=track.quality,
+                state=TrackState.IN_VIEW if track.last.time_s >= time_s else TrackState.LOST,
+                best_shot=track.best.shot,
+            )
+            for number, track in self._open.items()
+            if track.best is not None
+        )

@@ -1,0 +1,205 @@
+"""Frames of many cameras in, events of their tracks out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+
+import numpy as np
+
+from engine.detector import FaceDetector
+from engine.embedder import FaceEmbedder
+from engine.faces import Faces
+from engine.quality import face_quality
+from stream.camera_tracks import CameraTracks, LeftListener, Look
+from stream.events import FaceEvent
+from stream.frames import Frame
+from stream.tracker import FaceTracker
+from stream.tracks import LiveTrack
+
+
+class Recognizer:
+    """Detects, tracks and embeds the faces of all cameras, each step for all cameras together.
+
+    A face costs an embedding when its track has none yet, when it is clearly better than the track's best
+    one, or when the track's template is due for another; never in every frame.
+
+    Not for several threads at once, but ``live_tracks`` may be called from any.
+
+    Args:
+        detector: Should report faces from ``low_score`` on.
+        embedder: Makes the embeddings.
+        high_score: Only a face that scores at least this begins a track, 0..1.
+        low_score: Faces with less are ignored; those in between keep a track alive, 0..``high_score``.
+        confirm_after: Looks in a row that must find a face before it can become a track, >= 1.
+        lost_after_s: A face that was not found for longer is not looked for any more where it was; only its
+            embedding can bring its track back.
+        leave_after_s: A track that was not seen for longer has left.
+        rejoin_similarity: Cosine from which a face is the person of a track that is lost but has not left.
+        refresh_s: A template gets another face after so long, also when none was better.
+        update_every_s: Least time between two ``updated`` events of a track; a best face that is much better
+            is told of after a second.
+        min_quality: Poorer faces do not enter a template, unless the track has nothing better, 0..1.
+        on_left: Told of each track that leaves, with its best shot.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        embedder: FaceEmbedder,
+        *,
+        high_score: float = 0.6,
+        low_score: float = 0.3,
+        confirm_after: int = 3,
+        lost_after_s: float = 1.0,
+        leave_after_s: float = 5.0,
+        rejoin_similarity: float = 0.4,
+        refresh_s: float = 2.0,
+        update_every_s: float = 5.0,
+        min_quality: float = 0.2,
+        on_left: LeftListener | None = None,
+    ) -> None:
+        if not -1 <= rejoin_similarity <= 1 or not 0 <= min_quality <= 1:
+            raise ValueError(
+                "expected rejoin_similarity in -1..1 and min_quality in 0..1, "
+                f"got {rejoin_similarity} and {min_quality}"
+            )
+        if not min(leave_after_s, refresh_s, update_every_s) >= 0:
+            raise ValueError(
+                "expected leave_after_s, refresh_s and update_every_s of at least 0, "
+                f"got {leave_after_s}, {refresh_s} and {update_every_s}"
+            )
+        self._detector = detector
+        self._embedder = embedder
+        self._new_tracker = partial(
+            FaceTracker,
+            high_score=high_score,
+            low_score=low_score,
+            confirm_after=confirm_after,
+            lost_after_s=lost_after_s,
+        )
+        self._new_tracker()
+        self._new_camera = partial(
+            CameraTracks,
+            embedding_model=embedder.model,
+            rejoin_similarity=rejoin_similarity,
+            leave_after_s=leave_after_s,
+            refresh_s=refresh_s,
+            update_every_s=update_every_s,
+            min_quality=min_quality,
+            on_left=on_left,
+        )
+        self._cameras: dict[str, CameraTracks] = {}
+
+    def open_camera(self, camera_id: str, run_id: str) -> None:
+        """Begin with a camera.
+
+        Args:
+            camera_id: As in its frames.
+            run_id: Which run of the camera this is; begins the id of every track.
+
+        Raises:
+            ValueError: The camera is open already.
+        """
+        if camera_id in self._cameras:
+            raise ValueError(f"camera_id: expected one that is not open yet, got {camera_id!r}")
+        self._cameras[camera_id] = self._new_camera(camera_id, run_id, tracker=self._new_tracker())
+
+    def process(self, frames: Sequence[Frame]) -> list[FaceEvent]:
+        """Look at some frames: one detector batch for all, one embedder batch for one frame of each camera.
+
+        Args:
+            frames: Of any open cameras; those of one camera in order, each after the ones looked at before.
+
+        Returns:
+            What happened; the events of one camera are in order.
+
+        Raises:
+            ValueError: A camera is not open, or its frames are out of order.
+            ModelError: An engine failed.
+        """
+        for frame in frames:
+            self._camera(frame.camera_id)
+        found = self._detector.detect([frame.image for frame in frames])
+        events: list[FaceEvent] = []
+        for step in _steps(frames, found):
+            looks = [(self._camera(frame.camera_id), frame, faces) for frame, faces in step]
+            seen = [(camera, camera.look(frame, faces)) for camera, frame, faces in looks]
+            self._embed(seen)
+            for camera, look in seen:
+                events += camera.conclude(look)
+        return events
+
+    def advance(self, camera_id: str, time_s: float, at: datetime) -> list[FaceEvent]:
+        """Let time pass for a camera that gives no frames, so that its tracks can leave.
+
+        Args:
+            camera_id: An open camera.
+            time_s: On the clock of its frames. Its next frame may be earlier, but not before its last one.
+            at: The same moment, UTC.
+
+        Raises:
+            ValueError: The camera is not open, or ``time_s`` is before its last frame.
+        """
+        return self._camera(camera_id).advance(time_s, at)
+
+    def close_camera(self, camera_id: str) -> list[FaceEvent]:
+        """End with a camera: its open tracks leave.
+
+        Raises:
+            ValueError: The camera is not open.
+        """
+        camera = self._camera(camera_id)
+        del self._cameras[camera_id]
+        return camera.close()
+
+    def live_tracks(self, camera_id: str) -> tuple[LiveTrack, ...]:
+        """The tracks of a camera that have appeared and have not left, in order of appearance.
+
+        Raises:
+            ValueError: The camera is not open.
+        """
+        return self._camera(camera_id).live
+
+    def _camera(self, camera_id: str) -> CameraTracks:
+        if camera_id not in self._cameras:
+            raise ValueError(f"camera_id: expected an open one of {sorted(self._cameras)}, got {camera_id!r}")
+        return self._cameras[camera_id]
+
+    def _embed(self, seen: Sequence[tuple[CameraTracks, Look]]) -> None:
+        """Embed, in one batch, the faces that turn out to be worth it once their sharpness is known."""
+        chosen = []
+        crops = []
+        for camera, look in seen:
+            if not len(look.candidates):
+                continue
+            candidates = look.faces[look.candidates]
+            aligned = self._embedder.align(look.frame.image, candidates.landmarks_xy)
+            qualities = face_quality(candidates, aligned).tolist()
+            for row, crop, quality in zip(look.candidates.tolist(), aligned, qualities, strict=True):
+                if camera.wants(look, row, quality):
+                    chosen.append((camera, look, row, quality))
+                    crops.append(crop)
+        if chosen:
+            embeddings = self._embedder.embed(np.stack(crops))
+            for (camera, look, row, quality), embedding in zip(chosen, embeddings, strict=True):
+                camera.learn(look, row, quality, embedding)
+
+
+def _steps(frames: Sequence[Frame], found: Sequence[Faces]) -> Iterator[list[tuple[Frame, Faces]]]:
+    """The first frame of each camera, then the second of each that has one, and so on."""
+    waiting = list(zip(frames, found, strict=True))
+    while waiting:
+        step: dict[str, tuple[Frame, Faces]] = {}
+        later = []
+        for frame, faces in waiting:
+            if frame.camera_id in step:
+                later.append((frame, faces))
+            else:
+                step[frame.camera_id] = (frame, faces)
+        yield list(step.values())
+        waiting = later
