@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 
 from engine.errors import FacestreamError, SinkError, SourceError
@@ -44,8 +45,10 @@ NEEDED_ELEMENTS = (
 )
 """Elements that sources and the video writer are built of; each comes with a package of ``APT_COMMAND``."""
 
+# To four bytes a pixel GStreamer converts in one fast step; OpenCV drops the fourth while it copies.
+# Deinterlace and flip pass on untouched what needs neither.
 _TAIL = (
-    "deinterlace name=entry fields=top ! videoconvert n-threads=2 ! video/x-raw,format=BGR "
+    "deinterlace name=entry fields=top ! videoconvert ! video/x-raw,format=BGRx "
     "! videoflip video-direction=auto ! appsink name=exit emit-signals=false enable-last-sample=false"
 )
 
@@ -471,8 +474,10 @@ def _image(gst: Any, sample: Any, buffer: Any) -> Image:
     if not mapped:
         raise PipelineFailure("resource", 9, "a frame's memory could not be read")
     try:
-        # The view dangles once the buffer is unmapped: copy, and only once.
-        shape, strides = (info.height, info.width, 3), (stride, 3, 1)
-        return np.ndarray(shape, np.uint8, mapping.data, offset, strides).copy()
+        # The view dangles once the buffer is unmapped: cvtColor copies it.
+        pixels = np.ndarray((info.height, info.width, 4), np.uint8, mapping.data, offset, (stride, 4, 1))
+        image = np.empty((info.height, info.width, 3), np.uint8)
+        cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR, dst=image)
+        return image
     finally:
         buffer.unmap(mapping)
