@@ -80,6 +80,9 @@ SFACE: Final = PretrainedModel(
     colour_order="rgb",
     template_xy=ARCFACE_TEMPLATE_XY,
     embedding_size=128,
+    # Over 6.7 million pairs of different people among 3,661 photographs of LFW (deepfunneled, aligned by
+    # YuNet's landmarks, bf16): false accept rate 9.7e-4, and 98.3 per cent of 4,308 genuine pairs accepted.
+    threshold=Threshold(0.36, far=1e-3),
 )
 
 _BY_NAME: Final = {"yunet": YUNET, "sface": SFACE}

@@ -100,6 +100,27 @@ def test_large_images_are_shrunk_and_answered_in_their_own_pixels(
     assert large.boxes_xyxy / times == pytest.approx(small.boxes_xyxy, abs=4)
 
 
+class Counted:
+    """An engine that remembers the shapes of its calls."""
+
+    def __init__(self, engine: Engine, max_batch: int | None) -> None:
+        self.inputs, self.outputs, self.max_batch = engine.inputs, engine.outputs, max_batch
+        self.shapes: list[tuple[int, ...]] = []
+        self._engine = engine
+
+    def infer(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.shapes.append(feeds["pixels"].shape)
+        return self._engine.infer(feeds)
+
+
+@pytest.mark.parametrize(("max_batch", "sizes"), [(None, [4, 2]), (2, [2, 2, 2]), (1, [1] * 6)])
+def test_images_of_one_canvas_share_calls(yunet: Engine, max_batch: int | None, sizes: list[int]) -> None:
+    engine = Counted(yunet, max_batch)
+    small, wide = np.zeros((60, 70, 3), np.uint8), np.zeros((40, 128, 3), np.uint8)
+    FaceDetector(engine).detect([small, small, wide, small[:50], small, small, small])
+    assert engine.shapes == [*((size, 64, 96, 3) for size in sizes), (1, 64, 128, 3)]
+
+
 def test_no_images_no_faces(yunet: Engine) -> None:
     assert FaceDetector(yunet).detect([]) == []
 
