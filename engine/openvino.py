@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
-from engine.errors import ModelError
-from engine.protocol import Arrays, TensorSpec, check_feeds
+# OpenVINO calls its maker's statistics server when it is imported, from a process that it forks while threads
+# run. A package that cannot be found is its own way of leaving that out.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None means: not to be found
+
+import openvino as ov  # noqa: E402 - after the line above
+
+from engine.errors import ModelError  # noqa: E402 - the same
+from engine.protocol import Arrays, TensorSpec, check_feeds  # noqa: E402 - the same
 
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES: Final = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}

@@ -5,11 +5,14 @@ What crosses it are URIs, timestamps in nanoseconds and arrays. GStreamer is loa
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -38,6 +41,15 @@ HARDWARE_DECODERS = (
 )
 """Decoders on graphics and video hardware. They register only where the hardware and its driver are."""
 
+DECODERS = {
+    "H.264": ("avdec_h264", "openh264dec"),
+    "H.265": ("avdec_h265", "libde265dec"),
+    "VP8, VP9": ("vp9dec", "avdec_vp9"),
+    "AV1": ("av1dec", "dav1ddec"),
+    "Motion JPEG": ("jpegdec", "avdec_mjpeg"),
+}
+"""Software decoders by format; one of each is enough."""
+
 NEEDED_ELEMENTS = (
     *("uridecodebin", "decodebin", "videoconvert", "videoflip", "deinterlace", "appsink", "appsrc"),
     *("rtspsrc", "souphttpsrc", "v4l2src", "videotestsrc", "filesink", "qtdemux", "mp4mux"),
@@ -63,6 +75,7 @@ def _gst() -> Any:
 
 @cache
 def _load() -> Any:
+    _keep_exceptions_working()
     try:
         import gi
 
@@ -79,6 +92,18 @@ def _load() -> Any:
     Gst.init(None)
     _prefer_hardware(Gst)
     return Gst
+
+
+def _keep_exceptions_working() -> None:
+    """Let C++ exceptions of other libraries unwind as they were built to.
+
+    GStreamer brings libunwind into the global scope, whose ``_Unwind_Resume`` then stands in for that of
+    GCC in every library loaded later: the first exception that OpenVINO throws and catches aborts the
+    process. The first in the scope wins, so GCC's is put there before.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # a system without it has no such trouble
+            ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
 
 
 def _prefer_hardware(gst: Any) -> None:
@@ -321,6 +346,39 @@ class DecodePipeline:
                 self._warning = PipelineFailure.of(*message.parse_warning())
             elif self._failure is None:  # the first error is the cause, later ones follow from it
                 self._failure = PipelineFailure.of(*message.parse_error())
+
+
+def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
+    """Decode a finite video into nothing as fast as it goes, without any Python on the way.
+
+    Args:
+        uri: ``file://…``.
+        timeout_s: How long that may take.
+
+    Returns:
+        Frames that were decoded.
+
+    Raises:
+        SourceError: The video cannot be decoded, or not in time.
+    """
+    gst = _gst()
+    pipeline = gst.parse_launch(
+        "uridecodebin name=decoder caps=video/x-raw(ANY) expose-all-streams=false "
+        "! fakesink name=exit sync=false"
+    )
+    pipeline.get_by_name("decoder").set_property("uri", uri)
+    try:
+        pipeline.set_state(gst.State.PLAYING)
+        kinds = gst.MessageType.ERROR | gst.MessageType.EOS
+        message = pipeline.get_bus().timed_pop_filtered(round(timeout_s * _NS), kinds)
+        if message is None:
+            raise SourceError(f"{uri}: not decoded within {timeout_s:g} s")
+        if message.type == gst.MessageType.ERROR:
+            raise SourceError(f"{uri}: cannot be decoded ({message.parse_error()[0].message})")
+        known, frames = pipeline.get_by_name("exit").get_property("stats").get_uint64("rendered")
+        return int(frames) if known else 0
+    finally:
+        pipeline.set_state(gst.State.NULL)
 
 
 def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
