@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from engine.errors import ConfigError
+from stream.uris import name_source
 
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -201,6 +202,56 @@ def load_settings(path: Path, *, environment: Mapping[str, str] | None = None) -
     return parse_settings(raw, where=str(path), environment=environment)
 
 
+def override_settings(
+    settings: RunSettings | None,
+    *,
+    sources: Sequence[str],
+    sinks: Sequence[str],
+    environment: Mapping[str, str],
+    engine: str | None = None,
+    analysis_fps: float | None = None,
+    realtime: bool | None = None,
+    metrics: str | None = None,
+) -> RunSettings:
+    """Settings with what the command line says on top. None leaves a setting as it is.
+
+    Args:
+        settings: From a file; the defaults when not given.
+        sources: Cameras to add, named after their files or hosts.
+        sinks: Take the place of those in ``settings`` when there are any.
+        environment: Where ``${NAME}`` in sources and sinks is looked up.
+        engine: For all models.
+        analysis_fps: For all cameras; 0 looks at every frame.
+        realtime: For all cameras.
+        metrics: ``HOST:PORT``.
+
+    Raises:
+        ConfigError: A value is out of range, or a name is not in the environment.
+        SourceError: An address does not make sense.
+    """
+    base = settings or RunSettings()
+    cameras = [camera.model_dump() for camera in base.cameras]
+    for source in sources:
+        uri = expand_environment(source, environment, "SOURCE")
+        cameras.append({"id": name_source(uri, [camera["id"] for camera in cameras]), "uri": uri})
+    for camera in cameras:
+        if analysis_fps is not None:
+            camera["analysis_fps"] = analysis_fps or None
+        if realtime is not None:
+            camera["realtime"] = realtime
+    tree = base.model_dump() | {"cameras": cameras}
+    if sinks:
+        tree["sinks"] = [expand_environment(sink, environment, "--sink") for sink in sinks]
+    if engine is not None:
+        tree["models"]["engine"] = engine
+    if metrics is not None:
+        tree["metrics"] = metrics
+    try:
+        return RunSettings.model_validate(tree)
+    except ValidationError as exc:
+        raise ConfigError(describe_validation_error(exc)) from exc
+
+
 def parse_settings(
     raw: bytes | str, *, where: str = "configuration", environment: Mapping[str, str] | None = None
 ) -> RunSettings:
@@ -224,7 +275,7 @@ def parse_settings(
         raise ConfigError(f"{where}: expected keys such as 'cameras:', got a {type(tree).__name__}")
     env = os.environ if environment is None else environment
     try:
-        return RunSettings.model_validate(_expand(tree, env, where))
+        return RunSettings.model_validate(expand_environment(tree, env, where))
     except ValidationError as exc:
         raise ConfigError(f"{where}: {describe_validation_error(exc)}") from exc
 
@@ -268,8 +319,17 @@ _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _expand(node: Any, environment: Mapping[str, str], where: str) -> Any:
-    """Put the environment's values in place of ``${NAME}`` in every string of the tree."""
+def expand_environment(node: Any, environment: Mapping[str, str], where: str) -> Any:
+    """Put the environment's values in place of ``${NAME}`` in every string of a tree.
+
+    Args:
+        node: A string, or dicts and lists of strings and other values, which are left alone.
+        environment: Values by name.
+        where: Name used in errors.
+
+    Raises:
+        ConfigError: A name is not set, or is none.
+    """
 
     def value_of(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -282,9 +342,9 @@ def _expand(node: Any, environment: Mapping[str, str], where: str) -> Any:
     if isinstance(node, str):
         return _REFERENCE.sub(value_of, node)
     if isinstance(node, dict):
-        return {key: _expand(value, environment, where) for key, value in node.items()}
+        return {key: expand_environment(value, environment, where) for key, value in node.items()}
     if isinstance(node, list):
-        return [_expand(value, environment, where) for value in node]
+        return [expand_environment(value, environment, where) for value in node]
     return node
 
 

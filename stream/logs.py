@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -26,10 +27,11 @@ def configure_logging(
     Args:
         fmt: ``text`` for people, ``json`` for one JSON object a line.
         level: ``debug``, ``info``, ``warning`` or ``error``.
-        stream: Where lines go; standard error when not given, since standard output is for events.
+        stream: Where lines go; standard error when not given, since standard output is for events. What
+            has taken its place meanwhile, such as a live table that lines must not tear, is respected.
         colors: Colours in text; as the terminal has it when not given.
     """
-    out = stream or sys.stderr
+    out = stream or _CurrentStderr()
     use_colors = out.isatty() if colors is None else colors
     render: Callable[[Any, str, MutableMapping[str, Any]], str | bytes | Mapping[str, Any]]
     if fmt == "json":
@@ -45,11 +47,24 @@ def configure_logging(
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", out)),
         cache_logger_on_first_use=False,
     )
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class _CurrentStderr(io.TextIOBase):
+    """Whatever ``sys.stderr`` is at the moment of writing."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
 
 
 def redact_secrets(

@@ -124,7 +124,7 @@ def contact_sheet(shots: Sequence[Shot], *, title: str, columns: int = 5, tile_p
     for index, shot in enumerate(shots):
         left = margin + (index % columns) * step_x
         top = head_px + (index // columns) * step_y
-        sheet[top : top + tile_px, left : left + tile_px] = _fit(shot.image, tile_px)
+        sheet[top : top + tile_px, left : left + tile_px] = fit(shot.image, (tile_px, tile_px))
         corner = (left + tile_px - 1, top + tile_px - 1)
         cv2.rectangle(sheet, (left, top), corner, track_colour(shot.number), 3)
         for row, line in enumerate(shot.lines):
@@ -133,16 +133,25 @@ def contact_sheet(shots: Sequence[Shot], *, title: str, columns: int = 5, tile_p
     return sheet
 
 
-def _fit(image: Image, side_px: int) -> Image:
-    """Scale into the middle of a square."""
-    scale = side_px / max(image.shape[:2])
-    size_wh = tuple(max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
+def fit(image: Image, size_wh: tuple[int, int]) -> Image:
+    """Scale a picture into the middle of another, without distortion.
+
+    Args:
+        image: uint8 (H, W, 3) BGR.
+        size_wh: Width and height of the result, pixels.
+
+    Returns:
+        uint8 (height, width, 3) BGR, dark where the picture does not reach.
+    """
+    width, height = size_wh
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    small = cv2.resize(image, size_wh, interpolation=method)
-    square = np.full((side_px, side_px, 3), 32, np.uint8)
-    top, left = (side_px - small.shape[0]) // 2, (side_px - small.shape[1]) // 2
-    square[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return square
+    small = cv2.resize(image, inner_wh, interpolation=method)
+    canvas = np.full((height, width, 3), 32, np.uint8)
+    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return canvas
 
 
 def save_png(image: Image, path: Path) -> None:

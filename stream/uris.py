@@ -6,7 +6,7 @@ Nothing here touches a file, a network or GStreamer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -131,6 +131,34 @@ def parse_source(source: str) -> SourceAddress:
             raise SourceError(
                 f"{redact_uri(source)}: got the unknown scheme {scheme}://, expected {KNOWN_SOURCES}"
             )
+
+
+def name_source(uri: str, taken: Collection[str]) -> str:
+    """A name for a source that was given without one: from its file or host.
+
+    Args:
+        uri: As ``stream.uris.parse_source`` takes it.
+        taken: Names that are in use.
+
+    Returns:
+        Letters, digits, dot, dash and underscore, at most 64.
+
+    Raises:
+        SourceError: The address does not make sense.
+    """
+    match parse_source(uri):
+        case LocalPath(path):
+            text = path.resolve().stem
+        case TestPattern(pattern):
+            text = f"test-{pattern}"
+        case _:
+            text = re.sub(r"^[a-z0-9]+://|[?#].*$", "", redact_uri(uri)).removeprefix("***:***@")
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:56] or "camera"
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}-{count}"
+    return name
 
 
 def split_credentials(uri: str) -> tuple[str, str | None, str | None]:

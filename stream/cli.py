@@ -1,0 +1,229 @@
+"""The ``facestream`` command: arguments in, one clear line out when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from engine.errors import ConfigError, FacestreamError
+
+if TYPE_CHECKING:
+    from stream.config import RunSettings
+    from stream.events import Event
+    from stream.pipeline import Pipeline
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    help="Turns camera feeds into identity events.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench_app, name="bench")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error and log in detail.")]
+LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="facestream")
+
+
+@app.command()
+def run(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="File, folder of frames, file://, rtsp(s)://, http(s)://, v4l2:///dev/video0, test://ball. "
+            "${NAME} is taken from the environment.",
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file; see configs/.")] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="kafka://HOST:PORT/TOPIC, jsonl:PATH, jsonl:- or sqlite:PATH; may be given several times. "
+            "Without one, events are shown on a terminal and written as jsonl:- elsewhere."
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["auto", "openvino", "onnxruntime"] | None, typer.Option(help="What computes the models.")
+    ] = None,
+    analysis_fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Most frames looked at in a second of video; 0 looks at all.  [default: 15]"
+        ),
+    ] = None,
+    realtime: Annotated[
+        bool | None,
+        typer.Option("--realtime/--no-realtime", help="Play files at their own pace, or as fast as it goes."),
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop in order after so many seconds of the clock.")
+    ] = None,
+    render: Annotated[
+        Path | None, typer.Option(help="Write the annotated video to this .mp4; one a camera if several.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics at /metrics.")
+    ] = None,
+    log_format: LogFormat = "text",
+    debug: Debug = False,
+) -> None:
+    """Watch sources and emit identity events until they end or Ctrl-C."""
+    with _one_line_errors(debug=debug, log_format=log_format):
+        from stream.config import load_settings, override_settings
+
+        settings = override_settings(
+            load_settings(config) if config else None,
+            sources=sources or [],
+            sinks=sink or [],
+            environment=os.environ,
+            engine=engine,
+            analysis_fps=analysis_fps,
+            realtime=realtime,
+            metrics=metrics,
+        )
+        if not settings.cameras:
+            raise ConfigError("nothing to watch: give a SOURCE, or a --config with cameras; see --help")
+        failed = _run(settings, render=render, max_s=max_seconds)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> bool:
+    """Run; True when a camera ended with an error, which has been said."""
+    from stream import runner
+    from stream.config import parse_address
+    from stream.console import LiveTable
+    from stream.metrics import serve_metrics
+    from stream.render import VideoRenderer
+    from stream.wiring import open_pipeline, open_sinks
+
+    screen = Console(stderr=True)
+    addresses = [address.get_secret_value() for address in settings.sinks]
+    with ExitStack() as stack:
+        stopping = stack.enter_context(runner.stop_on_signals())
+        watchers: list[runner.Watcher] = []
+        if render is not None:
+            names = [camera.id for camera in settings.cameras]
+            watchers.append(stack.enter_context(VideoRenderer(render, names)))
+        if not addresses and not sys.stdout.isatty():
+            addresses = ["jsonl:-"]
+        sink = open_sinks(addresses, encoding=settings.events.embedding_encoding)
+        stack.callback(sink.close, 0.0)
+        pipeline = stack.enter_context(open_pipeline(settings))
+        if settings.metrics is not None:
+            host, port = parse_address(settings.metrics)
+            stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port))
+        if screen.is_terminal:
+            stack.enter_context(LiveTable(screen, pipeline.reports))
+        if not addresses:
+            watchers.append(lambda batch: _show(batch.events))
+        runner.run(pipeline, sink, stopping=stopping, watchers=watchers, max_s=max_s)
+    return _report_failures(pipeline)
+
+
+def _show(events: Sequence[Event]) -> None:
+    """A line for people about each event of a track; the log tells of cameras."""
+    from stream.console import describe_event
+    from stream.events import FaceEvent
+
+    for event in events:
+        if isinstance(event, FaceEvent):
+            typer.echo(describe_event(event))
+
+
+def _report_failures(pipeline: Pipeline) -> bool:
+    errors = [report.error for report in pipeline.reports.values() if report.error is not None]
+    for error in errors:
+        _say_error(error)
+    return bool(errors)
+
+
+@app.command()
+def demo(
+    source: Annotated[
+        str | None, typer.Option(help="Your own file or URI; without it, a clip is made.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("out/demo"),
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after so many seconds of the clock.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Show the main job: a clip to events, an annotated video and a picture of who was there."""
+    with _one_line_errors(debug=debug):
+        from stream.demo import run_demo
+
+        failed = run_demo(source, out, console=Console(), max_s=max_seconds)
+        for error in failed:
+            _say_error(error)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def doctor(
+    broker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Also see whether this Kafka broker answers.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Say what this machine has and lacks, and the command that mends each lack."""
+    with _one_line_errors(debug=debug):
+        from stream.doctor import examine, show_findings
+
+        findings = examine(broker=broker)
+        show_findings(findings, Console())
+    if any(finding.is_failure for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@bench_app.command("stream")
+def bench_stream(
+    source: Annotated[Path | None, typer.Argument(help="A video file; without it, the demo's clip.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that everything is run; the median counts.")] = 3,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Frames a second of the whole job, as ratios to decoding alone and to a plain OpenCV loop."""
+    with _one_line_errors(debug=debug):
+        from stream.bench import bench_stream as bench
+
+        bench(source, rounds=rounds, console=Console(), json_out=json_out)
+
+
+@contextmanager
+def _one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text") -> Iterator[None]:
+    """Set up logging; turn what the world does wrong into one line and an exit code."""
+    from stream.logs import configure_logging
+
+    configure_logging(fmt=log_format, level="debug" if debug else "info")
+    try:
+        yield
+    except FacestreamError as exc:
+        if debug:
+            raise
+        _say_error(exc)
+        raise typer.Exit(EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED) from None
+
+
+def _say_error(error: FacestreamError) -> None:
+    from stream.uris import redact_text
+
+    typer.echo(f"error: {redact_text(str(error))}", err=True)

