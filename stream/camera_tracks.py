@@ -22,12 +22,22 @@ from stream.tracks import EmbeddedFace, FaceTrack, LiveTrack, Sighting, TrackSta
 LeftListener: TypeAlias = Callable[[FaceEvent, Image], None]
 """Called with the ``left`` event of a track and its best shot, uint8 (H, W, 3) BGR."""
 
+# How long a newcomer may wait for a good view, or for more views when one does not tell who it is.
 _PATIENCE_S = 0.5
-_GAP_S = 0.3
 _HURRY_S = 1.0
+
+# Cosines of SFace, measured on video of 17 people and a dim audience. Good views of one person in one scene
+# are above 0.4, of two people below 0.3 (half of these below 0.1). Poor views of two people reach 0.6.
 _REJOIN_MARGIN = 0.05
-_SWITCH_SIMILARITY = 0.3
+_MAYBE = 0.15
+_POOR_VIEW_PENALTY = 0.5
+_FITS = 0.3
+_FOREIGN = 0.1
+_FOREIGN_AFTER_GAP = 0.2
 _FAR_BETTER = 2.0
+
+# After a gap a tracklet may have taken the face of whoever stands there now.
+_GAP_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +63,11 @@ class CameraTracks:
     """Turns the tracklets of one camera, which are about places, into tracks, which are about persons.
 
     A tracklet becomes a public track once it is confirmed and its first face is embedded: the track of a
-    person who was lost a short time ago, when the embedding says so, or else a new one. When two embeddings
-    in a row do not fit a track but fit each other, somebody else has been taken for its person: from the
-    first of them on the tracklet is split off.
+    person who was lost a short time ago, when the embedding says so, or else a new one.
+
+    When two embeddings in a row are foreign to a track but fit each other, somebody else has been taken for
+    its person: from the first of them on, the tracklet is split off. Place is good evidence and one bowed or
+    blurred head is a poor counter-argument, so foreign means: no resemblance at all, or somebody known.
 
     One frame is ``look``, then ``learn`` for each face that was embedded, then ``conclude``.
 
@@ -133,6 +145,7 @@ class CameraTracks:
         for row, tracklet in owners.items():
             track = self._followed.setdefault(tracklet, FaceTrack(sightings[row]))
             if frame.time_s - track.last.time_s > _GAP_S:
+                track.gap_s = track.last.time_s
                 track.due_s = frame.time_s
         return Look(frame, faces, owners, sightings, self._candidates(faces, owners, frame.time_s))
 
@@ -151,17 +164,17 @@ class CameraTracks:
         """
         tracklet, sighting = look.owners[row], look.sightings[row]
         track = self._followed[tracklet]
-        track.due_s = sighting.time_s + self._refresh_s
         face = EmbeddedFace(sighting, quality, embedding, cut_shot(look.frame.image, sighting.box_xyxy))
+        track.due_s = sighting.time_s + self._refresh_s
         if (
             track.best is None
             or quality >= _FAR_BETTER * track.quality
-            or track.similarity(embedding) >= _SWITCH_SIMILARITY
+            or track.similarity(embedding) >= _FITS
         ):
             if suspect := self._suspects.pop(tracklet, None):
                 track.absorb(suspect, with_template=False)
             track.learn(face)
-        elif quality >= track.quality / _FAR_BETTER:
+        elif quality >= track.quality / _FAR_BETTER and self._is_foreign(track, face):
             look.owners[row] = self._suspect(tracklet, face)
 
     def conclude(self, look: Look) -> list[FaceEvent]:
@@ -233,6 +246,24 @@ class CameraTracks:
             del self._followed[tracklet]
             self._suspects.pop(tracklet, None)
 
+    def _is_foreign(self, track: FaceTrack, face: EmbeddedFace) -> bool:
+        """Whether a face that does not fit its track is somebody else's, and not just a bad view.
+
+        It is when it does not resemble the track's person at all, or when it is another's who is known.
+        """
+        own = track.similarity(face.embedding)
+        if own < (_FOREIGN_AFTER_GAP if track.gap_s >= track.verified_s else _FOREIGN):
+            return True
+        return any(
+            other.similarity(face.embedding) >= max(self._needed(face.quality, other), own + _REJOIN_MARGIN)
+            for other in self._open.values()
+            if other is not track
+        )
+
+    def _needed(self, quality: float, track: FaceTrack) -> float:
+        """Cosine from which a face is a track's person: the more, the poorer the views."""
+        return self._rejoin_similarity + _POOR_VIEW_PENALTY * (1 - min(quality, track.quality))
+
     def _suspect(self, tracklet: int, face: EmbeddedFace) -> int:
         """Note that a face does not fit its track; split the tracklet off when it is the second in a row.
 
@@ -265,36 +296,35 @@ class CameraTracks:
         Returns:
             Those that are new.
         """
-        waiting = {
-            tracklet: track
-            for tracklet, track in self._followed.items()
-            if track.number is None and track.best is not None and not self._may_be_a_swap(track, time_s)
-        }
-        while waiting:
-            matches = {tracklet: self._lost_match(track, in_view) for tracklet, track in waiting.items()}
+        unnamed = {key: t for key, t in self._followed.items() if t.number is None and t.best is not None}
+        while unnamed:
+            matches = {key: self._lost_match(track, in_view) for key, track in unnamed.items()}
             tracklet = max(matches, key=lambda key: matches[key][0])
-            _, lost = matches[tracklet]
-            if lost is None:
+            excess, lost = matches[tracklet]
+            if lost is None or excess < 0:
                 break
             self._join(tracklet, lost)
             in_view.add(id(lost))
-            del waiting[tracklet]
-        for track in waiting.values():
+            del unnamed[tracklet]
+        newcomers = []
+        for tracklet, track in unnamed.items():
+            may_be_a_swap = track.is_split_off and bool(self._suspects)
+            may_be_known = matches[tracklet][0] >= -_MAYBE
+            if (may_be_a_swap or may_be_known) and time_s - track.first.time_s < _PATIENCE_S:
+                track.due_s = time_s
+                continue
             self._appeared += 1
             track.number = self._appeared
             self._open[track.number] = track
-        return list(waiting.values())
-
-    def _may_be_a_swap(self, track: FaceTrack, time_s: float) -> bool:
-        """Whether to wait, since the track which it left may get a face back that is doubted elsewhere."""
-        return track.is_split_off and bool(self._suspects) and time_s - track.first.time_s < _PATIENCE_S
+            newcomers.append(track)
+        return newcomers
 
     def _lost_match(self, newcomer: FaceTrack, in_view: set[int]) -> tuple[float, FaceTrack | None]:
-        """The lost track of the newcomer's person with its similarity; (-1, None) when there is none.
+        """The lost track whose person the newcomer may be, and how far its similarity is above the needed.
 
-        The newcomer must be nearer to it, by a margin, than to any other open track. A track that was in
-        view together with the newcomer is somebody else, unless the newcomer was split off: then what the
-        track showed since its last face that fitted may be the newcomer itself.
+        The newcomer must also be nearer to that track, by a margin, than to any other open one. A track that
+        was in view together with the newcomer is somebody else, unless the newcomer was split off: then what
+        the track showed since its last face that fitted may be the newcomer itself.
         """
         best, runner_up, match = -1.0, -1.0, None
         for track in self._open.values():
@@ -303,12 +333,12 @@ class CameraTracks:
                 best, runner_up, match = similarity, best, track
             else:
                 runner_up = max(runner_up, similarity)
-        if match is None or best < self._rejoin_similarity or best - runner_up < _REJOIN_MARGIN:
+        if match is None:
             return -1.0, None
         seen_s = match.verified_s if newcomer.is_split_off else match.last.time_s
         if id(match) in in_view or seen_s >= newcomer.first.time_s:
             return -1.0, None
-        return best, match
+        return best - max(self._needed(newcomer.quality, match), runner_up + _REJOIN_MARGIN), match
 
     def _join(self, tracklet: int, lost: FaceTrack) -> None:
         """Go on with a lost track on another tracklet."""

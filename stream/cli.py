@@ -227,3 +227,7 @@ def _say_error(error: FacestreamError) -> None:
     from stream.uris import redact_text
 
     typer.echo(f"error: {redact_text(str(error))}", err=True)
+
+
+if __name__ == "__main__":
+    main()

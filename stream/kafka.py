@@ -27,6 +27,7 @@ _IN_FLIGHT = 500
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 5.0
 _DELIVERY_S: Final = 20.0
 _REQUEST_S: Final = 10.0
+_CLOSE_S: Final = 0.5
 
 
 class KafkaSink:
@@ -176,8 +177,7 @@ class KafkaSink:
         """Close the producer; what it did not get acknowledged waits again, in order."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(KafkaError):
-                producer.close(timeout=0.2)
+            close_producer(producer)
         with self._changed:
             unsettled = [
                 message for message, future in self._sent if not (future.is_done and future.exception is None)
@@ -209,7 +209,7 @@ def probe_broker(address: str, *, timeout_s: float) -> str:
     if not isinstance(parsed, KafkaAddress):
         raise SinkError(f"{address}: expected HOST:PORT")
     begun = time.monotonic()
-    _new_producer(parsed, timeout_s).close(timeout=0.5)
+    close_producer(_new_producer(parsed, timeout_s))
     return f"{','.join(parsed.brokers)} answers within {time.monotonic() - begun:.1f} s"
 
 
@@ -230,12 +230,23 @@ def connect_producer(address: KafkaAddress, timeout_s: float) -> KafkaProducer:
     except KafkaError:
         partitions = None
     if not partitions:
-        producer.close(timeout=0.2)
+        close_producer(producer)
         raise SinkError(
             f"{show_kafka(address)}: the brokers have no such topic, or not for this user; make it: "
             f"kafka-topics.sh --bootstrap-server {address.brokers[0]} --create --topic {address.topic}"
         )
     return producer
+
+
+def close_producer(producer: KafkaProducer) -> None:
+    """End a producer at once; what it was not able to send fails.
+
+    Its own ``close`` leaves thread and sockets behind when records are pending and no broker answers.
+    """
+    producer._sender.force_close()  # noqa: SLF001 - there is no public way
+    producer._sender.join(_CLOSE_S)  # noqa: SLF001
+    with contextlib.suppress(KafkaError):
+        producer.close(timeout=_CLOSE_S)
 
 
 def _new_producer(address: KafkaAddress, timeout_s: float) -> KafkaProducer:
@@ -250,6 +261,12 @@ def _new_producer(address: KafkaAddress, timeout_s: float) -> KafkaProducer:
         }
     if address.ca_file is not None:
         options["ssl_cafile"] = str(address.ca_file)
+    clients: list[Any] = []
+
+    def make_client(**settings: Any) -> Any:
+        clients.append(KafkaProducer.DEFAULT_CONFIG["kafka_client"](**settings))
+        return clients[0]
+
     try:
         return KafkaProducer(
             bootstrap_servers=list(address.brokers),
@@ -262,9 +279,12 @@ def _new_producer(address: KafkaAddress, timeout_s: float) -> KafkaProducer:
             request_timeout_ms=round(_REQUEST_S * 1000),
             delivery_timeout_ms=round(_DELIVERY_S * 1000),
             reconnect_backoff_max_ms=1000,
+            kafka_client=make_client,
             **options,
         )
     except (KafkaError, OSError, ValueError) as exc:
+        for client in clients:  # a producer that was not finished leaves its sockets open
+            client.close()
         login = ", the user name, the password" if address.username is not None else ""
         raise SinkError(
             f"{show_kafka(address)}: something listens there but does not let us in within {timeout_s:g} s "

@@ -232,9 +232,10 @@ class Pipeline:
         lane.report.events += 1
         if is_up:
             log.info("camera up", camera=event.camera_id)
-        elif lane.report.error is None:  # an error is the caller's to tell
-            say = log.warning if lane.source.is_live else log.info
-            say("camera down", camera=event.camera_id, reason=reason)
+        elif (
+            lane.source.is_live
+        ):  # why a finite source ended early stands in its report, for the caller to tell
+            log.warning("camera down", camera=event.camera_id, reason=reason)
         return event
 
     def _advance(self, lane: _Lane) -> Sequence[Event]:
@@ -256,7 +257,8 @@ class Pipeline:
         if isinstance(lane.crash, FacestreamError):
             lane.report.error = lane.crash
             lane.report.reason = str(lane.crash)
-        if lane.is_up or lane.report.error is not None:
+        never_up = lane.is_up is None and lane.report.error is not None
+        if lane.is_up or never_up:
             at = lane.last_captured_at or datetime.now(UTC)
             reason = lane.report.reason or "end of the video"
             events.append(self._camera_event(lane, is_up=False, at=at, reason=reason))

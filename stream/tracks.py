@@ -124,6 +124,7 @@ class FaceTrack:
         best: Best embedded face; None before the first.
         verified_s: When the last face in the template was seen.
         due_s: When the template is due for another face.
+        gap_s: When it was seen last before its last gap.
         is_split_off: Whether it began as a face that did not fit the track which it had been taken for.
     """
 
@@ -136,6 +137,7 @@ class FaceTrack:
         self.best: EmbeddedFace | None = None
         self.verified_s = -math.inf
         self.due_s = -math.inf
+        self.gap_s = -math.inf
         self.is_split_off = is_split_off
         self._sum: npt.NDArray[np.float64] | float = 0.0
         self._template: FloatArray | None = None

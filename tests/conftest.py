@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,3 +25,35 @@ def portrait() -> np.ndarray:
     from skimage import data
 
     return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+
+
+@pytest.fixture(scope="session")
+def portrait_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's clip: 20 s of 720p in which one person comes, goes and comes back."""
+    from stream.demo_clip import make_clip
+
+    path = tmp_path_factory.mktemp("clip") / "portrait.mp4"
+    make_clip(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def kafka_home() -> Path:
+    """Folder of an Apache Kafka that tests may start, with its start command ``kafka``."""
+    folder = Path(os.environ.get("FACESTREAM_KAFKA_HOME", REPOSITORY.parent / "shared" / "kafka"))
+    if not (folder / "kafka").is_file():
+        pytest.skip(f"no Apache Kafka at {folder}; set FACESTREAM_KAFKA_HOME (CONTRIBUTING.md)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
+    """HOST:PORT of a real broker: the one of FACESTREAM_TEST_KAFKA, or one started for the tests."""
+    if address := os.environ.get("FACESTREAM_TEST_KAFKA"):
+        yield address
+        return
+    from kafka_server import KafkaServer
+
+    server = KafkaServer(request.getfixturevalue("kafka_home"), tmp_path_factory.mktemp("kafka"))
+    yield server.start()
+    server.stop()

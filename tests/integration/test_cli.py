@@ -1,0 +1,263 @@
+"""The command as a user meets it, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from event_checks import validate_event
+
+from stream.cloudevents import from_json
+from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
+from stream.pictures import save_png
+
+COMMAND = (sys.executable, "-m", "stream.cli")
+TIMEOUT_S = 60
+
+
+def facestream(
+    *args: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | (env or {}),
+        cwd=cwd,
+    )
+
+
+def read_events(text: str) -> list[Event]:
+    events = []
+    for line in text.splitlines():
+        validate_event(json.loads(line))
+        events.append(from_json(line))
+    return events
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], words: str, *, code: int = 1) -> None:
+    assert done.returncode == code, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "[info" not in line)
+    assert line.startswith("error: "), line
+    assert words in line
+
+
+@pytest.fixture(scope="module")
+def first_run(portrait_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a run with all outputs has made."""
+    folder = tmp_path_factory.mktemp("run")
+    done = facestream(
+        *("run", portrait_clip, "--sink", f"jsonl:{folder}/events.jsonl"),
+        *("--sink", f"sqlite:{folder}/events.db", "--render", folder / "out.mp4"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return folder
+
+
+def test_one_person_who_leaves_and_comes_back_is_one_track(first_run: Path) -> None:
+    events = read_events((first_run / "events.jsonl").read_text())
+    assert isinstance(events[0], CameraEvent)
+    assert events[0].change is CameraChange.UP
+    assert isinstance(events[-1], CameraEvent)
+    assert events[-1].change is CameraChange.DOWN
+    faces = [event for event in events if isinstance(event, FaceEvent)]
+    assert len({event.track_id for event in faces}) == 1
+    assert faces[0].change is TrackChange.APPEARED
+    assert faces[-1].change is TrackChange.LEFT
+    assert [event.sequence for event in faces] == list(range(len(faces)))
+    assert 0.5 <= faces[0].media_time_s < 1.0
+    assert (faces[-1].last_seen - faces[-1].first_seen).total_seconds() > 17.0
+
+
+def test_sqlite_holds_the_same_events(first_run: Path) -> None:
+    lines = [json.loads(line) for line in (first_run / "events.jsonl").read_text().splitlines()]
+    with sqlite3.connect(first_run / "events.db") as database:
+        rows = database.execute("SELECT id, type, data FROM events").fetchall()
+        tracks = database.execute("SELECT state, length(embedding) FROM tracks").fetchall()
+    database.close()
+    assert {(row[0], row[1]): json.loads(row[2]) for row in rows} == {
+        (line["id"], line["type"]): line["data"] for line in lines
+    }
+    assert tracks == [("left", 4 * 128)]
+
+
+def test_the_rendered_video_shows_every_frame_that_was_looked_at(first_run: Path) -> None:
+    from stream.gstreamer import count_frames
+
+    assert count_frames((first_run / "out.mp4").as_uri()) == 300
+
+
+def test_a_second_run_gives_the_same_ids(first_run: Path, portrait_clip: Path) -> None:
+    again = facestream("run", portrait_clip, "--no-realtime")  # jsonl:- where no terminal is
+    before = (first_run / "events.jsonl").read_text()
+    assert [event.event_id for event in read_events(again.stdout)] == [
+        event.event_id for event in read_events(before)
+    ]
+
+
+def test_several_sources_at_once_and_a_bad_one_among_them(
+    portrait: object, tmp_path: Path, portrait_clip: Path
+) -> None:
+    folder = tmp_path / "frames"
+    for number in range(30):
+        save_png(portrait, folder / f"{number}.png")
+    done = facestream(
+        *(
+            "run",
+            folder,
+            "test://ball?frames=50",
+            tmp_path / "missing.mp4",
+            portrait_clip,
+            "--sink",
+            "jsonl:-",
+        )
+    )
+    assert_one_line(done, "missing.mp4: no such file")
+    events = read_events(done.stdout)
+    appeared = [e.camera_id for e in events if isinstance(e, FaceEvent) and e.change is TrackChange.APPEARED]
+    assert sorted(appeared) == ["frames", "portrait"]
+    down = [e for e in events if isinstance(e, CameraEvent) and e.change is CameraChange.DOWN]
+    assert sorted(event.camera_id for event in down) == ["frames", "missing", "portrait", "test-ball"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"these are words and no video\n" * 50, "not a video"),
+        (b"", "empty"),
+    ],
+)
+def test_a_file_that_is_no_video(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    assert_one_line(facestream("run", path), words)
+
+
+def test_a_truncated_file_is_read_as_far_as_it_goes(portrait_clip: Path, tmp_path: Path) -> None:
+    whole = portrait_clip.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    done = facestream("run", tmp_path / "cut.mp4")
+    assert_one_line(done, "cut.mp4")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    assert_one_line(facestream("run", tmp_path), "no picture")
+
+
+def test_bad_arguments_are_said_before_anything_begins(tmp_path: Path) -> None:
+    clip = "test://ball?frames=1"
+    config = tmp_path / "c.yaml"
+    config.write_text("cameras: [{id: a, uri: 'test://ball?frames=1', pasword: geheim}]")
+    assert_one_line(facestream("run", "gopher://x"), "unknown scheme")
+    assert_one_line(facestream("run", "--config", config), "pasword: unknown key", code=2)
+    assert_one_line(facestream("run", "--config", tmp_path / "none.yaml"), "cannot read", code=2)
+    assert_one_line(facestream("run"), "nothing to watch", code=2)
+    assert_one_line(facestream("run", "rtsp://${NOT_SET_AT_ALL}@h/x"), "NOT_SET_AT_ALL is not set", code=2)
+    assert_one_line(facestream("run", clip, "--sink", "mqtt://h/t"), "expected kafka://")
+    assert_one_line(facestream("run", clip, "--sink", f"jsonl:{tmp_path}/no/e"), "mkdir -p")
+    assert_one_line(facestream("run", clip, "--sink", f"sqlite:{tmp_path}"), "cannot be opened")
+    assert_one_line(facestream("run", clip, "--sink", "kafka://127.0.0.1:1/t"), "no broker can be reached")
+    assert_one_line(facestream("run", clip, "--metrics", "nowhere"), "expected HOST:PORT", code=2)
+    assert_one_line(facestream("run", clip, "--render", tmp_path / "x.avi"), ".mp4")
+
+
+def test_a_model_with_a_wrong_hash_is_refused(tmp_path: Path) -> None:
+    from engine.zoo import load_model
+
+    package = load_model("yunet", cache_dir=tmp_path)
+    package.save(tmp_path / "yunet.json")
+    package.onnx_path.write_bytes(package.onnx_path.read_bytes() + b"\0")
+    config = tmp_path / "c.yaml"
+    config.write_text(f"models: {{detector: {tmp_path}/yunet.json}}")
+    assert_one_line(facestream("run", "test://ball?frames=1", "--config", config), "SHA-256")
+
+
+def test_a_password_is_nowhere(tmp_path: Path) -> None:
+    done = facestream(
+        *(
+            "run",
+            "rtsp://viewer:${CAMERA_PASSWORD}@127.0.0.1:1/x",
+            "--max-seconds",
+            "1",
+            "--log-format",
+            "json",
+        ),
+        *("--sink", f"jsonl:{tmp_path}/e.jsonl", "--debug"),
+        env={"CAMERA_PASSWORD": "geheim-9"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(json.loads(line) for line in done.stderr.splitlines())
+    said = done.stdout + done.stderr + (tmp_path / "e.jsonl").read_text()
+    assert "camera down" in said
+    assert "geheim-9" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_closes_tracks_and_exits_in_order(
+    number: signal.Signals, portrait_clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "events.jsonl"
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(portrait_clip), "--realtime", "--sink", f"jsonl:{out}"], stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (out.exists() and b"appeared" in out.read_bytes()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        begun = time.monotonic()
+        _, said = process.communicate(timeout=TIMEOUT_S)
+        assert time.monotonic() - begun < 5.0
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    last = [type(event).__name__ + " " + event.change.value for event in read_events(out.read_text())][-2:]
+    assert last == ["FaceEvent left", "CameraEvent down"]
+
+
+def test_max_seconds_ends_in_order() -> None:
+    done = facestream("run", "test://ball", "--max-seconds", "1", "--sink", "jsonl:-")
+    assert done.returncode == 0, done.stderr
+    assert [event.change for event in read_events(done.stdout)] == [CameraChange.UP, CameraChange.DOWN]
+
+
+def test_doctor_finds_what_the_tests_run_on() -> None:
+    done = facestream("doctor", env={"COLUMNS": "200"})
+    assert done.returncode == 0, done.stdout
+    for word in ("GStreamer", "openvino", "onnxruntime", "SHA-256 checked", "decodes H.264"):
+        assert word in done.stdout
+    done = facestream("doctor", "--broker", "127.0.0.1:1", env={"COLUMNS": "200"})
+    assert done.returncode == 1
+    assert "no broker can be reached" in done.stdout
+
+
+def test_demo_makes_all_that_it_names(tmp_path: Path) -> None:
+    done = facestream("demo", "--out", tmp_path / "demo", env={"COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr
+    made = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert made >= {"clip.mp4", "events.jsonl", "events.db", "annotated.mp4", "contact-sheet.png"}
+    assert all(f"{name}" in done.stdout for name in made - {"clip.mp4"})
+    read_events((tmp_path / "demo" / "events.jsonl").read_text())
+    # a user's own source takes the place of the clip, and of what was there before
+    again = facestream("demo", "--out", tmp_path / "demo", "--source", "test://ball?frames=30")
+    assert again.returncode == 0, again.stderr
+    assert len(read_events((tmp_path / "demo" / "events.jsonl").read_text())) == 2
+
+
+def test_help_says_what_there_is() -> None:
+    done = facestream("--help")
+    assert done.returncode == 0
+    for command in ("run", "demo", "doctor", "bench"):
+        assert command in done.stdout

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import gc
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from event_checks import camera_event, face_event
+from kafka import KafkaConsumer, TopicPartition
+from kafka_server import KafkaServer
+
+from engine.errors import SinkError
+from stream.cloudevents import from_binary
+from stream.events import Event
+from stream.kafka import KafkaSink, probe_broker
+from stream.sinks import KafkaAddress, open_sink
+
+pytestmark = [
+    pytest.mark.kafka,
+    # kafka-python leaves the sockets of refused connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+WAIT_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def collect_garbage() -> Iterator[None]:
+    """While the module's filter holds, so that no other test meets the garbage."""
+    yield
+    gc.collect()
+
+
+def read_topic(broker: str, topic: str, *, expected: int) -> list[tuple[bytes, Event]]:
+    """All records of a topic, once there are as many as expected and no more come."""
+    with closing(
+        KafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest", enable_auto_commit=False)
+    ) as consumer:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        found: list[tuple[bytes, Event]] = []
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            batch = consumer.poll(timeout_ms=500)
+            for records in batch.values():
+                found += [(record.key, from_binary(record.headers, record.value)) for record in records]
+            if not batch and len(found) >= expected:
+                return found
+    raise AssertionError(f"expected {expected} records within {WAIT_S} s, got {len(found)}")
+
+
+def some_events(count: int) -> list[Event]:
+    """Events of three cameras, their own order told by ``sequence``."""
+    return [
+        face_event(camera_id=f"cam-{i % 3}", run_id=f"run-{i % 3}", track_id=f"run-{i % 3}-1", sequence=i)
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"facestream-test-{uuid.uuid4().hex[:12]}"
+
+
+def test_records_hold_what_was_emitted_and_each_camera_keeps_its_order(kafka_broker: str, topic: str) -> None:
+    events = [camera_event(), *some_events(60)]
+    sink = open_sink(f"kafka://{kafka_broker}/{topic}")
+    for event in events:
+        sink.emit([event])
+    sink.close(WAIT_S)
+    found = read_topic(kafka_broker, topic, expected=len(events))
+    assert {key for key, _ in found} == {b"door", b"cam-0", b"cam-1", b"cam-2"}
+    for camera_id in ("door", "cam-0", "cam-1", "cam-2"):
+        sent = [event.event_id for event in events if event.camera_id == camera_id]
+        assert [event.event_id for _, event in found if event.camera_id == camera_id] == sent
+
+
+@pytest.fixture
+def own_server(kafka_home: Path, tmp_path: Path) -> Iterator[KafkaServer]:
+    server = KafkaServer(kafka_home, tmp_path)
+    yield server
+    server.stop()
+
+
+def test_a_killed_broker_costs_no_event(own_server: KafkaServer, topic: str) -> None:
+    broker = own_server.start()
+    sink = open_sink(f"kafka://{broker}/{topic}")
+    events = some_events(300)
+    sink.emit(events[:100])
+    own_server.kill()
+    sink.emit(events[100:200])
+    own_server.start()
+    sink.emit(events[200:])
+    sink.close(60.0)
+    found = read_topic(broker, topic, expected=len(events))
+    for camera_id in ("cam-0", "cam-1", "cam-2"):
+        sent = [event.event_id for event in events if event.camera_id == camera_id]
+        ids = [event.event_id for _, event in found if event.camera_id == camera_id]
+        assert list(dict.fromkeys(ids)) == sent, "in order, repeats aside"
+
+
+def test_events_that_cannot_be_delivered_are_counted_aloud(own_server: KafkaServer, topic: str) -> None:
+    sink = open_sink(f"kafka://{own_server.start()}/{topic}")
+    own_server.kill()
+    sink.emit(some_events(5))
+    with pytest.raises(SinkError, match="5 events were not delivered"):
+        sink.close(0.5)
+
+
+def test_a_full_queue_refuses_more(own_server: KafkaServer, topic: str) -> None:
+    broker = own_server.start()
+    sink = KafkaSink(KafkaAddress((broker,), topic), capacity=10, emit_timeout_s=0.3)
+    sink.connect(WAIT_S)
+    own_server.kill()
+    sink.emit(some_events(10))
+    with pytest.raises(SinkError, match="10 events wait"):
+        sink.emit(some_events(1))
+    with pytest.raises(SinkError, match="10 events were not delivered"):
+        sink.close(0.2)
+
+
+def test_a_wrong_password_is_said_without_the_password(own_server: KafkaServer, topic: str) -> None:
+    broker = own_server.start("--security", "sasl")
+    options = "security=SASL_PLAINTEXT&mechanism=SCRAM-SHA-512"
+    with pytest.raises(SinkError, match="the password") as caught:
+        open_sink(f"kafka://producer:geheim@{broker}/{topic}?{options}", connect_timeout_s=2.0)
+    assert "geheim" not in str(caught.value)
+    sink = open_sink(f"kafka://producer:producer-secret@{broker}/{topic}?{options}", connect_timeout_s=10.0)
+    assert "secret" not in repr(vars(sink)["_address"])
+    sink.emit(some_events(3))
+    sink.close(WAIT_S)
+
+
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(own_server: KafkaServer) -> None:
+    broker = own_server.start("--no-auto-create")
+    with pytest.raises(SinkError, match=r"--create --topic nowhere"):
+        open_sink(f"kafka://{broker}/nowhere", connect_timeout_s=3.0)
+
+
+def test_probe(kafka_broker: str) -> None:
+    assert "answers" in probe_broker(kafka_broker, timeout_s=10.0)
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(SinkError, match=r"no broker can be reached"):
+        open_sink(f"kafka://127.0.0.1:{port}/x")
+    assert time.monotonic() - begun < 5.0
+
+
+def test_something_else_listens_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        begun = time.monotonic()
+        with pytest.raises(SinkError, match=r"check that it is Kafka"):
+            open_sink(f"kafka://127.0.0.1:{port}/x", connect_timeout_s=1.0)
+        assert time.monotonic() - begun < 5.0

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from event_checks import camera_event, face_event
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import SinkError
+from stream.cloudevents import from_json
+from stream.events import Event, TrackChange
+from stream.jsonl import JsonLinesSink
+from stream.sinks import FanOut, JsonLinesAddress, KafkaAddress, SqliteAddress, open_sink, parse_sink
+from stream.sqlite import SqliteSink
+
+
+def test_addresses() -> None:
+    assert parse_sink("jsonl:-") == JsonLinesAddress(None)
+    assert parse_sink("jsonl:out/e.jsonl") == JsonLinesAddress(Path("out/e.jsonl"))
+    assert parse_sink("sqlite:/var/e.db") == SqliteAddress(Path("/var/e.db"))
+    assert parse_sink("kafka://h:9092/faces") == KafkaAddress(("h:9092",), "faces")
+    assert parse_sink("kafka://a:1,b:2/t") == KafkaAddress(("a:1", "b:2"), "t")
+
+
+def test_a_login_goes_over_tls_unless_said_otherwise() -> None:
+    address = parse_sink("kafka://me:p%40ss@h:1/t")
+    assert address == KafkaAddress(("h:1",), "t", username="me", password="p@ss", security="SASL_SSL")
+    plain = parse_sink("kafka://me:x@h:1/t?security=SASL_PLAINTEXT&mechanism=PLAIN")
+    assert isinstance(plain, KafkaAddress)
+    assert (plain.security, plain.mechanism) == ("SASL_PLAINTEXT", "PLAIN")
+    assert "p@ss" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "e.jsonl", "jsonl:", "sqlite:", "kafka:h:1/t", "mqtt://h/t", "kafka://h/t", "kafka://h:x/t"),
+        *("kafka://h:1", "kafka://h:1/a b", "kafka://h:1/t?what=1", "kafka://me@h:1/t"),
+        *("kafka://h:1/t?security=SASL_SSL", "kafka://me:x@h:1/t?security=SSL", "kafka://h:1/t?security=TLS"),
+    ],
+)
+def test_addresses_that_mean_nothing(text: str) -> None:
+    with pytest.raises(SinkError, match=r"expected|known|go together"):
+        parse_sink(text)
+
+
+@given(st.text(max_size=40), st.text(min_size=3, alphabet="geheim", max_size=12))
+def test_any_text_is_an_address_or_refused_without_its_password(text: str, secret: str) -> None:
+    for candidate in (text, f"kafka://{text}", f"kafka://me:{secret}zz@h:1/{text}"):
+        try:
+            shown = repr(parse_sink(candidate))
+        except SinkError as exc:
+            shown = str(exc)
+        assert f"{secret}zz" not in shown
+
+
+def test_json_lines_are_appended_and_a_torn_line_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for sequence in range(2):
+        sink = open_sink(f"jsonl:{path}")
+        sink.emit([face_event(sequence=sequence), camera_event(sequence=sequence)])
+        sink.close(1.0)
+        sink.close(1.0)
+    assert len([from_json(line) for line in path.read_bytes().splitlines()]) == 4
+    with path.open("ab") as file:
+        file.write(b'{"torn": ')
+    sink = JsonLinesSink(path)
+    sink.emit([camera_event(sequence=9)])
+    sink.close(1.0)
+    *_, torn, last = path.read_bytes().splitlines()
+    assert torn == b'{"torn": '
+    assert from_json(last).sequence == 9
+
+
+def test_a_full_disk_is_said() -> None:
+    sink = JsonLinesSink(Path("/dev/full"))
+    with pytest.raises(SinkError, match="make room"):
+        sink.emit([camera_event()])
+    sink.close(0.0)
+
+
+def test_a_closed_sink_is_the_callers_mistake(tmp_path: Path) -> None:
+    for sink in (JsonLinesSink(tmp_path / "e"), SqliteSink(tmp_path / "e.db")):
+        sink.close(0.0)
+        with pytest.raises(ValueError, match="closed"):
+            sink.emit([camera_event()])
+
+
+def test_sqlite_takes_a_repeat_once_and_keeps_the_newest_state(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    appeared = face_event(sequence=0, quality=0.5)
+    left = face_event(change=TrackChange.LEFT, sequence=1, quality=0.8)
+    for batch in ([appeared, camera_event()], [left], [appeared, left], []):
+        sink = SqliteSink(path)
+        sink.emit(batch)
+        sink.close(1.0)
+    database = sqlite3.connect(path)
+    assert database.execute("SELECT count(*) FROM events").fetchone() == (3,)
+    ((state, quality, blob),) = database.execute("SELECT state, quality, embedding FROM tracks")
+    (data,) = database.execute("SELECT data FROM events WHERE type LIKE '%left%'").fetchone()
+    database.close()
+    assert (state, quality) == ("left", 0.8)
+    np.testing.assert_array_equal(np.frombuffer(blob, "<f4"), left.embedding)
+    assert json.loads(data)["quality"] == 0.8
+
+
+def test_sqlite_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+    sink = SqliteSink(tmp_path / "e.db")
+    reader = sqlite3.connect(tmp_path / "e.db", timeout=0.1)
+    for sequence in range(3):
+        sink.emit([camera_event(sequence=sequence)])
+        assert reader.execute("SELECT count(*) FROM events").fetchone() == (sequence + 1,)
+    reader.close()
+    sink.close(0.0)
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database, but longer than a header of SQLite would be " * 9)
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE mine (x)")
+    other.commit()
+    other.close()
+    newer = SqliteSink(tmp_path / "newer.db")
+    newer.close(0.0)
+    database = sqlite3.connect(tmp_path / "newer.db")
+    database.execute("PRAGMA user_version = 99")
+    database.commit()
+    database.close()
+    for name, words in [
+        ("text", "not a database"),
+        ("other.db", "another program"),
+        ("newer.db", "version 99"),
+    ]:
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(SinkError, match=words):
+            SqliteSink(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+
+
+class Failing:
+    """A sink that is out of order."""
+
+    def emit(self, events: Sequence[Event]) -> None:
+        raise SinkError(f"no place for {len(events)}")
+
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002 - the contract's
+        raise SinkError("already broken")
+
+
+def test_a_failing_sink_does_not_keep_events_from_the_others(tmp_path: Path) -> None:
+    both = FanOut([Failing(), JsonLinesSink(tmp_path / "e.jsonl")])
+    with pytest.raises(SinkError, match="no place for 1"):
+        both.emit([camera_event()])
+    with pytest.raises(SinkError, match="already broken"):
+        both.close(1.0)
+    assert len((tmp_path / "e.jsonl").read_bytes().splitlines()) == 1
