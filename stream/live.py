@@ -18,6 +18,7 @@ from stream.uris import NetworkStream, SourceAddress
 
 _FIRST_BACKOFF_S = 0.5
 _SLOWEST_ATTEMPT = 32
+_NEAR_END_S = 2.0
 
 
 def backoff_s(attempt: int, *, most_s: float, draw: Callable[[], float]) -> float:
@@ -150,17 +151,21 @@ class LiveSource:
         self._playback = playback
         if self._closing.is_set():
             return None
-        is_up = is_finite = False
+        is_up, duration_s, first_s, last_s = False, None, 0.0, 0.0
         frames = playback.frames(open_timeout_s=self._open_timeout_s, stall_timeout_s=self._stall_timeout_s)
         with closing(frames):
             for ticket, image in frames:
                 if not is_up:
-                    is_up, is_finite = True, playback.duration_s() is not None
+                    is_up, duration_s, first_s = True, playback.duration_s(), ticket.media_s
                     self._connections += 1
                     self._failed_attempts = 0
                     self._status.tell(CameraState.UP)
+                last_s = ticket.media_s
                 time_s = self._live_clock.time_s(
                     media_s=ticket.media_s, elapsed_s=self._clock() - opened_at_s
                 )
                 yield Frame(self._camera_id, ticket.number, time_s, datetime.now(UTC), image)
-        return None if is_finite else playback.why_it_ended()
+        # A server may play a recording, which ends; but not long before its time.
+        if duration_s is not None and last_s - first_s >= duration_s - _NEAR_END_S:
+            return None
+        return playback.why_it_ended()

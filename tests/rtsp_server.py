@@ -13,6 +13,8 @@ PICTURE = (
     "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 pt=96 )"
 )
 
+FILE = "( filesrc location={path} ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+
 
 def require_password(server, factory, user: str, password: str) -> None:
     token = GstRtspServer.RTSPToken()
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--port", default="0", help="0 takes a free one; the port is printed")
     parser.add_argument("--path", default="/live")
     parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument("--file", help="MP4 file with H.264 to serve instead of a pattern")
     parser.add_argument("--user")
     parser.add_argument("--password")
     arguments = parser.parse_args()
@@ -39,7 +42,8 @@ def main() -> None:
     server.set_address("127.0.0.1")
     server.set_service(arguments.port)
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(PICTURE.format(fps=arguments.fps))
+    picture = PICTURE.format(fps=arguments.fps)
+    factory.set_launch(FILE.format(path=arguments.file) if arguments.file else picture)
     factory.set_shared(True)
     if arguments.user is not None:
         require_password(server, factory, arguments.user, arguments.password)

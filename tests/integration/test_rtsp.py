@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,32 +10,13 @@ from pathlib import Path
 
 import pytest
 import structlog
+from camera_process import CameraProcess
 
 from stream.frames import CameraState, CameraStatus, Frame
 from stream.sources import open_source
 
-SERVER = Path(__file__).resolve().parent.parent / "rtsp_server.py"
 PASSWORD = "hunter2/with@signs"
 ENCODED = "hunter2%2Fwith%40signs"
-
-
-class CameraProcess:
-    """An RTSP server in a process of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(SERVER), *arguments], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(5)
-        self._process.stdout.close()
 
 
 class Watcher:

@@ -1,0 +1,181 @@
+"""Cameras, recogniser and events together: real RTSP servers, real engines."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from camera_process import CameraProcess
+
+from engine.errors import SourceError
+from stream.config import RunSettings
+from stream.console import camera_table, describe_event
+from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
+from stream.frames import CameraState
+from stream.metrics import serve_metrics
+from stream.pipeline import Pipeline
+from stream.watch import watch
+from stream.wiring import open_pipeline
+
+WAIT_S = 30.0
+
+
+class Watched:
+    """A pipeline that runs in a thread of its own, and what it has said."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for batch in self.pipeline.batches():
+            with self._changed:
+                self.events += batch.events
+                self._changed.notify_all()
+
+    def wait_for(self, what: Callable[[Event], bool], *, after: int = 0) -> int:
+        """Position behind the first such event from position ``after`` on."""
+
+        def position() -> int:
+            return next((i + 1 for i, event in enumerate(self.events) if i >= after and what(event)), 0)
+
+        with self._changed:
+            assert self._changed.wait_for(position, WAIT_S), [describe_event(event) for event in self.events]
+            return position()
+
+    def stop(self) -> None:
+        self.pipeline.stop()
+        self._thread.join(5.0)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[[RunSettings], Watched]]:
+    ending = []
+
+    def start(settings: RunSettings) -> Watched:
+        context = open_pipeline(settings)
+        watched = Watched(context.__enter__())
+        ending.append((watched, context))
+        return watched
+
+    yield start
+    for watched, context in ending:
+        watched.stop()
+        context.__exit__(None, None, None)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("camera-")]
+
+
+def is_camera(camera_id: str, change: CameraChange) -> Callable[[Event], bool]:
+    return lambda e: isinstance(e, CameraEvent) and (e.camera_id, e.change) == (camera_id, change)
+
+
+def is_track(camera_id: str, change: TrackChange) -> Callable[[Event], bool]:
+    return lambda e: isinstance(e, FaceEvent) and (e.camera_id, e.change) == (camera_id, change)
+
+
+def settings(**uris: str) -> RunSettings:
+    cameras = [{"id": name, "uri": uri, "stall_timeout_s": 1.0} for name, uri in uris.items()]
+    return RunSettings.model_validate({"cameras": cameras, "tracking": {"leave_after_s": 1.0}})
+
+
+@pytest.mark.parametrize("trouble", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_camera_that_fails_says_so_and_comes_back_and_another_does_not_notice(
+    trouble: signal.Signals, portrait_clip: Path, run: Callable[[RunSettings], Watched]
+) -> None:
+    door, yard = CameraProcess("--file", str(portrait_clip)), CameraProcess()
+    try:
+        port = door.port
+        watched = run(
+            settings(door=f"rtsp://127.0.0.1:{port}/live", yard=f"rtsp://127.0.0.1:{yard.port}/live")
+        )
+        watched.wait_for(is_camera("yard", CameraChange.UP))
+        position = watched.wait_for(is_track("door", TrackChange.APPEARED))
+        door.signal(trouble)
+        down = watched.wait_for(is_camera("door", CameraChange.DOWN), after=position)
+        left = watched.wait_for(is_track("door", TrackChange.LEFT), after=position)
+        event = watched.events[down - 1]
+        assert isinstance(event, CameraEvent)
+        assert event.reason
+        if trouble is signal.SIGSTOP:
+            door.signal(signal.SIGCONT)
+        else:
+            door.kill()
+            door = CameraProcess("--file", str(portrait_clip), "--port", str(port))
+        up = watched.wait_for(is_camera("door", CameraChange.UP), after=down)
+        again = watched.wait_for(is_track("door", TrackChange.APPEARED), after=max(up, left))
+        first, second = watched.events[position - 1], watched.events[again - 1]
+        assert isinstance(first, FaceEvent)
+        assert isinstance(second, FaceEvent)
+        assert second.track_id != first.track_id
+        assert watched.pipeline.reports["door"].source.reconnects == 1
+        frames = watched.pipeline.reports["yard"].frames
+        deadline = time.monotonic() + WAIT_S
+        while watched.pipeline.reports["yard"].frames == frames:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        of_yard = [event for event in watched.events if event.camera_id == "yard"]
+        assert [event.change for event in of_yard] == [CameraChange.UP]
+    finally:
+        door.kill()
+        yard.kill()
+
+
+def test_a_wrong_password_is_a_state_and_never_shown(run: Callable[[RunSettings], Watched]) -> None:
+    camera = CameraProcess("--user", "viewer", "--password", "right")
+    try:
+        watched = run(settings(door=f"rtsp://viewer:geheim@127.0.0.1:{camera.port}/live"))
+        position = watched.wait_for(is_camera("door", CameraChange.DOWN))
+        event = watched.events[position - 1]
+        assert isinstance(event, CameraEvent)
+        assert "password" in event.reason
+        assert "geheim" not in f"{event}{watched.pipeline.reports}"
+        assert watched.pipeline.reports["door"].state is not CameraState.ENDED
+    finally:
+        camera.kill()
+
+
+def test_metrics_of_a_run(portrait_clip: Path, run: Callable[[RunSettings], Watched]) -> None:
+    watched = run(settings(door=str(portrait_clip)))
+    watched.wait_for(is_camera("door", CameraChange.DOWN))
+    with (
+        serve_metrics(watched.pipeline.reports, host="127.0.0.1", port=0) as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer,
+    ):
+        text = answer.read().decode()
+    assert 'facestream_frames_decoded_total{camera="door"} 600.0' in text
+    assert 'facestream_tracks_total{camera="door"}' in text
+    assert 'facestream_camera_up{camera="door"} 0.0' in text
+    assert camera_table(watched.pipeline.reports.values(), {}).row_count == 1
+
+
+def test_watch_iterates_over_events(portrait_clip: Path) -> None:
+    changes = [event.change for event in watch(str(portrait_clip))]
+    assert changes[:2] == [CameraChange.UP, TrackChange.APPEARED]
+    assert changes[-2:] == [TrackChange.LEFT, CameraChange.DOWN]
+
+
+def test_watch_may_be_left_at_any_time(portrait_clip: Path) -> None:
+    for event in watch("test://ball", str(portrait_clip)):
+        if event.change is TrackChange.APPEARED:
+            break
+    deadline = time.monotonic() + 5.0
+    while [t for t in threading.enumerate() if t.name.startswith("camera-")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_watch_raises_what_ended_a_source_after_the_events_of_the_others(tmp_path: Path) -> None:
+    found: list[Event] = []
+    with pytest.raises(SourceError, match="no such file"):
+        found.extend(watch(str(tmp_path / "missing.mp4"), "test://ball?frames=20"))
+    assert {event.camera_id for event in found} == {"missing", "test-ball"}
