@@ -196,7 +196,10 @@ def doctor(
 
 @bench_app.command("stream")
 def bench_stream(
-    source: Annotated[Path | None, typer.Argument(help="A video file; without it, the demo's clip.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A video file; without it, the demo's clip as a camera would send it."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that everything is run; the median counts.")] = 3,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     debug: Debug = False,

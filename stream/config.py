@@ -79,7 +79,7 @@ class ModelSettings(Settings):
         embedder: ``sface``, or an ONNX file of the same family.
         engine: ``auto`` takes OpenVINO where it works, else ONNX Runtime.
         precision: ``auto`` takes bf16 where the processor computes in it, else fp32.
-        threads: Threads of each engine; null lets it take the machine.
+        threads: Threads of each engine; null takes half of the cores, since decoding needs the others.
     """
 
     detector: str = "yunet"

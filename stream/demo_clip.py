@@ -107,11 +107,14 @@ def compose(portrait: Image, wall: Image, pose: Pose | None) -> Image:
     return frame
 
 
-def make_clip(path: Path, *, on_progress: Callable[[float], None] | None = None) -> None:
+def make_clip(
+    path: Path, *, bitrate_kbps: int | None = None, on_progress: Callable[[float], None] | None = None
+) -> None:
     """Encode the clip: 20 s of 720p H.264 at 30 frames a second.
 
     Args:
         path: MP4 file to write.
+        bitrate_kbps: Encode as an IP camera does, at this rate; None encodes fast.
         on_progress: Told the share done, 0..1.
 
     Raises:
@@ -120,7 +123,7 @@ def make_clip(path: Path, *, on_progress: Callable[[float], None] | None = None)
     """
     portrait, wall = load_portrait(), backdrop()
     frames = round(DURATION_S * FPS)
-    with VideoWriter(path, SIZE_WH, FPS) as video:
+    with VideoWriter(path, SIZE_WH, FPS, bitrate_kbps=bitrate_kbps) as video:
         for number in range(frames):
             time_s = number / FPS
             video.write(compose(portrait, wall, portrait_pose(time_s)), time_s)

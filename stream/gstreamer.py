@@ -425,14 +425,17 @@ class EncodePipeline:
         location: Path of the file; overwritten.
         size_wh: Width and height of every image, both even.
         fps: Nominal frames a second.
+        bitrate_kbps: Encode as an IP camera does, at this rate; None encodes fast at constant quality.
     """
 
-    def __init__(self, location: str, *, size_wh: tuple[int, int], fps: float) -> None:
+    def __init__(
+        self, location: str, *, size_wh: tuple[int, int], fps: float, bitrate_kbps: int | None = None
+    ) -> None:
         gst = _gst()
         width, height = size_wh
         self._pipeline = gst.parse_launch(
             "appsrc name=entry format=time ! videoconvert n-threads=2 ! video/x-raw,format=I420 "
-            f"! {_encoder()} ! h264parse ! mp4mux ! filesink name=exit async=false"
+            f"! {_encoder(bitrate_kbps)} ! h264parse ! mp4mux ! filesink name=exit async=false"
         )
         self._pipeline.get_by_name("exit").set_property("location", location)
         self._entry = self._pipeline.get_by_name("entry")
@@ -496,11 +499,13 @@ class EncodePipeline:
         return message is not None
 
 
-def _encoder() -> str:
+def _encoder(bitrate_kbps: int | None) -> str:
     if not missing_elements(["x264enc"]):
+        if bitrate_kbps is not None:
+            return f"x264enc speed-preset=veryfast bframes=0 bitrate={bitrate_kbps} key-int-max=60"
         return "x264enc speed-preset=ultrafast pass=qual quantizer=23 key-int-max=60"
     if not missing_elements(["openh264enc"]):
-        return "openh264enc complexity=low bitrate=4000000"
+        return f"openh264enc complexity=low bitrate={1000 * (bitrate_kbps or 4000)}"
     raise SinkError(f"video: no H.264 encoder (x264enc, openh264enc) is installed; install it: {APT_COMMAND}")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 import structlog
 
@@ -15,7 +16,7 @@ from engine.errors import FacestreamError
 from stream.events import CameraChange, CameraEvent, Event
 from stream.frames import CameraState, CameraStatus, Frame, FrameSource, SourceStats
 from stream.mux import FrameMux
-from stream.recognizer import Recognizer
+from stream.recognizer import Recognition, Recognizer
 from stream.tracks import LiveTrack
 
 log = structlog.get_logger(__name__)
@@ -50,12 +51,12 @@ class Batch:
     Attributes:
         frames: The frames looked at, in each camera's order; may be empty.
         events: What came of them, in each camera's order; may be empty.
-        tracks: Of each camera that is in ``frames``, the tracks that were open then.
+        tracks: Beside each frame, the tracks of its camera that were open after it.
     """
 
     frames: Sequence[Frame]
     events: Sequence[Event]
-    tracks: Mapping[str, Sequence[LiveTrack]] = field(default_factory=dict)
+    tracks: Sequence[Sequence[LiveTrack]] = ()
 
 
 @dataclass(slots=True)
@@ -172,18 +173,19 @@ class Pipeline:
 
     def _step(self) -> Batch:
         items = self._mux.take(timeout_s=_IDLE_S, frames_per_camera=self._frames_per_step)
-        frames = [item for item in items if isinstance(item, Frame)]
+        frames: list[Frame] = []
         events: list[Event] = []
-        pending: list[Frame] = []
-        for item in items:
-            if isinstance(item, Frame):
-                pending.append(item)
+        tracks: list[Sequence[LiveTrack]] = []
+        for is_frame, group in groupby(items, key=lambda item: isinstance(item, Frame)):
+            if is_frame:
+                pending = [item for item in group if isinstance(item, Frame)]
+                recognition = self._recognise(pending)
+                frames += pending
+                events += self._count(recognition.events)
+                tracks += recognition.tracks
             else:
-                events += self._recognise(pending)
-                pending = []
-                events += self._note_status(item)
-        events += self._recognise(pending)
-        tracks = {name: self._recognizer.live_tracks(name) for name in {frame.camera_id for frame in frames}}
+                for item in group:
+                    events += self._note_status(item) if isinstance(item, CameraStatus) else []
         for lane in self._lanes.values():
             events += self._advance(lane)
             if not lane.closed and self._mux.is_finished(lane.camera.camera_id):
@@ -191,21 +193,19 @@ class Pipeline:
             self._update_report(lane)
         return Batch(frames, events, tracks)
 
-    def _recognise(self, frames: Sequence[Frame]) -> Sequence[Event]:
-        if not frames:
-            return []
+    def _recognise(self, frames: Sequence[Frame]) -> Recognition:
         for frame in frames:
             lane = self._lanes[frame.camera_id]
             lane.last_frame_at = time.monotonic()
             lane.last_captured_at = frame.captured_at
             lane.report.frames += 1
             lane.report.last_time_s = frame.time_s
-        events = self._recognizer.process(frames)
+        recognition = self._recognizer.process(frames)
         for frame in frames:
             lane = self._lanes[frame.camera_id]
             if lane.source.is_live:
                 lane.report.lag_s = (datetime.now(UTC) - frame.captured_at).total_seconds()
-        return self._count(events)
+        return recognition
 
     def _note_status(self, status: CameraStatus) -> Sequence[Event]:
         """A change of state as an event, where it is one: up and down take turns."""

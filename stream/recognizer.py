@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -10,13 +11,25 @@ import numpy as np
 
 from engine.detector import FaceDetector
 from engine.embedder import FaceEmbedder
-from engine.faces import Faces
 from engine.quality import face_quality
 from stream.camera_tracks import CameraTracks, LeftListener, Look
 from stream.events import FaceEvent
 from stream.frames import Frame
 from stream.tracker import FaceTracker
 from stream.tracks import LiveTrack
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What came of some frames.
+
+    Attributes:
+        events: Those of one camera are in order.
+        tracks: Beside each frame, the tracks of its camera that were open after it.
+    """
+
+    events: Sequence[FaceEvent]
+    tracks: Sequence[Sequence[LiveTrack]]
 
 
 class Recognizer:
@@ -109,14 +122,14 @@ class Recognizer:
             raise ValueError(f"camera_id: expected one that is not open yet, got {camera_id!r}")
         self._cameras[camera_id] = self._new_camera(camera_id, run_id, tracker=self._new_tracker())
 
-    def process(self, frames: Sequence[Frame]) -> list[FaceEvent]:
+    def process(self, frames: Sequence[Frame]) -> Recognition:
         """Look at some frames: one detector batch for all, one embedder batch for one frame of each camera.
 
         Args:
             frames: Of any open cameras; those of one camera in order, each after the ones looked at before.
 
         Returns:
-            What happened; the events of one camera are in order.
+            What happened, and the open tracks after each frame.
 
         Raises:
             ValueError: A camera is not open, or its frames are out of order.
@@ -126,13 +139,15 @@ class Recognizer:
             self._camera(frame.camera_id)
         found = self._detector.detect([frame.image for frame in frames])
         events: list[FaceEvent] = []
-        for step in _steps(frames, found):
-            looks = [(self._camera(frame.camera_id), frame, faces) for frame, faces in step]
-            seen = [(camera, camera.look(frame, faces)) for camera, frame, faces in looks]
-            self._embed(seen)
-            for camera, look in seen:
+        tracks: list[tuple[LiveTrack, ...]] = [()] * len(frames)
+        for rows in _steps(frames):
+            cameras = [self._camera(frames[row].camera_id) for row in rows]
+            looks = [camera.look(frames[row], found[row]) for camera, row in zip(cameras, rows, strict=True)]
+            self._embed(list(zip(cameras, looks, strict=True)))
+            for camera, look, row in zip(cameras, looks, rows, strict=True):
                 events += camera.conclude(look)
-        return events
+                tracks[row] = camera.live
+        return Recognition(events, tracks)
 
     def advance(self, camera_id: str, time_s: float, at: datetime) -> list[FaceEvent]:
         """Let time pass for a camera that gives no frames, so that its tracks can leave.
@@ -190,16 +205,16 @@ class Recognizer:
                 camera.learn(look, row, quality, embedding)
 
 
-def _steps(frames: Sequence[Frame], found: Sequence[Faces]) -> Iterator[list[tuple[Frame, Faces]]]:
-    """The first frame of each camera, then the second of each that has one, and so on."""
-    waiting = list(zip(frames, found, strict=True))
+def _steps(frames: Sequence[Frame]) -> Iterator[list[int]]:
+    """Rows of the first frame of each camera, then of the second of each that has one, and so on."""
+    waiting = list(range(len(frames)))
     while waiting:
-        step: dict[str, tuple[Frame, Faces]] = {}
+        step: dict[str, int] = {}
         later = []
-        for frame, faces in waiting:
-            if frame.camera_id in step:
-                later.append((frame, faces))
+        for row in waiting:
+            if frames[row].camera_id in step:
+                later.append(row)
             else:
-                step[frame.camera_id] = (frame, faces)
+                step[frames[row].camera_id] = row
         yield list(step.values())
         waiting = later

@@ -56,10 +56,10 @@ class VideoRenderer:
         Raises:
             SinkError: A file cannot be written.
         """
-        for frame in batch.frames:
+        for frame, tracks in zip(batch.frames, batch.tracks, strict=True):
             labels = [
                 Label(track.box_xyxy, f"#{track.number}  quality {track.quality:.2f}", track.number)
-                for track in batch.tracks.get(frame.camera_id, ())
+                for track in tracks
                 if track.state is TrackState.IN_VIEW
             ]
             minutes, seconds = divmod(frame.time_s, 60)

@@ -24,19 +24,23 @@ class VideoWriter:
         size_wh: Width and height of every image in pixels, 16 or more. H.264 wants even numbers: an odd
             last column or row is left out.
         fps: Nominal frames a second; each frame has its own time all the same.
+        bitrate_kbps: Encode as an IP camera does, at this rate; None encodes fast at constant quality.
 
     Raises:
         ValueError: A number is too small.
         SinkError: The path cannot be written.
     """
 
-    def __init__(self, path: Path, size_wh: tuple[int, int], fps: float) -> None:
+    def __init__(
+        self, path: Path, size_wh: tuple[int, int], fps: float, *, bitrate_kbps: int | None = None
+    ) -> None:
         if min(size_wh) < _LEAST_SIDE or not fps > 0:
             raise ValueError(
                 f"expected {_LEAST_SIDE} or more pixels and fps above 0, got {size_wh} and {fps}"
             )
         _check_writable(path)
         self._path, self._size_wh, self._fps = path, size_wh, fps
+        self._bitrate_kbps = bitrate_kbps
         self._pipeline: EncodePipeline | None = None
         self._first_s = 0.0
         self._last_ns = -_LEAST_STEP_NS
@@ -68,7 +72,9 @@ class VideoWriter:
             if self._pipeline is None:
                 even_wh = (width - width % 2, height - height % 2)
                 self._first_s = time_s
-                self._pipeline = EncodePipeline(str(self._path), size_wh=even_wh, fps=self._fps)
+                self._pipeline = EncodePipeline(
+                    str(self._path), size_wh=even_wh, fps=self._fps, bitrate_kbps=self._bitrate_kbps
+                )
             pts_ns = max(round((time_s - self._first_s) * _NS), self._last_ns + _LEAST_STEP_NS)
             self._last_ns = pts_ns
             self._pipeline.push(image[: height - height % 2, : width - width % 2], pts_ns)
