@@ -117,10 +117,10 @@ class TrackingSettings(Settings):
 
     high_score: Fraction = 0.6
     leave_after_s: Seconds = 5.0
-    rejoin_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.363
+    rejoin_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.4
     refresh_s: Seconds = 2.0
     update_every_s: Seconds = 5.0
-    min_quality: Fraction = 0.1
+    min_quality: Fraction = 0.2
 
 
 class EventSettings(Settings):

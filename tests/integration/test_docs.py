@@ -1,0 +1,77 @@
+"""What the documents tell users to run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from event_checks import face_event
+
+from stream.cloudevents import to_cloudevent
+from stream.config import RunSettings, load_settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def snippets(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text("utf-8"), re.DOTALL)
+
+
+def test_the_readme_snippet_iterates_over_events(portrait_clip: Path, tmp_path: Path) -> None:
+    (code,) = snippets("README.md", "python")
+    assert len(code.splitlines()) < 10
+    (tmp_path / "out" / "demo").mkdir(parents=True)
+    (tmp_path / "out" / "demo" / "clip.mp4").symlink_to(portrait_clip)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "appeared" in done.stdout
+    assert "(128,)" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["float32-b64", "int8-b64"])
+def test_the_decoding_snippet_decodes(encoding: str) -> None:
+    decode, consume = snippets("docs/events.md", "python")
+    names: dict[str, object] = {}
+    exec(compile(decode, "docs/events.md", "exec"), names)
+    event = face_event()
+    envelope = to_cloudevent(event, encoding=encoding)
+    vector = names["vector"](envelope["data"]["embedding"])
+    assert float(np.dot(vector, event.embedding)) > 0.999
+    compile(consume, "docs/events.md", "exec")
+
+
+def test_every_setting_is_documented_and_nothing_else() -> None:
+    text = (ROOT / "docs/configuration.md").read_text("utf-8")
+    for section, model in _sections(RunSettings):
+        documented = set(re.findall(r"^\| `([a-z_]+)`", _section(text, section), re.MULTILINE))
+        documented |= set(re.findall(r"^\| `[a-z_]+`, `([a-z_]+)`", _section(text, section), re.MULTILINE))
+        assert documented == set(model.model_fields), section
+
+
+def _sections(settings: type[RunSettings]):
+    fields = settings.model_fields
+    yield "cameras", fields["cameras"].annotation.__args__[0]
+    for name in ("models", "detection", "tracking", "events"):
+        yield name, fields[name].annotation
+
+
+def _section(text: str, name: str) -> str:
+    return re.split(r"^### ", text.split(f"### `{name}`", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_configuration_is_valid(path: Path) -> None:
+    environment = {"CAMERA_USER": "viewer", "CAMERA_PASSWORD": "x"}
+    assert load_settings(path, environment=environment).cameras
+
+
+def test_every_link_within_the_project_leads_somewhere() -> None:
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
