@@ -97,6 +97,14 @@ class FaceEmbedder:
         """
         return align_faces(image, landmarks_xy, template_xy=self._template_xy, size_px=self.size_px)
 
+    def warm_up(self) -> None:
+        """Let the engine prepare itself for single faces, so that the first one does not wait.
+
+        Raises:
+            ModelError: The engine failed.
+        """
+        self._run(np.zeros((1, self.size_px, self.size_px, 3), np.uint8))
+
     def embed(self, crops: npt.NDArray[np.uint8]) -> Embeddings:
         """Embed aligned faces.
 

@@ -65,7 +65,7 @@ def run(
     analysis_fps: Annotated[
         float | None,
         typer.Option(
-            min=0.0, help="Most frames looked at in a second of video; 0 looks at all.  [default: 15]"
+            min=0.0, help="Most frames looked at in a second of video; 0 looks at all.  [default: 10]"
         ),
     ] = None,
     realtime: Annotated[

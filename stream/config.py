@@ -57,7 +57,7 @@ class CameraSettings(Settings):
     uri: Annotated[str, Field(min_length=1)]
     username: str | None = None
     password: SecretStr | None = None
-    analysis_fps: Annotated[float, Field(gt=0.0, le=1000.0)] | None = 15.0
+    analysis_fps: Annotated[float, Field(gt=0.0, le=1000.0)] | None = 10.0
     realtime: bool = False
     loop: bool = False
     start_at: datetime | None = None

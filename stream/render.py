@@ -29,7 +29,7 @@ class VideoRenderer:
         SinkError: The path cannot be written.
     """
 
-    def __init__(self, path: Path, camera_ids: Collection[str], *, fps: float = 15.0) -> None:
+    def __init__(self, path: Path, camera_ids: Collection[str], *, fps: float = 10.0) -> None:
         if path.suffix.lower() != ".mp4":
             raise SinkError(f"{path}: expected a path that ends in .mp4")
         several = len(camera_ids) > 1

@@ -33,7 +33,7 @@ def open_source(
     *,
     camera_id: str,
     uri: str,
-    analysis_fps: float | None = 15.0,
+    analysis_fps: float | None = 10.0,
     realtime: bool = False,
     loop: bool = False,
     start_at: datetime | None = None,

@@ -59,10 +59,12 @@ def open_pipeline(
         stack.callback(detector_engine.close)
         embedder_engine = open_model(embedder_package)
         stack.callback(embedder_engine.close)
+        embedder = FaceEmbedder.from_package(embedder_package, embedder_engine)
+        embedder.warm_up()
         detection, tracking = settings.detection, settings.tracking
         recognizer = Recognizer(
             FaceDetector(detector_engine, min_score=detection.min_score, long_side_px=detection.long_side_px),
-            FaceEmbedder.from_package(embedder_package, embedder_engine),
+            embedder,
             high_score=max(tracking.high_score, detection.min_score),
             low_score=detection.min_score,
             leave_after_s=tracking.leave_after_s,

@@ -35,7 +35,7 @@ def test_a_camera_with_secrets_from_the_environment():
     assert camera.password.get_secret_value() == "s3cret"
     assert settings.sinks[0].get_secret_value() == "kafka://kafka:9092/events"
     assert "s3cret" not in repr(settings)
-    assert camera.analysis_fps == 15.0
+    assert camera.analysis_fps == 10.0
 
 
 @pytest.mark.parametrize(
