@@ -35,7 +35,7 @@ class FrameMux:
         capacity: Frames that a finite source may be ahead, 1 or more.
     """
 
-    def __init__(self, live_by_camera: dict[str, bool], *, capacity: int = 4) -> None:
+    def __init__(self, live_by_camera: dict[str, bool], *, capacity: int = 8) -> None:
         if capacity < 1:
             raise ValueError(f"capacity: expected 1 or more, got {capacity}")
         self._lanes = {camera_id: _Lane(live) for camera_id, live in live_by_camera.items()}
