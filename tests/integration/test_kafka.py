@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka_server import KafkaServer
 
 from engine.errors import SinkError
-from stream.cloudevents import from_binary
+from stream.cloudevents import from_binary, from_json, to_json
 from stream.events import Event
 from stream.kafka import KafkaSink, probe_broker
 from stream.sinks import KafkaAddress, open_sink
@@ -78,6 +80,30 @@ def test_records_hold_what_was_emitted_and_each_camera_keeps_its_order(kafka_bro
     for camera_id in ("door", "cam-0", "cam-1", "cam-2"):
         sent = [event.event_id for event in events if event.camera_id == camera_id]
         assert [event.event_id for _, event in found if event.camera_id == camera_id] == sent
+
+
+def test_kafka_receives_exactly_what_the_file_of_the_same_run_holds(
+    kafka_broker: str, topic: str, portrait_clip: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "stream.cli", "run", portrait_clip, "test://ball?frames=50"),
+            *("--sink", f"jsonl:{path}", "--sink", f"kafka://{kafka_broker}/{topic}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = [from_json(line) for line in path.read_bytes().splitlines()]
+    found = [event for _, event in read_topic(kafka_broker, topic, expected=len(written))]
+    assert len(found) == len(written) >= 8
+    for camera_id in ("portrait", "test-ball"):
+        assert [to_json(event) for event in found if event.camera_id == camera_id] == [
+            to_json(event) for event in written if event.camera_id == camera_id
+        ]
 
 
 @pytest.fixture
