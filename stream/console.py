@@ -33,7 +33,7 @@ class LiveTable:
     def __init__(self, console: Console, reports: Mapping[str, CameraReport]) -> None:
         self._reports = reports
         self._rates = {name: RateMeter() for name in reports}
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table, transient=True)
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table)
 
     def __enter__(self) -> LiveTable:
         self._live.start()

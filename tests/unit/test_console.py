@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import io
+import json
+
+import structlog
+from event_checks import camera_event, face_event
+from rich.console import Console
+
+from stream.console import RateMeter, camera_table, describe_event
+from stream.events import TrackChange
+from stream.frames import CameraState
+from stream.logs import configure_logging
+from stream.pipeline import CameraReport
+
+
+def test_events_in_a_line():
+    assert "camera down: no frame for 3 s" in describe_event(camera_event())
+    line = describe_event(face_event(change=TrackChange.LEFT))
+    assert "door  track door-7f3a-1 left  quality 0.74, 12 faces, 0.0 s in view" in line
+
+
+def test_the_rate_is_of_the_last_seconds():
+    meter = RateMeter()
+    rates = [meter.rate(10 * second, now_s=float(second)) for second in range(20)]
+    assert rates[0] == 0.0
+    assert abs(rates[-1] - 10.0) < 0.1
+
+
+def test_the_table_shows_each_camera():
+    out = Console(file=io.StringIO(), width=120)
+    reports = [
+        CameraReport("door", "rtsp://h/x", state=CameraState.UP, frames=12, lag_s=0.08),
+        CameraReport("yard", "rtsp://h/y", state=CameraState.DOWN, dropped=3),
+    ]
+    out.print(camera_table(reports, {"door": 9.96}))
+    text = out.file.getvalue()
+    assert "80 ms" in text
+    assert "10.0" in text
+    assert "down" in text
+
+
+def test_secrets_in_logs_are_hidden():
+    out = io.StringIO()
+    configure_logging(fmt="json", stream=out)
+    try:
+        structlog.get_logger().info("opening", uri="rtsp://viewer:geheim@h/x?token=geheim")
+    finally:
+        structlog.reset_defaults()
+    entry = json.loads(out.getvalue())
+    assert entry["event"] == "opening"
+    assert entry["uri"].startswith("rtsp://")
+    assert "geheim" not in out.getvalue()
