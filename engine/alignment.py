@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from engine.faces import FloatArray, Image
 from engine.geometry import similarity_transforms
+from engine.package import Patch, canvas_wh
 
 ARCFACE_TEMPLATE_XY: Final[tuple[tuple[float, float], ...]] = (
     (38.2946, 51.6963),
@@ -24,25 +26,28 @@ _LEAST_SCALE: Final = 1e-3
 """Landmarks that would have to be shrunk further are no face."""
 
 
-def align_faces(
-    image: Image, landmarks_xy: FloatArray, *, template_xy: FloatArray, size_px: int
-) -> npt.NDArray[np.uint8]:
+def align_faces(image: Image, landmarks_xy: FloatArray, patches: Sequence[Patch]) -> npt.NDArray[np.uint8]:
     """Cut out faces, upright and of one size.
 
     Args:
         image: uint8 (H, W, 3).
         landmarks_xy: float32 (N, 5, 2), pixels of the image.
-        template_xy: float32 (5, 2), pixels of the crop.
-        size_px: Side of the square crops.
+        patches: The aligned views wanted of each face, one or more.
 
     Returns:
-        uint8 (N, size_px, size_px, 3), in the image's channel order; black where the image ends, and
-        altogether where the landmarks lie in one point.
+        uint8 (N, canvas height, canvas width, 3), in the image's channel order: the views side by side. Black
+        where the image ends, and altogether where the landmarks lie in one point.
     """
-    crops = np.zeros((len(landmarks_xy), size_px, size_px, 3), np.uint8)
-    for crop, matrix in zip(crops, similarity_transforms(landmarks_xy, template_xy), strict=True):
-        _warp(image, matrix, crop)
-    return crops
+    width, height = canvas_wh(patches)
+    canvases = np.zeros((len(landmarks_xy), height, width, 3), np.uint8)
+    left = 0
+    for patch in patches:
+        views = canvases[:, : patch.size_px, left : left + patch.size_px]
+        template = np.array(patch.template_xy, np.float32)
+        for view, matrix in zip(views, similarity_transforms(landmarks_xy, template), strict=True):
+            _warp(image, matrix, view)
+        left += patch.size_px
+    return canvases
 
 
 def _warp(image: Image, matrix: FloatArray, crop: npt.NDArray[np.uint8]) -> None:

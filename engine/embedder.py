@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from engine.batching import batch_sizes
 from engine.embeddings import Embeddings, unit_rows
 from engine.errors import ModelError
 from engine.faces import FloatArray, Image
-from engine.package import ModelPackage
+from engine.package import ModelPackage, Patch, canvas_wh
 from engine.protocol import Engine
 
 _LARGEST_BATCH: Final = 4
@@ -26,8 +27,7 @@ class FaceEmbedder:
     Args:
         engine: Takes ``pixels``, uint8 (N, size, size, 3) BGR; gives float32 (N, D).
         model: Name of the model; embeddings of different models do not compare.
-        template_xy: float32 (5, 2), where the landmarks lie in a crop.
-        size_px: Side of a crop.
+        patches: The aligned views of the face that the model looks at; side by side they are a crop.
         flip: Add the embedding of the mirrored crop: twice the work, slightly more accurate.
         largest_batch: Most crops in one call of the engine.
 
@@ -40,24 +40,22 @@ class FaceEmbedder:
         engine: Engine,
         *,
         model: str,
-        template_xy: FloatArray,
-        size_px: int,
+        patches: Sequence[Patch],
         flip: bool = False,
         largest_batch: int = _LARGEST_BATCH,
     ) -> None:
-        if template_xy.shape != (5, 2):
-            raise ValueError(f"template_xy: expected (5, 2), got {template_xy.shape}")
+        width, height = canvas_wh(patches)
         if largest_batch < 1:
             raise ValueError(f"largest_batch: expected at least 1, got {largest_batch}")
-        if len(engine.inputs) != 1 or engine.inputs[0].shape[1:] != (size_px, size_px, 3):
-            raise ValueError(f"engine: expected one input (N, {size_px}, {size_px}, 3), got {engine.inputs}")
+        if len(engine.inputs) != 1 or engine.inputs[0].shape[1:] != (height, width, 3):
+            raise ValueError(f"engine: expected one input (N, {height}, {width}, 3), got {engine.inputs}")
         if len(engine.outputs) != 1 or len(engine.outputs[0].shape) != 2 or not engine.outputs[0].shape[1]:
             raise ValueError(f"engine: expected one output (N, D), got {engine.outputs}")
         self.model = model
-        self.size_px = size_px
+        self.crop_shape = (height, width, 3)
         self.embedding_size = int(engine.outputs[0].shape[1])
         self._engine = engine
-        self._template_xy = template_xy
+        self._patches = tuple(patches)
         self._flip = flip
         self._largest_batch = min(largest_batch, engine.max_batch or largest_batch)
 
@@ -69,15 +67,9 @@ class FaceEmbedder:
             ValueError: The package is not an embedder's.
             ModelError: The model's embeddings have another size than the package says.
         """
-        if package.task != "embedder" or package.input_size_wh is None:
+        if package.task != "embedder":
             raise ValueError(f"{package.name}: expected an embedder, got a {package.task}")
-        embedder = cls(
-            engine,
-            model=package.name,
-            template_xy=package.template,
-            size_px=package.input_size_wh[0],
-            flip=flip,
-        )
+        embedder = cls(engine, model=package.name, patches=package.patches, flip=flip)
         if embedder.embedding_size != package.embedding_size:
             raise ModelError(
                 f"{package.name}: the manifest says {package.embedding_size} numbers an embedding, "
@@ -93,9 +85,9 @@ class FaceEmbedder:
             landmarks_xy: float32 (N, 5, 2), pixels.
 
         Returns:
-            uint8 (N, size_px, size_px, 3) BGR.
+            uint8 (N, *crop_shape) BGR.
         """
-        return align_faces(image, landmarks_xy, template_xy=self._template_xy, size_px=self.size_px)
+        return align_faces(image, landmarks_xy, self._patches)
 
     def warm_up(self) -> None:
         """Let the engine prepare itself for single faces, so that the first one does not wait.
@@ -103,13 +95,13 @@ class FaceEmbedder:
         Raises:
             ModelError: The engine failed.
         """
-        self._run(np.zeros((1, self.size_px, self.size_px, 3), np.uint8))
+        self._run(np.zeros((1, *self.crop_shape), np.uint8))
 
     def embed(self, crops: npt.NDArray[np.uint8]) -> Embeddings:
         """Embed aligned faces.
 
         Args:
-            crops: uint8 (N, size_px, size_px, 3) BGR, as ``align`` gives them; from any images.
+            crops: uint8 (N, *crop_shape) BGR, as ``align`` gives them; from any images.
 
         Returns:
             float32 (N, D), rows of unit length.
@@ -118,13 +110,23 @@ class FaceEmbedder:
             ValueError: The crops have another shape or dtype.
             ModelError: The engine failed.
         """
-        expected = (self.size_px, self.size_px, 3)
+        expected = self.crop_shape
         if crops.ndim != 4 or crops.shape[1:] != expected or crops.dtype != np.uint8:
             raise ValueError(f"crops: expected uint8 (N, *{expected}), got {crops.dtype} {crops.shape}")
         vectors = self._run(crops)
         if self._flip:
-            vectors = unit_rows(vectors) + unit_rows(self._run(crops[:, :, ::-1]))
+            vectors = unit_rows(vectors) + unit_rows(self._run(self._mirrored(crops)))
         return unit_rows(vectors)
+
+    def _mirrored(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Each patch mirrored in its place."""
+        mirrored = np.empty_like(crops)
+        left = 0
+        for patch in self._patches:
+            columns = slice(left, left + patch.size_px)
+            mirrored[:, :, columns] = crops[:, :, columns][:, :, ::-1]
+            left += patch.size_px
+        return mirrored
 
     def _run(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         vectors = np.empty((len(crops), self.embedding_size), np.float32)

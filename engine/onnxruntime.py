@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from engine.errors import ModelError
-from engine.protocol import Arrays, TensorSpec, check_feeds
+from engine.protocol import Arrays, Done, Pending, TensorSpec, check_feeds
 
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -82,6 +82,10 @@ class OnnxRuntimeEngine:
         except Exception as exc:  # its exceptions have no common base but Exception
             raise ModelError(f"ONNX Runtime failed: {_reason(exc)}") from exc
         return {spec.name: value for spec, value in zip(self._outputs, values, strict=True)}
+
+    def submit(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Pending:
+        """Run the model before returning; see ``Engine.submit``."""
+        return Done(self.infer(feeds))
 
     def close(self) -> None:
         """Free the session."""

@@ -17,7 +17,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 import openvino as ov  # noqa: E402 - after the line above
 
 from engine.errors import ModelError  # noqa: E402 - the same
-from engine.protocol import Arrays, TensorSpec, check_feeds  # noqa: E402 - the same
+from engine.protocol import Arrays, Done, Pending, TensorSpec, check_feeds  # noqa: E402 - the same
 
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES: Final = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
@@ -106,6 +106,10 @@ class OpenVinoEngine:
         except RuntimeError as exc:
             raise ModelError(f"OpenVINO failed: {_reason(exc)}") from exc
         return {spec.name: value for spec, value in zip(self._outputs, values, strict=True)}
+
+    def submit(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Pending:
+        """Run the model before returning; see ``Engine.submit``."""
+        return Done(self.infer(feeds))
 
     def close(self) -> None:
         """Free the compiled models."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from engine.errors import ModelError
-from engine.faces import FloatArray
 from engine.files import write_atomically
 from engine.onnx_graph import ColourOrder
 
-Task: TypeAlias = Literal["detector", "embedder"]
+Task: TypeAlias = Literal["detector", "detector-stage", "embedder"]
+"""``detector-stage`` is one network of a detector that is made of several (MTCNN)."""
+
 Point: TypeAlias = tuple[float, float]
 
 _FORMAT = "facestream-model/1"
@@ -41,10 +43,39 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """An aligned view of the face that an embedder looks at.
+
+    Attributes:
+        size_px: Side of the square view.
+        template_xy: Where the five landmarks lie in it, pixels, in the order of ``engine.faces.LANDMARKS``.
+
+    Raises:
+        ValueError: The size is below 1, or the template has not five points.
+    """
+
+    size_px: int
+    template_xy: tuple[Point, ...]
+
+    def __post_init__(self) -> None:
+        if self.size_px < 1:
+            raise ValueError(f"size_px: expected at least 1, got {self.size_px}")
+        if np.shape(self.template_xy) != (5, 2):
+            raise ValueError(f"template_xy: an embedder needs five points, got {self.template_xy}")
+
+
+def canvas_wh(patches: Sequence[Patch]) -> tuple[int, int]:
+    """Width and height of the canvas on which patches lie side by side, their upper edges in line."""
+    return sum(patch.size_px for patch in patches), max(patch.size_px for patch in patches)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPackage:
     """An ONNX file and how it is to be used.
 
-    The file takes one float32 NCHW image, ``(pixel - mean) * scale`` in ``colour_order``.
+    The file takes one float32 NCHW image, ``(pixel - mean) * scale`` in ``colour_order``. An embedder's image
+    is the face, aligned; or several aligned views of it side by side, where several networks are fused into
+    one.
 
     Attributes:
         name: Of the model; embeddings of different names do not compare.
@@ -53,13 +84,16 @@ class ModelPackage:
         sha256: Of the ONNX file, 64 hexadecimal digits.
         licence: SPDX name.
         provenance: Where the weights come from, in a sentence.
-        input_size_wh: Width and height that it takes, pixels; None when any multiple of 32 will do.
+        input_size_wh: Width and height that it takes, pixels; None when it takes any (YuNet: multiples
+            of 32).
         colour_order: Of the channels.
         mean: Of each channel, in the model's colour order, 0..255.
         scale: One factor for all channels.
-        template_xy: Where the five landmarks lie in an aligned crop, pixels; embedders only.
+        patches: The aligned views that an embedder's image holds, left to right; embedders only.
         embedding_size: Length of an embedding; embedders only.
-        threshold: Default for deciding that two embeddings are one person; embedders only.
+        thresholds: Similarities from which two embeddings count as one person, each with the false accept
+            rate that it was set at; the first is the default. Embedders only.
+        training_run: Names the run that trained the weights, where that is known.
 
     Raises:
         ValueError: Fields do not fit together.
@@ -75,9 +109,10 @@ class ModelPackage:
     colour_order: ColourOrder = "bgr"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float = 1.0
-    template_xy: tuple[Point, ...] | None = None
+    patches: tuple[Patch, ...] = ()
     embedding_size: int | None = None
-    threshold: Threshold | None = None
+    thresholds: tuple[Threshold, ...] = ()
+    training_run: str | None = None
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -92,19 +127,14 @@ class ModelPackage:
             self._check_embedder()
 
     def _check_embedder(self) -> None:
-        if self.template_xy is None or np.shape(self.template_xy) != (5, 2):
-            raise ValueError(f"template_xy: an embedder needs five points, got {self.template_xy}")
+        if not self.patches:
+            raise ValueError("patches: an embedder needs at least one")
         if self.embedding_size is None or self.embedding_size < 1:
             raise ValueError(f"embedding_size: expected at least 1, got {self.embedding_size}")
-        if self.input_size_wh is None or self.input_size_wh[0] != self.input_size_wh[1]:
-            raise ValueError(f"input_size_wh: an embedder needs a square, got {self.input_size_wh}")
-
-    @property
-    def template(self) -> FloatArray:
-        """float32 (5, 2), the alignment template of an embedder."""
-        if self.template_xy is None:
-            raise ValueError(f"{self.name} is a {self.task}: it has no alignment template")
-        return np.array(self.template_xy, np.float32)
+        if self.input_size_wh != canvas_wh(self.patches):
+            raise ValueError(
+                f"input_size_wh: the patches fill {canvas_wh(self.patches)}, got {self.input_size_wh}"
+            )
 
     def read(self) -> bytes:
         """The ONNX file's bytes.
@@ -126,8 +156,8 @@ class ModelPackage:
             match value:
                 case Path():
                     value = _relative(value, manifest_path.parent)
-                case Threshold():
-                    value = {"similarity": value.similarity, "far": value.far}
+                case tuple():
+                    value = [asdict(each) if isinstance(each, Patch | Threshold) else each for each in value]
             manifest[field.name] = value
         write_atomically(manifest_path, (json.dumps(manifest, indent=2) + "\n").encode())
 
@@ -183,10 +213,8 @@ def _from_manifest(raw: Any, folder: Path) -> ModelPackage:
         raw["input_size_wh"] = _numbers(raw["input_size_wh"], int, 2, "input_size_wh")
     if "mean" in raw:
         raw["mean"] = _numbers(raw["mean"], float, 3, "mean")
-    if raw.get("template_xy") is not None:
-        raw["template_xy"] = tuple(_numbers(point, float, 2, "template_xy") for point in raw["template_xy"])
-    if raw.get("threshold") is not None:
-        raw["threshold"] = Threshold(**raw["threshold"])
+    raw["patches"] = tuple(_patch(each) for each in raw.get("patches", []))
+    raw["thresholds"] = tuple(Threshold(**each) for each in raw.get("thresholds", []))
     if raw["onnx_path"] is None:
         raise ValueError("onnx_path is missing")
     return ModelPackage(**raw)
@@ -203,10 +231,22 @@ _KINDS: dict[str, Any] = {
     "colour_order": str,
     "mean": list,
     "scale": int | float,
-    "template_xy": list | None,
+    "patches": list,
     "embedding_size": int | None,
-    "threshold": dict | None,
+    "thresholds": list,
+    "training_run": str | None,
 }
+
+
+def _patch(raw: Any) -> Patch:
+    if (
+        not isinstance(raw, dict)
+        or raw.keys() != {"size_px", "template_xy"}
+        or type(raw["size_px"]) is not int
+    ):
+        raise ValueError(f"patches: expected objects of size_px and template_xy, got {json.dumps(raw)}")
+    points = tuple(_numbers(point, float, 2, "template_xy") for point in raw["template_xy"])
+    return Patch(raw["size_px"], points)
 
 
 def _numbers(values: Any, kind: type, count: int, key: str) -> Any:

@@ -21,11 +21,39 @@ class TensorSpec:
     dtype: np.dtype[Any]
 
 
+class Pending(Protocol):
+    """A call of an engine that has begun."""
+
+    def result(self) -> Arrays:
+        """Wait for the outputs.
+
+        Returns:
+            A new array for each output; the engine keeps no reference to it. The same at each call.
+
+        Raises:
+            ModelError: The engine failed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call that has ended already.
+
+    Attributes:
+        outputs: What it gave.
+    """
+
+    outputs: Arrays
+
+    def result(self) -> Arrays:
+        """The outputs."""
+        return self.outputs
+
+
 class Engine(Protocol):
     """A compiled model that maps arrays to arrays.
 
-    ``infer`` may be called from several threads, one call at a time per engine unless the implementation
-    says otherwise. After ``close`` an engine is of no use.
+    ``infer`` and ``submit`` may be called from several threads. After ``close`` an engine is of no use.
     """
 
     @property
@@ -59,6 +87,19 @@ class Engine(Protocol):
 
         Raises:
             ValueError: An input is missing, unknown, or has the wrong shape or dtype.
+            ModelError: The engine failed.
+        """
+
+    def submit(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Pending:
+        """Begin to run the model, so that the next call's copies overlap with this one's work.
+
+        Any number of calls may be pending: one that finds the engine busy waits for the oldest to end.
+
+        Args:
+            feeds: As for ``infer``. They must not be written to before the result is there.
+
+        Raises:
+            ValueError: As for ``infer``.
             ModelError: The engine failed.
         """
 

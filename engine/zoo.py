@@ -20,7 +20,7 @@ from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
 from engine.files import write_atomically
 from engine.onnx_graph import ColourOrder, fold_constants, free_shapes, image_input, parse_model
-from engine.package import ModelPackage, Point, Task, Threshold, read_verified
+from engine.package import ModelPackage, Patch, Task, Threshold, read_verified
 
 _FOLD_VERSION: Final = 1
 """Part of the names in the cache; to be raised when folding changes."""
@@ -42,9 +42,9 @@ class PretrainedModel:
         provenance: Where the weights come from.
         input_size_wh: As in ``ModelPackage``.
         colour_order: As in ``ModelPackage``.
-        template_xy: As in ``ModelPackage``.
+        patches: As in ``ModelPackage``.
         embedding_size: As in ``ModelPackage``.
-        threshold: As in ``ModelPackage``.
+        thresholds: As in ``ModelPackage``.
     """
 
     name: str
@@ -55,9 +55,9 @@ class PretrainedModel:
     provenance: str
     input_size_wh: tuple[int, int] | None = None
     colour_order: ColourOrder = "bgr"
-    template_xy: tuple[Point, ...] | None = None
+    patches: tuple[Patch, ...] = ()
     embedding_size: int | None = None
-    threshold: Threshold | None = None
+    thresholds: tuple[Threshold, ...] = ()
 
 
 YUNET: Final = PretrainedModel(
@@ -78,11 +78,11 @@ SFACE: Final = PretrainedModel(
     provenance="OpenCV Zoo, face_recognition_sface_2021dec_int8bq.onnx (SFace, Yaoyao Zhong)",
     input_size_wh=(112, 112),
     colour_order="rgb",
-    template_xy=ARCFACE_TEMPLATE_XY,
+    patches=(Patch(112, ARCFACE_TEMPLATE_XY),),
     embedding_size=128,
     # Over 6.7 million pairs of different people among 3,661 photographs of LFW (deepfunneled, aligned by
     # YuNet's landmarks, bf16): false accept rate 9.7e-4, and 98.3 per cent of 4,308 genuine pairs accepted.
-    threshold=Threshold(0.36, far=1e-3),
+    thresholds=(Threshold(0.36, far=1e-3),),
 )
 
 _BY_NAME: Final = {"yunet": YUNET, "sface": SFACE}
@@ -156,7 +156,7 @@ def _from_onnx(path: Path, expected_sha256: str | None, cache_dir: Path) -> Mode
         licence="unknown",
         provenance=str(path),
         embedding_size=None if is_yunet else _embedding_size(model, path),
-        threshold=None,
+        thresholds=(),
     )
     return _folded(own, source, origin=str(path), cache_dir=cache_dir)
 

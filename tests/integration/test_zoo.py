@@ -68,7 +68,7 @@ def test_packages_say_what_they_are(cache: Path) -> None:
         None,
     )
     assert (sface.task, sface.colour_order, sface.licence) == ("embedder", "rgb", "Apache-2.0")
-    assert (sface.input_size_wh, sface.embedding_size, sface.template.shape) == ((112, 112), 128, (5, 2))
+    assert (sface.input_size_wh, sface.embedding_size, len(sface.patches)) == ((112, 112), 128, 1)
 
 
 def test_folding_happens_once(cache: Path) -> None:
@@ -133,14 +133,14 @@ def test_own_copies_of_known_files_are_recognised(cache: Path, tmp_path: Path) -
 def test_own_onnx_files_are_used_like_the_default_of_their_task(cache: Path, name: str, task: str) -> None:
     default = load_model(name, cache_dir=cache)
     own = load_model(default.onnx_path, cache_dir=cache, expected_sha256=default.sha256)
-    assert (own.task, own.colour_order, own.template_xy) == (
+    assert (own.task, own.colour_order, own.patches) == (
         task,
         default.colour_order,
-        default.template_xy,
+        default.patches,
     )
     assert own.embedding_size == default.embedding_size
     assert own.name == f"{default.onnx_path.stem}-{default.sha256[:8]}"
-    assert own.threshold is None
+    assert own.thresholds == ()
 
 
 def test_manifests_are_packages(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from engine.alignment import ARCFACE_TEMPLATE_XY, align_faces
+from engine.package import Patch
 
 TEMPLATE = np.array(ARCFACE_TEMPLATE_XY, np.float32)
 
@@ -16,7 +17,7 @@ def picture(size: int) -> np.ndarray:
 
 
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    return align_faces(image, landmarks.astype(np.float32), template_xy=TEMPLATE, size_px=112)
+    return align_faces(image, landmarks.astype(np.float32), [Patch(112, ARCFACE_TEMPLATE_XY)])
 
 
 def test_a_face_that_lies_on_the_template_is_copied() -> None:

@@ -5,14 +5,14 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
-from engine.package import ModelPackage, Threshold
+from engine.package import ModelPackage, Patch, Threshold, canvas_wh
 
 CONTENT = b"pretend that this is ONNX"
+POINTS = [list(point) for point in ARCFACE_TEMPLATE_XY]
 
 
 @pytest.fixture
@@ -30,9 +30,10 @@ def package(tmp_path: Path) -> ModelPackage:
         colour_order="rgb",
         mean=(127.5, 127.5, 127.5),
         scale=1 / 128,
-        template_xy=ARCFACE_TEMPLATE_XY,
+        patches=(Patch(160, ARCFACE_TEMPLATE_XY),),
         embedding_size=128,
-        threshold=Threshold(0.4, far=1e-3),
+        thresholds=(Threshold(0.4, far=1e-3), Threshold(0.5, far=1e-4)),
+        training_run="run-7",
     )
 
 
@@ -47,7 +48,6 @@ def test_a_package_survives_its_manifest(package: ModelPackage, tmp_path: Path) 
     assert ModelPackage.load(manifest) == package
     assert json.loads(manifest.read_text())["onnx_path"] == "model.onnx"
     assert package.read() == CONTENT
-    assert package.template.dtype == np.float32
 
 
 def test_a_folder_may_be_moved(package: ModelPackage, tmp_path: Path) -> None:
@@ -84,19 +84,26 @@ def test_a_missing_file_is_named(package: ModelPackage, tmp_path: Path) -> None:
     [
         ({"colour": "rgb"}, "unknown keys colour"),
         ({"format": "facestream-model/9"}, "facestream-model/1"),
-        ({"task": "gender"}, "task: expected detector or embedder, got 'gender'"),
+        ({"task": "gender"}, "task: expected detector or detector-stage or embedder, got 'gender'"),
         ({"colour_order": "grb"}, "colour_order: expected bgr or rgb"),
         ({"sha256": "12"}, "sha256: expected 64"),
         ({"mean": [1, 2]}, "mean: expected 3 numbers"),
         ({"mean": ["1", 2, 3]}, "mean: expected 3 numbers"),
         ({"scale": "small"}, "scale: got"),
-        ({"input_size_wh": [160, 112]}, "needs a square"),
+        ({"input_size_wh": [160, 112]}, "the patches fill (160, 160), got (160, 112)"),
         ({"input_size_wh": [160.5, 160.5]}, "input_size_wh: expected 2 numbers"),
-        ({"template_xy": [[1, 2]]}, "five points"),
-        ({"template_xy": [1, 2, 3, 4, 5]}, "template_xy: expected 2 numbers"),
+        ({"patches": []}, "an embedder needs at least one"),
+        ({"patches": [112]}, "patches: expected objects of size_px and template_xy, got 112"),
+        ({"patches": [{"size_px": 160}]}, "patches: expected objects of size_px and template_xy"),
+        ({"patches": [{"size_px": 1.5, "template_xy": []}]}, "patches: expected objects"),
+        ({"patches": [{"size_px": 0, "template_xy": POINTS}]}, "size_px: expected at least 1"),
+        ({"patches": [{"size_px": 160, "template_xy": [[1, 2]]}]}, "five points"),
+        ({"patches": [{"size_px": 160, "template_xy": [1, 2, 3, 4, 5]}]}, "template_xy: expected 2 numbers"),
+        ({"training_run": 7}, "training_run: got 7"),
         ({"embedding_size": 0}, "embedding_size: expected at least 1"),
-        ({"threshold": {"similarity": 3}}, "similarity: expected -1..1"),
-        ({"threshold": {"cosine": 0.3}}, "cosine"),
+        ({"thresholds": [{"similarity": 3}]}, "similarity: expected -1..1"),
+        ({"thresholds": [{"cosine": 0.3}]}, "cosine"),
+        ({"thresholds": {"similarity": 0.3}}, "thresholds: got"),
         ({"onnx_path": None}, "onnx_path: got null"),
         ({"name": 3}, "name: got 3"),
     ],
@@ -120,15 +127,10 @@ def test_files_that_are_no_manifest(tmp_path: Path, text: str) -> None:
         ModelPackage.load(manifest)
 
 
-def test_an_embedder_needs_its_template(package: ModelPackage) -> None:
-    with pytest.raises(ValueError, match="template_xy: an embedder needs five points"):
-        dataclasses.replace(package, template_xy=None)
-
-
-def test_a_detector_has_no_template(package: ModelPackage) -> None:
-    detector = dataclasses.replace(package, task="detector", template_xy=None, embedding_size=None)
-    with pytest.raises(ValueError, match="no alignment template"):
-        _ = detector.template
+def test_patches_lie_side_by_side(package: ModelPackage) -> None:
+    patches = (Patch(112, ARCFACE_TEMPLATE_XY), Patch(150, ARCFACE_TEMPLATE_XY))
+    assert canvas_wh(patches) == (262, 150)
+    assert dataclasses.replace(package, patches=patches, input_size_wh=(262, 150)).patches == patches
 
 
 def test_a_folder_that_cannot_be_written_is_told(package: ModelPackage, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from engine.alignment import ARCFACE_TEMPLATE_XY, align_faces
 from engine.faces import Faces
+from engine.package import Patch
 from engine.quality import face_quality, head_angles, pose_factor, quality_bound, sharpness, size_factor
 
 TEMPLATE = np.array(ARCFACE_TEMPLATE_XY, np.float32)
@@ -97,7 +98,7 @@ def test_a_higher_score_is_never_worse(a: float, b: float) -> None:
 @pytest.fixture(scope="module")
 def crop(portrait: np.ndarray) -> np.ndarray:
     landmarks = np.array([[[202, 104], [245, 104], [226, 130], [206, 150], [242, 150]]], np.float32)
-    return align_faces(portrait, landmarks, template_xy=TEMPLATE, size_px=112)[0]
+    return align_faces(portrait, landmarks, [Patch(112, ARCFACE_TEMPLATE_XY)])[0]
 
 
 def test_blur_costs_more_the_stronger_it_is(crop: np.ndarray) -> None:
