@@ -1,15 +1,50 @@
-"""Choose and open an engine for a model package."""
+"""Open an engine for a model package: the one that is asked for, or the fastest that gives what the model gives."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import dataclasses
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, cast
 
+import numpy as np
+import numpy.typing as npt
+
+from engine.detector import FaceDetector
 from engine.errors import ModelError
-from engine.onnx_graph import parse_model, take_pixels, without_prelu
+from engine.files import write_atomically
+from engine.gate import judge, model_inputs, open_reference
+from engine.graphs import pixel_graph
+from engine.machine import processor_key
 from engine.package import ModelPackage
 from engine.protocol import Engine
+from engine.runtimes import (
+    check_available,
+    engine_version,
+    open_compiled,
+    open_graph,
+    why_unavailable,
+    why_unfit,
+)
+from engine.samples import sample_images
+from engine.store import CompiledEngine, CompiledKind, EngineStore, compile_command
+from engine.zoo import load_model
 
-EngineKind: TypeAlias = Literal["auto", "openvino", "onnxruntime"]
+EngineKind: TypeAlias = Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+
+_PROCESSOR_CHOICES: Final[tuple[tuple[CompiledKind, str], ...]] = (
+    ("openvino", "auto"),
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+)
+_GPU_KINDS: Final[tuple[CompiledKind, ...]] = ("tensorrt", "tensorrt-rtx")
+_MADE_HERE: Final = frozenset({"auto", "fp32", "bf16", "fp16"})
+_SAMPLES: Final = 8
+_TIMED_RUNS: Final = 7
 
 
 def open_engine(
@@ -19,60 +54,198 @@ def open_engine(
     precision: str = "auto",
     threads: int | None = None,
     streams: int = 1,
+    store: EngineStore | None = None,
 ) -> Engine:
-    """Compile a model for this machine. Its input is ``pixels``, uint8 (N, H, W, 3), BGR.
+    """Open a model on this machine. Its input is ``pixels``, uint8 (N, H, W, 3), BGR.
 
     Args:
         package: The model.
-        kind: ``auto`` takes OpenVINO, or ONNX Runtime where OpenVINO does not work.
+        kind: ``auto`` takes the fastest that passes the parity gate: what that is on this machine is measured
+            once and remembered. OpenVINO and ONNX Runtime need no compiled engine but for int8 (and for fp16
+            on ONNX Runtime); the TensorRT kinds do.
         precision: ``auto``, ``fp32``, or what else the engine has.
-        threads: Most threads that compute; None takes one for each core.
-        streams: Calls of ``infer`` that may run at the same time; they share the threads.
+        threads: Most threads that compute, on processors; None takes one for each core.
+        streams: Calls of ``infer`` that may run at the same time, on processors; they share the threads.
+        store: Where compiled engines are; the user's cache by default.
 
     Raises:
-        ModelError: The package is damaged, or no engine of that kind works here.
+        ModelError: The package is damaged, no engine of that kind works here, or a compiled one is missing or
+            does not fit; the message has the command that makes it.
         ValueError: An argument is out of range.
     """
-    graph = pixel_graph(package)
+    store = store or EngineStore()
     match kind:
-        case "openvino":
-            return _open_openvino(graph, precision, threads, streams)
-        case "onnxruntime":
-            return _open_onnxruntime(graph, precision, threads, streams)
         case "auto":
-            try:
-                return _open_openvino(graph, precision, threads, streams)
-            except ModelError as first:
-                try:
-                    return _open_onnxruntime(graph, precision, threads, streams)
-                except ModelError as second:
-                    raise ModelError(f"{package.name}: no engine works here: {first}; {second}") from second
-    raise ValueError(f"kind: expected auto, openvino or onnxruntime, got {kind!r}")
+            return _open_fastest(package, precision, threads, streams, store)
+        case "tensorrt" | "tensorrt-rtx":
+            return _open_stored(package, kind, precision, threads, streams, store)
+        case "openvino" | "onnxruntime":
+            made_here = precision in _MADE_HERE and (kind, precision) != ("onnxruntime", "fp16")
+            if made_here:
+                return open_graph(kind, pixel_graph(package), precision, threads=threads, streams=streams)
+            return _open_stored(package, kind, precision, threads, streams, store)
+    raise ValueError(f"kind: expected auto, openvino, onnxruntime, tensorrt or tensorrt-rtx, got {kind!r}")
 
 
-def pixel_graph(package: ModelPackage) -> bytes:
-    """The ONNX graph that every engine gets: preprocessing inside, PRelu in simple operations.
+def _open_stored(
+    package: ModelPackage,
+    kind: CompiledKind,
+    precision: str,
+    threads: int | None,
+    streams: int,
+    store: EngineStore,
+) -> Engine:
+    check_available(kind, purpose="run")
+    compiled = find_compiled(package, kind, precision, store=store)
+    engine = open_compiled(compiled, threads=threads, streams=streams)
+    if compiled.parity is None:
+        _judge_at_first_start(package, compiled, engine)
+    return engine
+
+
+def find_compiled(
+    package: ModelPackage, kind: CompiledKind, precision: str = "auto", *, store: EngineStore
+) -> CompiledEngine:
+    """The compiled engine of a model that may be loaded on this machine.
+
+    Args:
+        package: The model.
+        kind: What runs it.
+        precision: ``auto`` takes what there is, the one of least bits first, int8 last.
+        store: Where to look.
 
     Raises:
-        ModelError: The package is damaged.
+        ModelError: There is none, or only such as were made by another version or for another machine.
     """
-    graph = parse_model(package.read(), origin=str(package.onnx_path))
-    graph = take_pixels(graph, colour_order=package.colour_order, mean=package.mean, scale=package.scale)
-    data: bytes = without_prelu(graph).SerializeToString()
-    return data
+    wanted = ("fp16", "bf16", "fp32", "int8") if precision == "auto" else (precision,)
+    engines = [
+        engine
+        for engine in store.engines()
+        if engine.key.model_sha256 == package.sha256
+        and engine.key.kind == kind
+        and engine.key.precision in wanted
+    ]
+    engines.sort(key=lambda engine: wanted.index(engine.key.precision))
+    reasons = [(engine, why_unfit(engine.key)) for engine in engines]
+    for engine, reason in reasons:
+        if reason is None:
+            return engine
+    if reasons:
+        stale, reason = reasons[0]
+        raise ModelError(f"{stale.folder.name}: {reason}; run: {compile_command(stale.key)}")
+    option = "" if precision == "auto" else f" --precision {precision}"
+    raise ModelError(
+        f"{package.name}: no engine for {kind}{option.replace(' --precision', ' in')} in {store.root}; "
+        f"run: facestream compile {package.name} --engine {kind}{option}"
+    )
 
 
-def _open_openvino(graph: bytes, precision: str, threads: int | None, streams: int) -> Engine:
+def _open_fastest(
+    package: ModelPackage, precision: str, threads: int | None, streams: int, store: EngineStore
+) -> Engine:
+    """Open what was found to be the fastest on this machine, or find it."""
+    candidates = list(_candidates(package, store))
+    if precision != "auto":
+        candidates = list(dict.fromkeys((kind, precision) for kind, _ in candidates))
+    memory = store.root / f"choice.{_situation(package, candidates, threads)}.json"
+
+    def open_one(kind: CompiledKind, wanted: str) -> Engine:
+        return open_engine(
+            package, kind=kind, precision=wanted, threads=threads, streams=streams, store=store
+        )
+
+    remembered = _recall(memory)
+    if remembered in candidates:
+        try:
+            return open_one(*remembered)
+        except ModelError:
+            pass  # it is not what it was: looked for anew below
+    choice, engine = _fastest(package, candidates, open_one)
+    write_atomically(memory, json.dumps({"kind": choice[0], "precision": choice[1]}).encode())
+    return engine
+
+
+def _candidates(package: ModelPackage, store: EngineStore) -> Iterator[tuple[CompiledKind, str]]:
+    """Kinds and precisions that may work here: compiled plans where there is a GPU, and the processor's."""
+    for kind in _GPU_KINDS:
+        if why_unavailable(kind, purpose="run") is None:
+            for engine in store.engines():
+                fits = engine.key.model_sha256 == package.sha256 and engine.key.kind == kind
+                if fits and not engine.forced and why_unfit(engine.key) is None:
+                    yield kind, engine.key.precision
+    yield from _PROCESSOR_CHOICES
+
+
+def _situation(
+    package: ModelPackage, candidates: Sequence[tuple[CompiledKind, str]], threads: int | None
+) -> str:
+    """A digest of all that the choice depends on."""
+    versions = {kind: engine_version(kind) for kind, _ in candidates if not why_unavailable(kind, purpose="run")}
+    facts = [package.sha256, processor_key(), threads, candidates, sorted(versions.items())]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _recall(memory: Path) -> tuple[CompiledKind, str] | None:
     try:
-        from engine.openvino import OpenVinoEngine
-    except (ImportError, OSError) as exc:
-        raise ModelError(f"OpenVINO cannot be loaded ({exc}); run: pip install openvino") from exc
-    return OpenVinoEngine(graph, precision=precision, threads=threads, streams=streams)
+        raw = json.loads(memory.read_bytes())
+        return cast("CompiledKind", str(raw["kind"])), str(raw["precision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _open_onnxruntime(graph: bytes, precision: str, threads: int | None, streams: int) -> Engine:
-    try:
-        from engine.onnxruntime import OnnxRuntimeEngine
-    except (ImportError, OSError) as exc:
-        raise ModelError(f"ONNX Runtime cannot be loaded ({exc}); run: pip install onnxruntime") from exc
-    return OnnxRuntimeEngine(graph, precision=precision, threads=threads, streams=streams)
+def _fastest(
+    package: ModelPackage,
+    candidates: Sequence[tuple[CompiledKind, str]],
+    open_one: Callable[[CompiledKind, str], Engine],
+) -> tuple[tuple[CompiledKind, str], Engine]:
+    """Judge and time all; the fastest stays open."""
+    images = sample_images(most=_SAMPLES)
+    detector, reference = _face_finder(), open_reference(package)
+    pixels = np.ascontiguousarray(model_inputs(package, images, detector=detector)[:1])
+    best: tuple[float, tuple[CompiledKind, str], Engine] | None = None
+    reasons = []
+    for candidate in candidates:
+        try:
+            engine = open_one(*candidate)
+        except ModelError as exc:
+            reasons.append(str(exc))
+            continue
+        parity = judge(package, engine, images, detector=detector, reference=reference)
+        seconds = _median_seconds(engine, pixels) if parity.passed else float("inf")
+        if not parity.passed:
+            reasons.append(f"{' '.join(candidate)}: {'; '.join(parity.failures)}")
+        if parity.passed and (best is None or seconds < best[0]):
+            if best is not None:
+                best[2].close()
+            best = seconds, candidate, engine
+        else:
+            engine.close()
+    reference.close()
+    if best is None:
+        raise ModelError(f"{package.name}: no engine works here: {'; '.join(reasons)}")
+    return best[1], best[2]
+
+
+def _median_seconds(engine: Engine, pixels: npt.NDArray[np.uint8]) -> float:
+    seconds = []
+    for _ in range(_TIMED_RUNS):
+        begun = time.perf_counter()
+        engine.infer({engine.inputs[0].name: pixels})
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
+def _judge_at_first_start(package: ModelPackage, compiled: CompiledEngine, engine: Engine) -> None:
+    """An engine that was built where it could not run is held against its model before it serves."""
+    parity = judge(package, engine, sample_images(), detector=_face_finder())
+    dataclasses.replace(compiled, parity=parity).save()
+    if not parity.passed:
+        engine.close()
+        raise ModelError(
+            f"{compiled.folder.name} does not give what the model gives: {'; '.join(parity.failures)}; "
+            f"run: {compile_command(compiled.key)}, or choose another precision"
+        )
+
+
+def _face_finder() -> FaceDetector:
+    return FaceDetector(open_reference(load_model("yunet")), min_score=0.6)

@@ -1,0 +1,224 @@
+"""Compile a model for an engine, hold the engine against the model, and publish it when it passes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from engine.child import Report, run_in_child
+from engine.detector import FaceDetector
+from engine.errors import ModelError
+from engine.gate import judge, model_inputs, open_reference
+from engine.graphs import pixel_graph
+from engine.package import ModelPackage
+from engine.parity import Parity
+from engine.precision import Calibration, Precision, in_precision
+from engine.protocol import Engine
+from engine.runtimes import (
+    check_available,
+    engine_version,
+    open_compiled,
+    stored_precision,
+    this_target,
+    why_unavailable,
+)
+from engine.samples import sample_images
+from engine.store import (
+    ENGINE_FILE,
+    Accuracy,
+    CompiledEngine,
+    CompiledKind,
+    EngineKey,
+    EngineStore,
+)
+from engine.tensorrt import supported_gpus
+from engine.tensorrt_build import ShapeRange, build_plan
+
+Judge: TypeAlias = Callable[[Engine, Engine], Sequence[Accuracy]]
+"""Gets the compiled engine and the reference, measures both on a data set."""
+
+DEFAULT_BATCHES: Final = {"detector": (1, 4, 8), "detector-stage": (1, 16, 64), "embedder": (1, 8, 32)}
+_LONG_SIDE_PX: Final = 1280
+_STRIDE: Final = 32
+_USUAL_HW: Final = (384, 640)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to build; travels to the process that builds.
+
+    Attributes:
+        package: The model.
+        key: What the engine will be.
+        detector: Finds the faces on which it is judged.
+        faces: Folder of images with faces; None for the portrait that scikit-image ships.
+        calibration: How int8 finds its ranges.
+        timing_cache: TensorRT's measurements of earlier builds.
+    """
+
+    package: ModelPackage
+    key: EngineKey
+    detector: ModelPackage
+    faces: Path | None
+    calibration: Calibration
+    timing_cache: Path
+
+
+def compile_engine(
+    package: ModelPackage,
+    *,
+    kind: CompiledKind,
+    detector: ModelPackage,
+    precision: Precision = "fp32",
+    gpus: Sequence[str] = (),
+    batches: tuple[int, int, int] | None = None,
+    faces: Path | None = None,
+    calibration: Calibration = "percentile",
+    store: EngineStore | None = None,
+    force: bool = False,
+    again: bool = False,
+    measure: Judge | None = None,
+    on_progress: Report | None = None,
+) -> CompiledEngine:
+    """Compile a model and publish the engine in a store, if it gives what the model gives.
+
+    The engine is built and judged in a process of its own. Where it cannot run (a plan for a GPU that is not
+    here), it is published as "not yet run", and judged when it is first opened.
+
+    Args:
+        package: The model.
+        kind: What will run it.
+        detector: Package of the detector that finds faces to judge an embedder on.
+        precision: What it computes in.
+        gpus: For ``tensorrt-rtx``, the architectures to build for, such as ``sm86``; none means all.
+        batches: Least, usual and greatest number of images in one call; None for what suits the task.
+        faces: Folder of images with faces to judge and calibrate on; None for 48 views of one portrait.
+        calibration: How int8 finds the ranges of activations.
+        store: Where to publish; the user's cache by default.
+        force: Publish an engine that fails. Its record says so.
+        again: Build although the same engine is there.
+        measure: Measures the accuracy of engine and reference on a data set, for the record.
+        on_progress: Told of each step, and how much of it is done, 0..1.
+
+    Raises:
+        ModelError: The engine cannot be built, or does not give what the model gives.
+        ValueError: The batches are not in order.
+    """
+    least, usual, largest = batches or DEFAULT_BATCHES[package.task]
+    if not 1 <= least <= usual <= largest:
+        raise ValueError(f"batches: expected 1 <= least <= usual <= greatest, got {least},{usual},{largest}")
+    store = store or EngineStore()
+    key = engine_key(package, kind=kind, precision=precision, gpus=gpus, batches=(least, usual, largest))
+    found = store.find(key)
+    if found is not None and not again and measure is None:
+        found.read()
+        return found
+    with store.workshop() as folder:
+        order = Order(package, key, detector, faces, calibration, store.root / f"{kind}.timings")
+        sha256, parity = run_in_child(build, order, folder, on_progress=on_progress)
+        engine = CompiledEngine(key, folder, sha256, parity)
+        if parity is not None and not parity.passed and not force:
+            raise ModelError(
+                f"{package.name} on {kind} in {precision} does not give what the model gives: "
+                f"{'; '.join(parity.failures)}; nothing was published: choose another precision, or --force"
+            )
+        forced = parity is not None and not parity.passed
+        accuracies = _measured(package, engine, measure) if measure is not None and parity is not None else ()
+        return store.publish(CompiledEngine(key, folder, sha256, parity, forced, accuracies))
+
+
+def _measured(package: ModelPackage, engine: CompiledEngine, measure: Judge) -> tuple[Accuracy, ...]:
+    reference, candidate = open_reference(package), open_compiled(engine)
+    try:
+        return tuple(measure(candidate, reference))
+    finally:
+        candidate.close()
+        reference.close()
+
+
+def engine_key(
+    package: ModelPackage,
+    *,
+    kind: CompiledKind,
+    precision: Precision,
+    gpus: Sequence[str] = (),
+    batches: tuple[int, int, int],
+) -> EngineKey:
+    """The key of the engine that ``compile_engine`` makes here.
+
+    Raises:
+        ModelError: The kind cannot be built here, or GPUs are named for one that takes none.
+    """
+    if gpus and kind != "tensorrt-rtx":
+        raise ModelError(f"{kind} is built for this machine; only tensorrt-rtx takes the names of GPUs")
+    check_available(kind, purpose="build")
+    if kind == "tensorrt-rtx":
+        targets = tuple(sorted(set(gpus))) or supported_gpus()
+    else:
+        targets = (this_target(kind),)
+    return EngineKey(
+        model=package.name,
+        model_sha256=package.sha256,
+        kind=kind,
+        version=engine_version(kind),
+        targets=targets,
+        precision=precision,
+        batches=batches,
+        long_side_px=None if package.input_size_wh else _LONG_SIDE_PX,
+    )
+
+
+def build(order: Order, folder: Path, report: Report) -> tuple[str, Parity | None]:
+    """Build one engine into a folder and judge it where it can run; called in a process of its own.
+
+    Returns:
+        SHA-256 of the engine's file, and what the gate found; None where the engine cannot run here.
+
+    Raises:
+        ModelError: It cannot be built.
+    """
+    package, key = order.package, order.key
+    report("reading", 0.0)
+    images = sample_images(order.faces)
+    with_faces = FaceDetector(open_reference(order.detector), min_score=0.6)
+    graph = pixel_graph(package)
+    if (stored := stored_precision(key)) != "fp32":
+        samples = model_inputs(package, images, detector=with_faces)
+        graph = in_precision(
+            graph, stored, samples=samples, calibration=order.calibration, on_progress=report
+        )
+    data = graph
+    if key.kind in {"tensorrt", "tensorrt-rtx"}:
+        data = build_plan(
+            graph,
+            flavour=key.kind,
+            shapes={"pixels": _shapes(package, key)},
+            gpus=key.targets if key.kind == "tensorrt-rtx" else (),
+            timing_cache=order.timing_cache,
+            on_progress=report,
+        )
+    (folder / ENGINE_FILE).write_bytes(data)
+    engine = CompiledEngine(key, folder, hashlib.sha256(data).hexdigest())
+    if why_unavailable(key.kind, purpose="run") or this_target(key.kind) not in key.targets:
+        return engine.sha256, None
+    report("judging", 0.0)
+    candidate = open_compiled(engine)
+    try:
+        return engine.sha256, judge(package, candidate, images, detector=with_faces)
+    finally:
+        candidate.close()
+
+
+def _shapes(package: ModelPackage, key: EngineKey) -> ShapeRange:
+    """What the engine shall take: models of any size get a range of sides as well."""
+    if package.input_size_wh is not None:
+        width, height = package.input_size_wh
+        sizes = ((height, width),) * 3
+    else:
+        most = key.long_side_px or _LONG_SIDE_PX
+        sizes = ((_STRIDE, _STRIDE), _USUAL_HW, (most, most))
+    least, usual, largest = ((batch, *size, 3) for batch, size in zip(key.batches, sizes, strict=True))
+    return ShapeRange(least, usual, largest)

@@ -1,0 +1,38 @@
+"""The ONNX graphs that engines are made of, from a model package."""
+
+from __future__ import annotations
+
+import onnx
+
+from engine.onnx_graph import parse_model, take_pixels, without_prelu
+from engine.package import ModelPackage
+
+
+def reference_graph(package: ModelPackage) -> bytes:
+    """The model as it is, but for its input: ``pixels``, uint8 (N, H, W, 3), BGR.
+
+    Raises:
+        ModelError: The package is damaged.
+    """
+    return _serialised(_taking_pixels(package))
+
+
+def pixel_graph(package: ModelPackage) -> bytes:
+    """The graph that engines get: the reference's, in the operations that they are fast at.
+
+    Raises:
+        ModelError: The package is damaged.
+    """
+    return _serialised(without_prelu(_taking_pixels(package)))
+
+
+def _taking_pixels(package: ModelPackage) -> onnx.ModelProto:
+    model = parse_model(package.read(), origin=str(package.onnx_path))
+    return take_pixels(
+        model, colour_order=package.colour_order, mean=package.mean, scale=package.scale
+    )
+
+
+def _serialised(model: onnx.ModelProto) -> bytes:
+    data: bytes = model.SerializeToString()
+    return data

@@ -1,0 +1,146 @@
+"""What the engines are on this machine: their versions, what they were made for, and how a built one is opened."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Final, Literal
+
+from engine.errors import ModelError
+from engine.machine import processor_key
+from engine.precision import Precision
+from engine.protocol import Engine
+from engine.store import CompiledEngine, CompiledKind, EngineKey, compile_command
+
+_ON_GPU: Final = frozenset({"tensorrt", "tensorrt-rtx"})
+
+
+def check_available(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> None:
+    """Refuse a kind of engine that cannot be built, or run, on this machine.
+
+    Raises:
+        ModelError: It is not installed, or there is no GPU for it.
+    """
+    if reason := why_unavailable(kind, purpose=purpose):
+        raise ModelError(f"{kind} cannot be used here: {reason}")
+
+
+def why_unavailable(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> str | None:
+    """Why a kind of engine cannot be built, or run, here, with what mends it; None where it can."""
+    if kind == "openvino" or kind == "onnxruntime":
+        try:
+            importlib.metadata.version(kind)
+        except importlib.metadata.PackageNotFoundError:
+            return f"it is not installed; run: pip install {kind}"
+        return None
+    from engine.tensorrt import flavour_available
+
+    return flavour_available(kind, purpose=purpose)
+
+
+def engine_version(kind: CompiledKind) -> str:
+    """Version of the library of a kind of engine.
+
+    Raises:
+        ModelError: It is not installed.
+    """
+    if kind == "openvino" or kind == "onnxruntime":
+        return importlib.metadata.version(kind)
+    from engine.tensorrt import runtime_version
+
+    return runtime_version(kind)
+
+
+def this_target(kind: CompiledKind) -> str:
+    """What an engine must be made for to run here: the GPU's architecture, or the processor's key.
+
+    Raises:
+        ModelError: There is no GPU.
+    """
+    if kind in _ON_GPU:
+        from engine.cuda import device_architecture
+
+        return device_architecture()
+    return processor_key()
+
+
+def stored_precision(key: EngineKey) -> Precision:
+    """The precision in which an engine's graph is written. OpenVINO lowers an fp32 graph itself.
+
+    Raises:
+        ModelError: The kind of engine does not compute in that precision.
+    """
+    match key.kind, key.precision:
+        case "openvino", "int8":
+            return "int8"
+        case "openvino", _:
+            return "fp32"
+        case "onnxruntime", "bf16":
+            raise ModelError("ONNX Runtime has no bf16 on processors; use fp32, fp16 or int8")
+        case _, ("fp32" | "fp16" | "bf16" | "int8") as precision:
+            return precision
+    raise ModelError(f"{key.kind}: unknown precision {key.precision!r}; use fp32, fp16, bf16 or int8")
+
+
+def why_unfit(key: EngineKey) -> str | None:
+    """Why a compiled engine must not be loaded on this machine; None where it may.
+
+    Raises:
+        ModelError: Its kind of engine is not installed, or there is no GPU for it.
+    """
+    if (version := engine_version(key.kind)) != key.version:
+        return f"it was built by {key.kind} {key.version}, here is {version}"
+    if (target := this_target(key.kind)) not in key.targets:
+        return f"it was built for {', '.join(key.targets)}, here is {target}"
+    return None
+
+
+def open_compiled(engine: CompiledEngine, *, threads: int | None = None, streams: int = 1) -> Engine:
+    """Load a compiled engine, unless it is damaged or was made for something else.
+
+    Args:
+        engine: From a store.
+        threads: Most threads that compute, on processors; None takes one for each core.
+        streams: Calls that run at the same time, on processors.
+
+    Raises:
+        ModelError: It is damaged, of another version or for another machine, or cannot be loaded.
+    """
+    key = engine.key
+    if reason := why_unfit(key):
+        raise ModelError(f"{engine.folder.name}: {reason}; run: {compile_command(key)}")
+    return open_graph(key.kind, engine.read(), key.precision, threads=threads, streams=streams, key=key)
+
+
+def open_graph(
+    kind: CompiledKind,
+    data: bytes,
+    precision: str,
+    *,
+    threads: int | None = None,
+    streams: int = 1,
+    key: EngineKey | None = None,
+) -> Engine:
+    """Load a graph, or a plan, into the engine that it is for.
+
+    Raises:
+        ModelError: The library is missing, or refuses it.
+    """
+    match kind:
+        case "openvino":
+            try:
+                from engine.openvino import OpenVinoEngine
+            except (ImportError, OSError) as exc:
+                raise ModelError(f"OpenVINO cannot be loaded ({exc}); run: pip install openvino") from exc
+            hint = "auto" if precision == "int8" else precision
+            return OpenVinoEngine(data, precision=hint, threads=threads, streams=streams)
+        case "onnxruntime":
+            try:
+                from engine.onnxruntime import OnnxRuntimeEngine
+            except (ImportError, OSError) as exc:
+                raise ModelError(f"ONNX Runtime cannot be loaded ({exc}); run: pip install onnxruntime") from exc
+            return OnnxRuntimeEngine(data, precision=precision, threads=threads, streams=streams)
+        case "tensorrt" | "tensorrt-rtx":
+            from engine.tensorrt_run import TensorRtEngine
+
+            model = "model" if key is None else key.model
+            return TensorRtEngine(data, flavour=kind, precision=precision, model=model)

@@ -1,0 +1,94 @@
+"""Faces on which engines are compared and graphs calibrated: a user's own, or one portrait in many states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from engine.errors import ModelError
+from engine.faces import Image
+
+PORTRAIT_VIEWS: Final = 48
+_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+_SIDE_PX: Final = 384
+
+
+def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
+    """Images with a face in each.
+
+    Args:
+        folder: Of images, searched with its sub-folders; evenly picked where there are more than ``most``.
+            Without one, 48 views of the portrait of Eileen Collins (NASA, public domain) that comes with
+            scikit-image.
+        most: At least 1.
+
+    Returns:
+        uint8 (H, W, 3) BGR, of several sizes.
+
+    Raises:
+        ModelError: The folder holds no image that can be read, or scikit-image is not installed.
+    """
+    if folder is None:
+        return portrait_views(_portrait())[:most]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
+    images = [image for path in picked if (image := cv2.imread(str(path))) is not None]
+    if not images:
+        raise ModelError(f"{folder}: expected a folder of face images (JPEG, PNG), found none that can be read")
+    return [np.asarray(image, np.uint8) for image in images]
+
+
+def portrait_views(portrait: Image) -> list[Image]:
+    """A portrait turned, scaled, moved, mirrored, dimmed, blurred and made noisy; the same at each call.
+
+    Args:
+        portrait: uint8 (H, W, 3) BGR, one face in its middle third.
+
+    Returns:
+        ``PORTRAIT_VIEWS`` images, uint8 (384, 384, 3) BGR.
+    """
+    random = np.random.default_rng(2015)
+    return [_view(portrait, random, mirrored=bool(number % 2)) for number in range(PORTRAIT_VIEWS)]
+
+
+def _view(portrait: Image, random: np.random.Generator, *, mirrored: bool) -> Image:
+    height, width = portrait.shape[:2]
+    scale = random.uniform(0.4, 1.1) * _SIDE_PX / max(height, width)
+    turn = cv2.getRotationMatrix2D((width / 2, height / 3), random.uniform(-25, 25), scale)
+    turn[:, 2] += [_SIDE_PX / 2 - width / 2, _SIDE_PX / 2 - height / 3] + random.uniform(-40, 40, 2)
+    view = cv2.warpAffine(portrait, turn, (_SIDE_PX, _SIDE_PX), borderMode=cv2.BORDER_REPLICATE)
+    if mirrored:
+        view = cv2.flip(view, 1)
+    view = cv2.GaussianBlur(view, (0, 0), random.uniform(0.1, 1.5))
+    light = view * random.uniform(0.5, 1.3, 3) + random.normal(0, random.uniform(0.5, 8), view.shape)
+    return np.clip(light, 0, 255).astype(np.uint8)
+
+
+def _portrait() -> Image:
+    """Read the file only: the package itself takes a second to import."""
+    spec = find_spec("skimage")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        image = cv2.imread(str(Path(folder) / "data" / "astronaut.png"))
+        if image is not None:
+            return np.asarray(image, np.uint8)
+    raise ModelError(
+        "no face to compare engines on; give a folder of face images, or run: pip install scikit-image"
+    )
+
+
+def noise_images(shape: Sequence[int], *, count: int) -> Image:
+    """Images of nothing, which no engine may answer with one and the same output.
+
+    Args:
+        shape: Of one image, (H, W, 3).
+        count: At least 1.
+
+    Returns:
+        uint8 (count, H, W, 3).
+    """
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)

@@ -1,0 +1,228 @@
+"""Compiled engines on disk: what each was made of and for, and how near it comes to its model."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import platformdirs
+
+from engine.errors import ModelError
+from engine.files import write_atomically
+from engine.package import read_verified
+from engine.parity import Parity
+
+CompiledKind: TypeAlias = Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+
+ENGINE_FILE: Final = "engine.bin"
+MANIFEST_FILE: Final = "manifest.json"
+_FORMAT: Final = "facestream-engine/1"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKey:
+    """What decides whether two compiled engines are the same.
+
+    Attributes:
+        model: Name of the model package.
+        model_sha256: Of its ONNX file.
+        kind: The library that runs it.
+        version: Of that library.
+        targets: What it was built for: GPU architectures such as ``sm86``, or the processor's key.
+        precision: What it computes in.
+        batches: Least, usual and greatest number of images in one call.
+        long_side_px: Greatest side of an image, for models that take any size; None for others.
+    """
+
+    model: str
+    model_sha256: str
+    kind: CompiledKind
+    version: str
+    targets: tuple[str, ...]
+    precision: str
+    batches: tuple[int, int, int]
+    long_side_px: int | None = None
+
+    @property
+    def folder_name(self) -> str:
+        """A name that people can read and no other key has."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{self.model}.{self.kind}.{self.precision}.{digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Verification accuracy of an engine on a data set, beside that of the reference.
+
+    Attributes:
+        dataset: What was measured, with its number of pairs.
+        accuracy: 0..1.
+        reference: The same with ONNX Runtime in fp32, 0..1.
+    """
+
+    dataset: str
+    accuracy: float
+    reference: float
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledEngine:
+    """A compiled engine and its record.
+
+    Attributes:
+        key: What it is.
+        folder: Where it is.
+        sha256: Of the engine's file.
+        parity: What the gate found; None where it has not yet run.
+        forced: Published although the gate failed.
+        accuracies: On data sets that were given.
+    """
+
+    key: EngineKey
+    folder: Path
+    sha256: str
+    parity: Parity | None = None
+    forced: bool = False
+    accuracies: tuple[Accuracy, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The engine's file."""
+        return self.folder / ENGINE_FILE
+
+    @property
+    def verdict(self) -> str:
+        """``passed``, ``failed``, ``failed, forced`` or ``not yet run``."""
+        if self.parity is None:
+            return "not yet run"
+        if self.parity.passed:
+            return "passed"
+        return "failed, forced" if self.forced else "failed"
+
+    def read(self) -> bytes:
+        """The engine's bytes.
+
+        Raises:
+            ModelError: The file cannot be read or is damaged.
+        """
+        try:
+            return read_verified(self.path, self.sha256)
+        except ModelError as exc:
+            raise ModelError(f"{exc} (run: {compile_command(self.key)})") from exc
+
+    def save(self) -> None:
+        """Write the record beside the engine.
+
+        Raises:
+            ModelError: It cannot be written.
+        """
+        raw = dataclasses.asdict(self) | {"format": _FORMAT}
+        del raw["folder"]
+        write_atomically(self.folder / MANIFEST_FILE, (json.dumps(raw, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> CompiledEngine:
+        """Read the record of a compiled engine.
+
+        Raises:
+            ModelError: There is none, or it makes no sense.
+        """
+        path = folder / MANIFEST_FILE
+        try:
+            raw = json.loads(path.read_bytes())
+            if not isinstance(raw, dict) or raw.pop("format", None) != _FORMAT:
+                raise ValueError(f"expected an object with the format {_FORMAT!r}")
+            return cls(**_engine_fields(raw), folder=folder)
+        except OSError as exc:
+            raise ModelError(f"{path}: cannot read the record of an engine: {exc.strerror}") from exc
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+            raise ModelError(f"{path}: not the record of an engine: {exc}; compile it again") from exc
+
+
+def _engine_fields(raw: dict[str, Any]) -> dict[str, Any]:
+    key = raw["key"]
+    key = key | {"targets": tuple(key["targets"]), "batches": tuple(key["batches"])}
+    parity = raw["parity"]
+    if parity is not None:
+        parity = Parity(**parity | {"failures": tuple(parity["failures"])})
+    accuracies = tuple(Accuracy(**each) for each in raw["accuracies"])
+    return raw | {"key": EngineKey(**key), "parity": parity, "accuracies": accuracies}
+
+
+class EngineStore:
+    """A folder of compiled engines.
+
+    Args:
+        root: The folder; by default in the user's cache. It is made when the first engine is published.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or platformdirs.user_cache_path("facestream") / "engines"
+
+    def engines(self) -> list[CompiledEngine]:
+        """All engines whose record can be read, by folder name."""
+        found = []
+        for path in sorted(self.root.glob(f"*/{MANIFEST_FILE}")):
+            try:
+                found.append(CompiledEngine.load(path.parent))
+            except ModelError:
+                continue  # damaged: as good as not there, and made anew by the next compilation
+        return found
+
+    def find(self, key: EngineKey) -> CompiledEngine | None:
+        """The engine of exactly this key, or None."""
+        folder = self.root / key.folder_name
+        try:
+            engine = CompiledEngine.load(folder)
+        except ModelError:
+            return None
+        return engine if engine.key == key else None
+
+    @contextmanager
+    def workshop(self) -> Iterator[Path]:
+        """A new folder beside the engines in which one is built; what is left in it goes at the end.
+
+        Raises:
+            ModelError: The folder cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=".building-", dir=self.root))
+        except OSError as exc:
+            raise ModelError(f"{self.root}: cannot write: {exc.strerror}; choose another folder (-o)") from exc
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, engine: CompiledEngine) -> CompiledEngine:
+        """Move an engine from its workshop to its place; one of the same key makes way.
+
+        Raises:
+            ModelError: It cannot be moved.
+        """
+        engine.save()
+        place = self.root / engine.key.folder_name
+        try:
+            if place.exists():
+                shutil.rmtree(place)
+            engine.folder.rename(place)
+        except OSError as exc:
+            raise ModelError(f"{place}: cannot write: {exc.strerror}; choose another folder (-o)") from exc
+        return dataclasses.replace(engine, folder=place)
+
+
+def compile_command(key: EngineKey) -> str:
+    """The command that makes an engine anew."""
+    words = ["facestream compile", key.model, f"--engine {key.kind} --precision {key.precision}"]
+    if key.kind.startswith("tensorrt") and key.targets:
+        words.append(f"--gpu {','.join(key.targets)}")
+    return " ".join(words)
