@@ -89,6 +89,22 @@ class FaceEmbedder:
         """
         return align_faces(image, landmarks_xy, self._patches)
 
+    def portraits(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The first view of each crop: what there is to see, and what ``face_quality`` judges.
+
+        Its sharpness is made for ArcFace's crop. In dlib's, where faces are half as large again, it comes out
+        lower: over 250 photographs of LFW, .95, .85, .64, .47 and .37 instead of .98, .95, .83, .68 and .54
+        when they are blurred by 0, 1, 2, 3 and 4 pixels.
+
+        Args:
+            crops: uint8 (N, *crop_shape) BGR, as ``align`` gives them.
+
+        Returns:
+            uint8 (N, S, S, 3) BGR, a part of ``crops``.
+        """
+        side = self._patches[0].size_px
+        return crops[:, :side, :side]
+
     def warm_up(self) -> None:
         """Let the engine prepare itself for single faces, so that the first one does not wait.
 

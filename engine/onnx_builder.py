@@ -11,7 +11,6 @@ import onnx
 from onnx import helper, numpy_helper
 
 OPSET: Final = 17
-_IR_VERSION: Final = 8
 
 
 class GraphBuilder:
@@ -19,10 +18,12 @@ class GraphBuilder:
 
     Args:
         name: Of the graph.
+        opset: Of the operators.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, opset: int = OPSET) -> None:
         self._name = name
+        self._opset = opset
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
@@ -47,7 +48,7 @@ class GraphBuilder:
         """Add a node with one output.
 
         Args:
-            operator: Of ONNX, opset 17.
+            operator: Of ONNX, in the graph's opset.
             source: Name of the first input.
             operands: The other inputs: names, or arrays that become constants.
             output: Name of the result; made up when not given.
@@ -61,10 +62,10 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
-    def add(self, nodes: Sequence[onnx.NodeProto], constants: Sequence[onnx.TensorProto]) -> None:
-        """Take over nodes and constants of another graph; their names must be new here."""
-        self._nodes += nodes
-        self._constants += constants
+    def include(self, graph: onnx.GraphProto) -> None:
+        """Take over the nodes and constants of another graph, whose names must be new here."""
+        self._nodes += graph.node
+        self._constants += graph.initializer
 
     def model(
         self, image_shape: Sequence[int | str], outputs: Mapping[str, Sequence[int | str]], *, image: str
@@ -84,7 +85,9 @@ class GraphBuilder:
             for name, shape in {image: image_shape, **outputs}.items()
         ]
         graph = helper.make_graph(self._nodes, self._name, values[:1], values[1:], self._constants)
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
+        opsets = [helper.make_opsetid("", self._opset)]
+        # The oldest format that knows the opset, so that older engines read it.
+        version = helper.find_min_ir_version_for(opsets)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=version)
         onnx.checker.check_model(model)
         return model

@@ -6,17 +6,22 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import onnx
 import platformdirs
 
 from engine.errors import ModelError
+from engine.fusion import fuse
 from engine.model_cache import cached_package
 from engine.onnx_graph import image_input, parse_model
 from engine.package import ModelPackage, Task, read_verified
-from engine.pretrained import PRETRAINED, SFACE, YUNET, PretrainedModel
+from engine.pretrained import FUSED, PRETRAINED, SFACE, YUNET, PretrainedModel
 
 __all__ = ["SFACE", "YUNET", "PretrainedModel", "ShippedModel", "load_model", "shipped_models"]
+
+
+_FUSED_NAME: Final = "fused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class ShippedModel:
 
 def shipped_models() -> list[ShippedModel]:
     """The models that ``load_model`` knows by name, installed or not. Reads and imports none of them."""
-    return [
+    shipped = [
         ShippedModel(
             name=name,
             task=model.task,
@@ -53,6 +58,19 @@ def shipped_models() -> list[ShippedModel]:
         )
         for name, model in PRETRAINED.items()
     ]
+    return [*shipped, _fused_of({model.name: model for model in shipped})]
+
+
+def _fused_of(shipped: dict[str, ShippedModel]) -> ShippedModel:
+    parts = [shipped[name] for name, _ in FUSED.parts]
+    return ShippedModel(
+        name=_FUSED_NAME,
+        task="embedder",
+        licence=" AND ".join(dict.fromkeys(part.licence for part in parts)),
+        provenance=" and ".join(part.name for part in parts) + ", fused",
+        installed=all(part.installed for part in parts),
+        install=parts[-1].install,  # which brings the others
+    )
 
 
 def load_model(
@@ -75,6 +93,8 @@ def load_model(
         ModelError: The model is unknown, missing, no valid ONNX, or has another hash.
     """
     cache = cache_dir or platformdirs.user_cache_path("facestream") / "models"
+    if str(model) == _FUSED_NAME:
+        return _fused(cache, expected_sha256)
     if pretrained := PRETRAINED.get(str(model)):
         source = read_verified(pretrained.locate(), expected_sha256 or pretrained.sha256)
         return _converted(pretrained, source, origin=pretrained.name, cache_dir=cache)
@@ -87,7 +107,17 @@ def load_model(
             return package
         case ".onnx":
             return _from_onnx(path, expected_sha256, cache)
-    raise ModelError(f"{model}: no such model; give {', '.join(PRETRAINED)}, or a .onnx or .json file")
+    raise ModelError(
+        f"{model}: no such model; give {', '.join([*PRETRAINED, _FUSED_NAME])}, or a .onnx or .json file"
+    )
+
+
+def _fused(cache_dir: Path, expected_sha256: str | None) -> ModelPackage:
+    parts = [(load_model(name, cache_dir=cache_dir), weight) for name, weight in FUSED.parts]
+    package = fuse(parts, name=FUSED.name, folder=cache_dir, thresholds=FUSED.thresholds)
+    if expected_sha256:
+        read_verified(package.onnx_path, expected_sha256)
+    return package
 
 
 def _from_onnx(path: Path, expected_sha256: str | None, cache_dir: Path) -> ModelPackage:

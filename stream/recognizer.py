@@ -194,7 +194,7 @@ class Recognizer:
                 continue
             candidates = look.faces[look.candidates]
             aligned = self._embedder.align(look.frame.image, candidates.landmarks_xy)
-            qualities = face_quality(candidates, aligned).tolist()
+            qualities = face_quality(candidates, self._embedder.portraits(aligned)).tolist()
             for row, crop, quality in zip(look.candidates.tolist(), aligned, qualities, strict=True):
                 if camera.wants(look, row, quality):
                     chosen.append((camera, look, row, quality))

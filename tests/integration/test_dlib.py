@@ -65,7 +65,7 @@ def test_longer_files_are_refused(published: bytes) -> None:
 
 
 def test_structure_is_not_taken_on_trust(published: bytes) -> None:
-    """Each byte before the first weight, one at a time: changed, it is noticed, or is a number's last digit."""
+    """Each byte before the first weight, one at a time: changed, it is noticed, or a number's last digit."""
     unnoticed = []
     for at in range(352):
         damaged = bytearray(published)
