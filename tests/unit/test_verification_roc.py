@@ -104,6 +104,11 @@ def test_rates_that_the_impostor_pairs_cannot_support_are_refused() -> None:
         tar_at_far(roc(drawn(10, 999)), 1e-3)
 
 
+def test_rates_that_are_no_binary_fractions_are_counted_rightly() -> None:
+    curve = roc(scores(np.arange(200), np.arange(200) % 2))
+    assert [tar_at_far(curve, percent / 100).false_accepts for percent in range(1, 101)] == [*range(1, 101)]
+
+
 def test_nobody_is_accepted_where_the_nearest_pairs_are_impostors() -> None:
     got = tar_at_far(roc(scores([5, 5, 1, 1], [0, 0, 1, 0])), 0.4)
     assert (got.tar, got.false_accepts, got.threshold) == (0, 0, np.inf)
