@@ -44,7 +44,8 @@ def run_in_child(
     child.start()
     theirs.close()
     try:
-        return _listen(ours, child, on_progress or (lambda _step, _share: None), timeout_s)
+        returned: T = _listen(ours, child, on_progress or (lambda _step, _share: None), timeout_s)
+        return returned
     finally:
         ours.close()
         if child.is_alive():
@@ -61,7 +62,9 @@ def _listen(pipe: Connection, child: Any, on_progress: Report, timeout_s: float)
             kind, value = pipe.recv()
         except EOFError:
             child.join(_END_S)
-            raise ModelError(f"the building process died ({_cause(child.exitcode)}); nothing was kept") from None
+            raise ModelError(
+                f"the building process died ({_cause(child.exitcode)}); nothing was kept"
+            ) from None
         match kind:
             case "progress":
                 on_progress(*value)

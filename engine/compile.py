@@ -20,6 +20,7 @@ from engine.protocol import Engine
 from engine.runtimes import (
     check_available,
     engine_version,
+    is_tensorrt,
     open_compiled,
     stored_precision,
     this_target,
@@ -155,10 +156,9 @@ def engine_key(
     if gpus and kind != "tensorrt-rtx":
         raise ModelError(f"{kind} is built for this machine; only tensorrt-rtx takes the names of GPUs")
     check_available(kind, purpose="build")
-    if kind == "tensorrt-rtx":
-        targets = tuple(sorted(set(gpus))) or supported_gpus()
-    else:
-        targets = (this_target(kind),)
+    targets = tuple(sorted(set(gpus)))
+    if not targets:
+        targets = supported_gpus() if kind == "tensorrt-rtx" else (this_target(kind),)
     return EngineKey(
         model=package.name,
         model_sha256=package.sha256,
@@ -191,7 +191,7 @@ def build(order: Order, folder: Path, report: Report) -> tuple[str, Parity | Non
             graph, stored, samples=samples, calibration=order.calibration, on_progress=report
         )
     data = graph
-    if key.kind in {"tensorrt", "tensorrt-rtx"}:
+    if is_tensorrt(key.kind):
         data = build_plan(
             graph,
             flavour=key.kind,
@@ -207,7 +207,7 @@ def build(order: Order, folder: Path, report: Report) -> tuple[str, Parity | Non
     report("judging", 0.0)
     candidate = open_compiled(engine)
     try:
-        return engine.sha256, judge(package, candidate, images, detector=with_faces)
+        return engine.sha256, judge(package, candidate, images, detector=with_faces, precision=key.precision)
     finally:
         candidate.close()
 

@@ -16,6 +16,9 @@ from engine.geometry import Letterbox
 from engine.protocol import Arrays, Engine
 
 _STRIDES: Final = (8, 16, 32)
+_OUTPUTS: Final = frozenset(
+    f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in _STRIDES
+)
 _LARGEST_BATCH: Final = 4
 
 
@@ -43,10 +46,9 @@ class FaceDetector:
             raise ValueError(f"expected min_score and nms_iou between 0 and 1, got {min_score} and {nms_iou}")
         if long_side_px < _STRIDES[-1]:
             raise ValueError(f"long_side_px: expected at least {_STRIDES[-1]}, got {long_side_px}")
-        found = {spec.name for spec in engine.outputs}
-        wanted = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in _STRIDES}
-        if found != wanted or len(engine.inputs) != 1:
-            raise ValueError(f"engine: expected YuNet's outputs {sorted(wanted)}, got {sorted(found)}")
+        if not is_yunet(engine):
+            found = sorted(spec.name for spec in engine.outputs)
+            raise ValueError(f"engine: expected YuNet's outputs {sorted(_OUTPUTS)}, got {found}")
         self._engine = engine
         self._input = engine.inputs[0].name
         self._min_score = min_score
@@ -100,6 +102,11 @@ class FaceDetector:
             )
             for row, box in enumerate(boxes)
         ]
+
+
+def is_yunet(engine: Engine) -> bool:
+    """Whether an engine has YuNet's outputs and one input."""
+    return {spec.name for spec in engine.outputs} == _OUTPUTS and len(engine.inputs) == 1
 
 
 def decode(outputs: Arrays, row: int, canvas_width_px: int, *, min_score: float) -> Faces:

@@ -18,10 +18,8 @@ from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage
 from engine.parity import Parity, compare_detectors, compare_outputs
 from engine.protocol import Engine
-from engine.samples import noise_images
 
 _ANY_SIZE_PX: Final = 320
-_NOISE: Final = 2
 
 
 def open_reference(package: ModelPackage) -> Engine:
@@ -70,6 +68,7 @@ def judge(
     *,
     detector: FaceDetector,
     reference: Engine | None = None,
+    precision: str | None = None,
 ) -> Parity:
     """Compare an engine with its model.
 
@@ -79,6 +78,7 @@ def judge(
         images: Faces, uint8 (H, W, 3) BGR.
         detector: As for ``model_inputs``.
         reference: What to compare with; by default ``open_reference``.
+        precision: What the engine is held to; by default what it says that it computes in.
 
     Raises:
         ModelError: The package is damaged, no face is in the images, or an engine failed.
@@ -88,8 +88,7 @@ def judge(
         if package.task == "detector" and is_yunet(candidate):
             return compare_detectors(FaceDetector(exact), FaceDetector(candidate), images)
         pixels = model_inputs(package, images, detector=detector)
-        noise = noise_images(pixels.shape[1:], count=_NOISE)
-        return compare_outputs(exact, candidate, np.concatenate([pixels, noise]))
+        return compare_outputs(exact, candidate, pixels, precision=precision or candidate.precision)
     finally:
         if reference is None:
             exact.close()

@@ -28,9 +28,7 @@ def pixel_graph(package: ModelPackage) -> bytes:
 
 def _taking_pixels(package: ModelPackage) -> onnx.ModelProto:
     model = parse_model(package.read(), origin=str(package.onnx_path))
-    return take_pixels(
-        model, colour_order=package.colour_order, mean=package.mean, scale=package.scale
-    )
+    return take_pixels(model, colour_order=package.colour_order, mean=package.mean, scale=package.scale)
 
 
 def _serialised(model: onnx.ModelProto) -> bytes:

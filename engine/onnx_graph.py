@@ -88,7 +88,7 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ModelError: A constant cannot be computed.
     """
-    folded = _copy(model)
+    folded = copy_model(model)
     graph = folded.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     kept: list[onnx.NodeProto] = []
@@ -99,9 +99,9 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             kept.append(node)
     used = {name for node in kept for name in node.input}
-    _replace(graph.input, [i for i in graph.input if i.name in used and i.name not in constants])
-    _replace(graph.initializer, [tensor for name, tensor in constants.items() if name in used])
-    _replace(graph.node, kept)
+    replace_items(graph.input, [i for i in graph.input if i.name in used and i.name not in constants])
+    replace_items(graph.initializer, [tensor for name, tensor in constants.items() if name in used])
+    replace_items(graph.node, kept)
     del graph.value_info[:]
     return folded
 
@@ -116,7 +116,7 @@ def free_shapes(model: onnx.ModelProto, *, image_size: bool) -> onnx.ModelProto:
             of anchors second.
         image_size: Free height and width as well.
     """
-    freed = _copy(model)
+    freed = copy_model(model)
     graph = freed.graph
     dims = image_input(freed).type.tensor_type.shape.dim
     for axis, symbol in ((0, "batch"), (2, "height"), (3, "width"))[: 3 if image_size else 1]:
@@ -143,7 +143,7 @@ def without_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
     ONNX Runtime has no blocked-layout kernel for PRelu and converts layouts around each; OpenVINO fuses
     the four simple operations better as well.
     """
-    rewritten = _copy(model)
+    rewritten = copy_model(model)
     graph = rewritten.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -161,7 +161,7 @@ def without_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
             helper.make_node("Mul", [x, slope], [f"{y}/linear"]),
             helper.make_node("Add", [f"{y}/linear", f"{y}/positive"], [y]),
         ]
-    _replace(graph.node, nodes)
+    replace_items(graph.node, nodes)
     return rewritten
 
 
@@ -171,7 +171,7 @@ def without_matmul(model: onnx.ModelProto) -> onnx.ModelProto:
     TensorRT for RTX has no float32 matrix product for Turing (SM75), but has convolutions. ``Gemm`` and, of
     matrices, ``MatMul`` are rewritten; products of two variables are left as they are.
     """
-    rewritten = _copy(model)
+    rewritten = copy_model(model)
     graph = rewritten.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     matrices = _matrices(model)
@@ -195,7 +195,7 @@ def without_matmul(model: onnx.ModelProto) -> onnx.ModelProto:
             helper.make_node("Conv", [f"{y}/in", f"{y}/weight", f"{y}/bias"], [f"{y}/out"], name=node.name),
             helper.make_node("Reshape", [f"{y}/out", f"{y}/flat"], [y]),
         ]
-    _replace(graph.node, nodes)
+    replace_items(graph.node, nodes)
     return rewritten
 
 
@@ -204,7 +204,7 @@ def cast_first(model: onnx.ModelProto) -> onnx.ModelProto:
 
     TensorRT takes uint8 from outside, but has no operation on it other than ``Cast``.
     """
-    cast = _copy(model)
+    cast = copy_model(model)
     nodes = list(cast.graph.node)
     for image in cast.graph.input:
         if image.type.tensor_type.elem_type != onnx.TensorProto.UINT8:
@@ -217,7 +217,7 @@ def cast_first(model: onnx.ModelProto) -> onnx.ModelProto:
         moves[0].input[0] = last.output[0]
         moves[-1].output[0] = end
         nodes.insert(nodes.index(moves[0]), nodes.pop(nodes.index(last)))
-    _replace(cast.graph.node, nodes)
+    replace_items(cast.graph.node, nodes)
     del cast.graph.value_info[:]
     return cast
 
@@ -239,7 +239,7 @@ def take_pixels(
         mean: Of each channel, in the model's colour order, 0..255.
         scale: One factor for all channels.
     """
-    taking = _copy(model)
+    taking = copy_model(model)
     graph = taking.graph
     image = image_input(taking)
     steps: list[tuple[str, npt.NDArray[Any] | None, dict[str, Any]]] = [
@@ -263,7 +263,7 @@ def take_pixels(
         nodes.append(helper.make_node(operator, inputs, [source], **attributes))
     n, _, h, w = (dim.dim_param or dim.dim_value for dim in image.type.tensor_type.shape.dim)
     image.CopyFrom(helper.make_tensor_value_info("pixels", onnx.TensorProto.UINT8, [n, h, w, 3]))
-    _replace(graph.node, [*nodes, *graph.node])
+    replace_items(graph.node, [*nodes, *graph.node])
     return taking
 
 
@@ -333,13 +333,14 @@ def _first_line(exc: Exception) -> str:
     return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
 
 
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that shares nothing with the model."""
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     return copied
 
 
-def _replace(field: Any, items: Iterable[Any]) -> None:
+def replace_items(field: Any, items: Iterable[Any]) -> None:
     """Fill a repeated field of a protobuf message anew."""
     kept = list(items)
     del field[:]

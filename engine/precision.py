@@ -1,7 +1,7 @@
 """Write a graph in a lower precision: fp16, bf16, or int8 where the model stands it.
 
-Strongly typed engines (TensorRT from version 11 on) compute in the types that the graph names, so precision is
-made here and not by flags of a builder. fp16 is ONNX Runtime's converter, int8 its static quantiser
+Strongly typed engines (TensorRT from version 11 on) compute in the types that the graph names, so precision
+is made here and not by flags of a builder. fp16 is ONNX Runtime's converter, int8 its static quantiser
 (docs/decisions/0010-precision-tools.md); bf16 follows the placement of fp16.
 """
 
@@ -54,9 +54,9 @@ def in_precision(
 
     Args:
         graph: Serialised ONNX, fp32, of one input ``pixels``.
-        precision: What it shall compute in. In fp16 and bf16, operations whose results on the samples come near
-            the end of fp16's range stay fp32. In int8, convolutions are quantised, symmetrically and by output
-            channel, and those that cost the most stay fp32.
+        precision: What it shall compute in. In fp16 and bf16, operations whose results on the samples come
+            near the end of fp16's range stay fp32. In int8, convolutions are quantised, symmetrically and by
+            output channel, and those that cost the most stay fp32.
         samples: uint8 (N, H, W, 3), what the model will see; at least one.
         calibration: How int8 finds the range of a tensor; percentile is the 99.99th.
         on_progress: Told of each step, and how much of it is done, 0..1.
@@ -115,7 +115,9 @@ def _large_nodes(model: onnx.ModelProto, samples: npt.NDArray[np.uint8]) -> list
 def _bf16(model: onnx.ModelProto, samples: npt.NDArray[np.uint8]) -> onnx.ModelProto:
     """What is fp16 in the fp16 form becomes bf16, with constants rounded from their fp32 values."""
     try:
-        newer = version_converter.convert_version(model, _BF16_OPSET) if _opset(model) < _BF16_OPSET else model
+        newer = (
+            version_converter.convert_version(model, _BF16_OPSET) if _opset(model) < _BF16_OPSET else model
+        )
     except Exception as exc:  # the converter raises RuntimeError and its own
         raise ModelError(f"cannot write bf16: opset {_BF16_OPSET} is needed: {exc}") from exc
     newer = _named(newer)
@@ -142,7 +144,7 @@ def _as_bf16(tensor: onnx.TensorProto) -> onnx.TensorProto:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    return int(next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}))
 
 
 def _int8(
@@ -239,11 +241,11 @@ def _rounding(
 
 
 def _outputs(graph: bytes, samples: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
-    """All outputs of each sample as one vector."""
+    """Each output of each sample as a vector."""
     engine = OnnxRuntimeEngine(graph, precision="auto")
     results = [engine.infer({"pixels": np.ascontiguousarray(image[None])}) for image in samples]
     engine.close()
-    return [np.concatenate([value.ravel() for value in each.values()]).astype(np.float64) for each in results]
+    return [value.ravel().astype(np.float64) for each in results for value in each.values()]
 
 
 def _largest_loss(got: Sequence[npt.NDArray[Any]], exact: Sequence[npt.NDArray[Any]]) -> float:
@@ -253,5 +255,3 @@ def _largest_loss(got: Sequence[npt.NDArray[Any]], exact: Sequence[npt.NDArray[A
         for one, other in zip(got, exact, strict=True)
     ]
     return 1 - min(cosines)
-
-

@@ -1,17 +1,21 @@
-"""What the engines are on this machine: their versions, what they were made for, and how a built one is opened."""
+"""The engines on this machine: their versions, what they must be made for, and how a built one is opened."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from typing import Final, Literal
+from typing import Literal, TypeGuard
 
 from engine.errors import ModelError
 from engine.machine import processor_key
 from engine.precision import Precision
 from engine.protocol import Engine
 from engine.store import CompiledEngine, CompiledKind, EngineKey, compile_command
+from engine.tensorrt import Flavour
 
-_ON_GPU: Final = frozenset({"tensorrt", "tensorrt-rtx"})
+
+def is_tensorrt(kind: CompiledKind) -> TypeGuard[Flavour]:
+    """Whether a kind of engine runs plans on a GPU."""
+    return kind in {"tensorrt", "tensorrt-rtx"}
 
 
 def check_available(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> None:
@@ -26,7 +30,7 @@ def check_available(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> 
 
 def why_unavailable(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> str | None:
     """Why a kind of engine cannot be built, or run, here, with what mends it; None where it can."""
-    if kind == "openvino" or kind == "onnxruntime":
+    if not is_tensorrt(kind):
         try:
             importlib.metadata.version(kind)
         except importlib.metadata.PackageNotFoundError:
@@ -43,7 +47,7 @@ def engine_version(kind: CompiledKind) -> str:
     Raises:
         ModelError: It is not installed.
     """
-    if kind == "openvino" or kind == "onnxruntime":
+    if not is_tensorrt(kind):
         return importlib.metadata.version(kind)
     from engine.tensorrt import runtime_version
 
@@ -56,7 +60,7 @@ def this_target(kind: CompiledKind) -> str:
     Raises:
         ModelError: There is no GPU.
     """
-    if kind in _ON_GPU:
+    if is_tensorrt(kind):
         from engine.cuda import device_architecture
 
         return device_architecture()
@@ -137,7 +141,9 @@ def open_graph(
             try:
                 from engine.onnxruntime import OnnxRuntimeEngine
             except (ImportError, OSError) as exc:
-                raise ModelError(f"ONNX Runtime cannot be loaded ({exc}); run: pip install onnxruntime") from exc
+                raise ModelError(
+                    f"ONNX Runtime cannot be loaded ({exc}); run: pip install onnxruntime"
+                ) from exc
             return OnnxRuntimeEngine(data, precision=precision, threads=threads, streams=streams)
         case "tensorrt" | "tensorrt-rtx":
             from engine.tensorrt_run import TensorRtEngine

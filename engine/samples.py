@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -39,7 +38,9 @@ def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
     picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
     images = [image for path in picked if (image := cv2.imread(str(path))) is not None]
     if not images:
-        raise ModelError(f"{folder}: expected a folder of face images (JPEG, PNG), found none that can be read")
+        raise ModelError(
+            f"{folder}: expected a folder of face images (JPEG, PNG), found none that can be read"
+        )
     return [np.asarray(image, np.uint8) for image in images]
 
 
@@ -58,14 +59,15 @@ def portrait_views(portrait: Image) -> list[Image]:
 
 def _view(portrait: Image, random: np.random.Generator, *, mirrored: bool) -> Image:
     height, width = portrait.shape[:2]
-    scale = random.uniform(0.4, 1.1) * _SIDE_PX / max(height, width)
+    scale = random.uniform(0.5, 1.6) * _SIDE_PX / max(height, width)
     turn = cv2.getRotationMatrix2D((width / 2, height / 3), random.uniform(-25, 25), scale)
-    turn[:, 2] += [_SIDE_PX / 2 - width / 2, _SIDE_PX / 2 - height / 3] + random.uniform(-40, 40, 2)
+    centre = np.array([_SIDE_PX - width, _SIDE_PX - height * 2 / 3]) / 2
+    turn[:, 2] = turn[:, 2] + centre + random.uniform(-40, 40, 2)
     view = cv2.warpAffine(portrait, turn, (_SIDE_PX, _SIDE_PX), borderMode=cv2.BORDER_REPLICATE)
     if mirrored:
         view = cv2.flip(view, 1)
     view = cv2.GaussianBlur(view, (0, 0), random.uniform(0.1, 1.5))
-    light = view * random.uniform(0.5, 1.3, 3) + random.normal(0, random.uniform(0.5, 8), view.shape)
+    light = view * random.uniform(0.6, 1.25) * random.uniform(0.9, 1.1, 3) + random.normal(0, random.uniform(0.5, 8), view.shape)
     return np.clip(light, 0, 255).astype(np.uint8)
 
 
@@ -79,16 +81,3 @@ def _portrait() -> Image:
     raise ModelError(
         "no face to compare engines on; give a folder of face images, or run: pip install scikit-image"
     )
-
-
-def noise_images(shape: Sequence[int], *, count: int) -> Image:
-    """Images of nothing, which no engine may answer with one and the same output.
-
-    Args:
-        shape: Of one image, (H, W, 3).
-        count: At least 1.
-
-    Returns:
-        uint8 (count, H, W, 3).
-    """
-    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)

@@ -1,4 +1,4 @@
-"""Open an engine for a model package: the one that is asked for, or the fastest that gives what the model gives."""
+"""Open an engine for a model package: the one asked for, or the fastest that gives what the model gives."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def open_engine(
         case "auto":
             return _open_fastest(package, precision, threads, streams, store)
         case "tensorrt" | "tensorrt-rtx":
-            return _open_stored(package, kind, precision, threads, streams, store)
+            return _open_stored(package, kind, precision, threads=threads, streams=streams, store=store)
         case "openvino" | "onnxruntime":
             made_here = precision in _MADE_HERE and (kind, precision) != ("onnxruntime", "fp16")
             if made_here:
                 return open_graph(kind, pixel_graph(package), precision, threads=threads, streams=streams)
-            return _open_stored(package, kind, precision, threads, streams, store)
+            return _open_stored(package, kind, precision, threads=threads, streams=streams, store=store)
     raise ValueError(f"kind: expected auto, openvino, onnxruntime, tensorrt or tensorrt-rtx, got {kind!r}")
 
 
@@ -91,6 +91,7 @@ def _open_stored(
     package: ModelPackage,
     kind: CompiledKind,
     precision: str,
+    *,
     threads: int | None,
     streams: int,
     store: EngineStore,
@@ -180,7 +181,9 @@ def _situation(
     package: ModelPackage, candidates: Sequence[tuple[CompiledKind, str]], threads: int | None
 ) -> str:
     """A digest of all that the choice depends on."""
-    versions = {kind: engine_version(kind) for kind, _ in candidates if not why_unavailable(kind, purpose="run")}
+    versions = {
+        kind: engine_version(kind) for kind, _ in candidates if not why_unavailable(kind, purpose="run")
+    }
     facts = [package.sha256, processor_key(), threads, candidates, sorted(versions.items())]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -237,7 +240,9 @@ def _median_seconds(engine: Engine, pixels: npt.NDArray[np.uint8]) -> float:
 
 def _judge_at_first_start(package: ModelPackage, compiled: CompiledEngine, engine: Engine) -> None:
     """An engine that was built where it could not run is held against its model before it serves."""
-    parity = judge(package, engine, sample_images(), detector=_face_finder())
+    parity = judge(
+        package, engine, sample_images(), detector=_face_finder(), precision=compiled.key.precision
+    )
     dataclasses.replace(compiled, parity=parity).save()
     if not parity.passed:
         engine.close()

@@ -137,17 +137,16 @@ class CompiledEngine:
         """
         path = folder / MANIFEST_FILE
         try:
-            raw = json.loads(path.read_bytes())
-            if not isinstance(raw, dict) or raw.pop("format", None) != _FORMAT:
-                raise ValueError(f"expected an object with the format {_FORMAT!r}")
-            return cls(**_engine_fields(raw), folder=folder)
+            return cls(**_engine_fields(json.loads(path.read_bytes())), folder=folder)
         except OSError as exc:
             raise ModelError(f"{path}: cannot read the record of an engine: {exc.strerror}") from exc
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise ModelError(f"{path}: not the record of an engine: {exc}; compile it again") from exc
 
 
-def _engine_fields(raw: dict[str, Any]) -> dict[str, Any]:
+def _engine_fields(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, dict) or raw.pop("format", None) != _FORMAT:
+        raise ValueError(f"expected an object with the format {_FORMAT!r}")
     key = raw["key"]
     key = key | {"targets": tuple(key["targets"]), "batches": tuple(key["batches"])}
     parity = raw["parity"]
@@ -197,7 +196,9 @@ class EngineStore:
             self.root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=".building-", dir=self.root))
         except OSError as exc:
-            raise ModelError(f"{self.root}: cannot write: {exc.strerror}; choose another folder (-o)") from exc
+            raise ModelError(
+                f"{self.root}: cannot write: {exc.strerror}; choose another folder (-o)"
+            ) from exc
         try:
             yield folder
         finally:
