@@ -8,14 +8,14 @@ deepfunneled ones share one layout.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from engine.errors import DatasetError
-from training.pairs import ImagePairs
+from training.pairs import ImagePairs, parse_row, read_list, whole_number
 
 _CSV_COLUMNS = ["fold", "name1", "n1", "name2", "n2", "same"]
 _NAME = re.compile(r"[^\s./\\\x00-\x1f][^/\\\x00-\x1f]*")
@@ -79,17 +79,11 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
     Raises:
         DatasetError: The file cannot be read, or a row makes no sense; the message names its line.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as exc:
-        raise DatasetError(f"{path}: cannot read the list of pairs: {exc.strerror}; check the path") from exc
-    except UnicodeDecodeError as exc:
-        raise DatasetError(f"{path}: not a list of pairs in UTF-8 ({exc.reason}); check the path") from exc
-    rows = [(number, _fields(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    rows = [(number, _fields(line)) for number, line in enumerate(read_list(path), 1) if line.strip()]
     if not rows:
         raise DatasetError(f"{path}: the list of pairs is empty; give LFW's pairs.txt")
     if rows[0][1] == _CSV_COLUMNS:
-        return [_parsed(path, number, fields, _csv_pair) for number, fields in rows[1:]]
+        return [parse_row(path, number, fields, _csv_pair) for number, fields in rows[1:]]
     return list(_folded(path, rows))
 
 
@@ -121,7 +115,7 @@ def _folded(path: Path, rows: list[tuple[int, list[str]]]) -> Iterator[LfwPair]:
         elif len(fields) == 3 and before == 4:
             fold += 1
         before = len(fields)
-        yield _parsed(path, line, [str(fold), *fields], _txt_pair)
+        yield parse_row(path, line, [str(fold), *fields], _txt_pair)
 
 
 def _check_heading(path: Path, heading: list[str], rows: int) -> int:
@@ -144,9 +138,9 @@ def _check_heading(path: Path, heading: list[str], rows: int) -> int:
 def _txt_pair(fields: Sequence[str]) -> LfwPair:
     match fields:
         case fold, name, number1, number2:
-            return LfwPair(int(fold), name, _number(number1), name, _number(number2))
+            return LfwPair(int(fold), name, whole_number(number1), name, whole_number(number2))
         case fold, name1, number1, name2, number2:
-            pair = LfwPair(int(fold), name1, _number(number1), name2, _number(number2))
+            pair = LfwPair(int(fold), name1, whole_number(number1), name2, whole_number(number2))
             if pair.same:
                 raise ValueError(f"an impostor row names {name1} twice")
             return pair
@@ -157,25 +151,10 @@ def _csv_pair(fields: Sequence[str]) -> LfwPair:
     if len(fields) != len(_CSV_COLUMNS):
         raise ValueError(f"expected {','.join(_CSV_COLUMNS)}, got {len(fields)} fields")
     fold, name1, number1, name2, number2, same = fields
-    pair = LfwPair(_number(fold), name1, _number(number1), name2, _number(number2))
+    pair = LfwPair(whole_number(fold), name1, whole_number(number1), name2, whole_number(number2))
     if same != str(int(pair.same)):
         raise ValueError(f"same: expected {int(pair.same)} for {name1} and {name2}, got {same!r}")
     return pair
-
-
-def _number(field: str) -> int:
-    if not (field.isascii() and field.isdigit()):
-        raise ValueError(f"expected a number, got {field!r}")
-    return int(field)
-
-
-def _parsed(
-    path: Path, line: int, fields: Sequence[str], parse: Callable[[Sequence[str]], LfwPair]
-) -> LfwPair:
-    try:
-        return parse(fields)
-    except ValueError as exc:
-        raise DatasetError(f"{path}, line {line}: {exc}; mend the list of pairs") from exc
 
 
 def locate_lfw(pairs: Sequence[LfwPair], root: Path, *, skip_missing: bool = False) -> ImagePairs:

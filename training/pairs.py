@@ -1,16 +1,21 @@
-"""Pairs of images, and which of them show one person."""
+"""Pairs of images, which of them show one person, and what readers of lists of pairs share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.errors import DatasetError
 from training.verification import BoolArray
 
-Indices = npt.NDArray[np.intp]
+Indices: TypeAlias = npt.NDArray[np.intp]
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,3 +54,40 @@ class ImagePairs:
 
     def __len__(self) -> int:
         return len(self.same)
+
+
+def read_list(path: Path) -> list[str]:
+    """Lines of a text file.
+
+    Raises:
+        DatasetError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig").splitlines()
+    except OSError as exc:
+        raise DatasetError(f"{path}: cannot read the list: {exc.strerror}; check the path") from exc
+    except UnicodeDecodeError as exc:
+        raise DatasetError(f"{path}: not a list in UTF-8 ({exc.reason}); check the path") from exc
+
+
+def parse_row(path: Path, line: int, fields: Sequence[str], parse: Callable[[Sequence[str]], Row]) -> Row:
+    """Parse a row of a list; what is wrong with it is said with the line's number.
+
+    Raises:
+        DatasetError: ``parse`` raised a ``ValueError``.
+    """
+    try:
+        return parse(fields)
+    except ValueError as exc:
+        raise DatasetError(f"{path}, line {line}: {exc}; mend the list") from exc
+
+
+def whole_number(field: str) -> int:
+    """The number that a field's digits make.
+
+    Raises:
+        ValueError: It has something else than digits.
+    """
+    if not (field.isascii() and field.isdigit()):
+        raise ValueError(f"expected a number, got {field!r}")
+    return int(field)

@@ -18,16 +18,13 @@ from training.face_crops import FaceCrops, Progress, faces_of
 from training.lfw import locate_lfw, read_lfw_pairs
 from training.pairs import ImagePairs
 from training.roc import roc, tar_at_far
-from training.verification import FoldAccuracy, PairScores, k_fold_accuracy, mcnemar
+from training.verification import NEVER_ACCEPTED, FoldAccuracy, PairScores, k_fold_accuracy, mcnemar
 
 StageProgress: TypeAlias = Callable[[str, int, int], None]
 """Is told the stage's name, how many are done, and of how many."""
 
 VAL_FAR: Final = 1e-3
 """False accept rate of the papers' VAL."""
-
-NEVER_ACCEPTED: Final = -1.0
-"""Similarity of a pair of which a face was not found."""
 
 _CROPS_AT_ONCE: Final = 64
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from engine.errors import DatasetError
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Scores: TypeAlias = npt.NDArray[np.float64]
+
+NEVER_ACCEPTED: Final = -1.0
+"""Similarity of a pair of which a face was not found: the least that a cosine can be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
