@@ -212,7 +212,7 @@ def compare_on_lfw(
         The reference, then the candidates in their order.
 
     Raises:
-        DatasetError: The list or the images are missing, damaged or contradict themselves.
+        DatasetError: The list or the images are missing, damaged or contradict themselves, or show no faces.
         ModelError: An engine failed, or gives embeddings that are not finite.
         ValueError: A candidate takes other crops, or gives embeddings of another size, than the reference.
     """
@@ -222,6 +222,11 @@ def compare_on_lfw(
             raise ValueError(f"{name}: expected crops and embeddings of {wanted}, got {got}")
     images = locate_lfw(read_lfw_pairs(pairs), root)
     faces = faces_of(images.paths, detector, reference.align, on_progress=_stage(on_progress, "faces"))
+    if not faces.found.any():
+        raise DatasetError(
+            f"{root}: no face was found in any of {len(faces):,} images; "
+            "check that they are LFW's, or lower the detector's min_score"
+        )
     base = verification_accuracy(reference, faces, images, on_progress=_stage(on_progress, reference_name))
     deltas = [compare(reference_name, base, base)]
     for name, candidate in candidates.items():

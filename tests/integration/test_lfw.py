@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -138,6 +140,7 @@ def test_engines_are_compared_on_the_same_faces(
     assert same.difference_points == pytest.approx(100 * (same.accuracy - own.accuracy))
     assert abs(same.difference_points) <= 100 * 2 / 48
 
+    json.dumps([asdict(each) for each in (own, same, other)], allow_nan=False)
     assert other.least_cosine < 0.98
     assert other.mean_cosine < 0.99
 
@@ -181,6 +184,15 @@ def test_candidates_of_another_model_are_refused(
 
     with pytest.raises(ValueError, match=r"other: expected crops and embeddings of \(\(112, 112, 3\), 128\)"):
         compare_on_lfw(*lfw, reference, {"other": Other()}, detector)
+
+
+def test_a_benchmark_without_faces_is_refused(lfw: tuple[Path, Path], reference: FaceEmbedder) -> None:
+    class Blind:
+        def detect(self, images: list[np.ndarray]) -> list[Faces]:
+            return [Faces.none() for _ in images]
+
+    with pytest.raises(DatasetError, match="no face was found in any of 24 images"):
+        compare_on_lfw(*lfw, reference, {}, Blind())
 
 
 def test_images_without_a_face_are_counted_and_never_accepted(
