@@ -1,10 +1,10 @@
-"""Find faces: YuNet, batched, on images of any size."""
+"""Find faces: what every detector does, and YuNet, batched, on images of any size."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +20,35 @@ _OUTPUTS: Final = frozenset(
     f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in _STRIDES
 )
 _LARGEST_BATCH: Final = 4
+
+
+class Detector(Protocol):
+    """Finds faces and their landmarks. ``detect`` may be called from several threads."""
+
+    def detect(self, images: Sequence[Image]) -> list[Faces]:
+        """Find the faces in each image.
+
+        Args:
+            images: uint8 (H, W, 3) BGR, of any sizes.
+
+        Returns:
+            Faces of each image, in its own pixels, highest score first.
+
+        Raises:
+            ValueError: An image has another dtype or shape, or no pixels.
+            ModelError: An engine failed.
+        """
+
+
+def check_images(images: Sequence[Image]) -> None:
+    """Refuse what is no image.
+
+    Raises:
+        ValueError: An image has another dtype or shape than uint8 (H, W, 3), or no pixels.
+    """
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise ValueError(f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}")
 
 
 class FaceDetector:
@@ -69,9 +98,7 @@ class FaceDetector:
             ValueError: An image has another dtype or shape, or no pixels.
             ModelError: The engine failed.
         """
-        for image in images:
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-                raise ValueError(f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        check_images(images)
         boxes = [
             Letterbox.fit(
                 (image.shape[1], image.shape[0]), long_side_px=self._long_side_px, multiple=_STRIDES[-1]
@@ -97,8 +124,8 @@ class FaceDetector:
             box.draw(image, canvas)
         outputs = self._engine.infer({self._input: canvases})
         return [
-            _to_image(
-                suppress(decode(outputs, row, width, min_score=self._min_score), max_iou=self._nms_iou), box
+            suppress(decode(outputs, row, width, min_score=self._min_score), max_iou=self._nms_iou).scaled(
+                box.to_image
             )
             for row, box in enumerate(boxes)
         ]
@@ -181,8 +208,3 @@ def suppress(faces: Faces, *, max_iou: float) -> Faces:
     boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
     kept = cv2.dnn.NMSBoxes(boxes_xywh.tolist(), faces.scores.tolist(), 0.0, max_iou)
     return faces[np.asarray(kept, np.intp)]
-
-
-def _to_image(faces: Faces, box: Letterbox) -> Faces:
-    scale = box.to_image
-    return Faces(faces.boxes_xyxy * np.tile(scale, 2), faces.scores, faces.landmarks_xy * scale)

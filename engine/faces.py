@@ -57,3 +57,11 @@ class Faces:
     def __getitem__(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Faces:
         """Pick rows by mask, indices or slice (not by a single number, which would lose a dimension)."""
         return Faces(self.boxes_xyxy[rows], self.scores[rows], self.landmarks_xy[rows])
+
+    def scaled(self, factors_xy: FloatArray) -> Faces:
+        """The same faces in another image's pixels.
+
+        Args:
+            factors_xy: float32 (2,): what x and y are multiplied with.
+        """
+        return Faces(self.boxes_xyxy * np.tile(factors_xy, 2), self.scores, self.landmarks_xy * factors_xy)

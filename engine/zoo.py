@@ -16,9 +16,17 @@ from engine.fusion import fuse
 from engine.model_cache import cached_package
 from engine.onnx_graph import image_input, parse_model
 from engine.package import ModelPackage, Task, read_verified
-from engine.pretrained import FUSED, PRETRAINED, SFACE, YUNET, PretrainedModel
+from engine.pretrained import FUSED, MTCNN_STAGES, PRETRAINED, SFACE, YUNET, PretrainedModel
 
-__all__ = ["SFACE", "YUNET", "PretrainedModel", "ShippedModel", "load_model", "shipped_models"]
+__all__ = [
+    "SFACE",
+    "YUNET",
+    "PretrainedModel",
+    "ShippedModel",
+    "load_detector",
+    "load_model",
+    "shipped_models",
+]
 
 
 _FUSED_NAME: Final = "fused"
@@ -110,6 +118,20 @@ def load_model(
     raise ModelError(
         f"{model}: no such model; give {', '.join([*PRETRAINED, _FUSED_NAME])}, or a .onnx or .json file"
     )
+
+
+def load_detector(model: str | Path, *, cache_dir: Path | None = None) -> tuple[ModelPackage, ...]:
+    """The packages of a detector, as ``engine.detectors.open_detector`` takes them.
+
+    Args:
+        model: ``mtcnn``, which is made of three networks; or what ``load_model`` takes.
+        cache_dir: As for ``load_model``.
+
+    Raises:
+        ModelError: As for ``load_model``.
+    """
+    names = MTCNN_STAGES if str(model) == "mtcnn" else (model,)
+    return tuple(load_model(name, cache_dir=cache_dir) for name in names)
 
 
 def _fused(cache_dir: Path, expected_sha256: str | None) -> ModelPackage:

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from engine.detector import FaceDetector
+from engine.detector import Detector
 from engine.embedder import FaceEmbedder
 from engine.quality import face_quality
 from stream.camera_tracks import CameraTracks, LeftListener, Look
@@ -62,7 +62,7 @@ class Recognizer:
 
     def __init__(
         self,
-        detector: FaceDetector,
+        detector: Detector,
         embedder: FaceEmbedder,
         *,
         high_score: float = 0.6,
