@@ -165,12 +165,13 @@ def pyramid_sizes(size_hw: tuple[int, ...], *, min_face_px: int) -> list[tuple[i
         Heights and widths, largest first, all at least P-Net's window; none for an image that is smaller
         than the smallest face.
     """
-    scale = _WINDOW_PX / min_face_px
+    share = 1.0
     sizes = []
-    while min(size_hw) * scale >= _WINDOW_PX:
+    while min(size_hw) * share >= min_face_px:
+        scale = share * _WINDOW_PX / min_face_px
         height, width = (max(_WINDOW_PX, round(side * scale)) for side in size_hw)
         sizes.append((height, width))
-        scale *= _PYRAMID_FACTOR
+        share *= _PYRAMID_FACTOR
     return sizes
 
 

@@ -90,9 +90,10 @@ def load_model(
     processes may start at the same time.
 
     Args:
-        model: A name that ``shipped_models`` lists, the path of a manifest (``.json``), or the path of an
-            ONNX file (``.onnx``): one with YuNet's outputs is used as YuNet is, any other as SFace is, that
-            is with RGB pixels 0..255 of its input size. Models with other preprocessing need a manifest.
+        model: A name that ``shipped_models`` lists, the path of a manifest (``.json``), a copy of a published
+            file, or the path of an ONNX file (``.onnx``): one with YuNet's outputs is used as YuNet is, any
+            other as SFace is, that is with RGB pixels 0..255 of its input size. Models with other
+            preprocessing need a manifest.
         cache_dir: Where converted models are kept; by default the user's cache folder.
         expected_sha256: What the given file must have; None trusts an ONNX file as it is, and a name or a
             manifest has its own.
@@ -113,8 +114,8 @@ def load_model(
             if expected_sha256:
                 read_verified(package.onnx_path, expected_sha256)
             return package
-        case ".onnx":
-            return _from_onnx(path, expected_sha256, cache)
+        case ".onnx" | ".dat" | ".pt":
+            return _from_file(path, expected_sha256, cache)
     raise ModelError(
         f"{model}: no such model; give {', '.join([*PRETRAINED, _FUSED_NAME])}, or a .onnx or .json file"
     )
@@ -142,7 +143,7 @@ def _fused(cache_dir: Path, expected_sha256: str | None) -> ModelPackage:
     return package
 
 
-def _from_onnx(path: Path, expected_sha256: str | None, cache_dir: Path) -> ModelPackage:
+def _from_file(path: Path, expected_sha256: str | None, cache_dir: Path) -> ModelPackage:
     try:
         source = path.read_bytes()
     except OSError as exc:
@@ -153,6 +154,15 @@ def _from_onnx(path: Path, expected_sha256: str | None, cache_dir: Path) -> Mode
     for known in PRETRAINED.values():
         if known.sha256 == sha256:
             return _converted(known, source, origin=str(path), cache_dir=cache_dir)
+    if path.suffix.lower() != ".onnx":
+        files = ", ".join(Path(known.file).name for known in PRETRAINED.values())
+        raise ModelError(
+            f"{path}: expected one of the published files {files}, got another; give an ONNX file"
+        )
+    return _from_onnx(path, source, sha256, cache_dir)
+
+
+def _from_onnx(path: Path, source: bytes, sha256: str, cache_dir: Path) -> ModelPackage:
     model = parse_model(source, origin=str(path))
     is_yunet = any(output.name == "cls_8" for output in model.graph.output)
     own = dataclasses.replace(

