@@ -138,8 +138,9 @@ def message_log(trt: Any) -> Any:
 
 def reason_of(messages: list[str]) -> str:
     """What a library's error messages have to say, on one line of a few hundred characters."""
-    told = (one_line(message) for message in messages if not _NO_REASON.search(message))
-    return "; ".join(dict.fromkeys(line for line in told if line))[:_MOST_CHARACTERS] or "no reason given"
+    lines = [line for message in messages for line in message.splitlines() if not _NO_REASON.search(line)]
+    told = dict.fromkeys(one_line(line) for line in lines)
+    return "; ".join(line for line in told if line)[:_MOST_CHARACTERS] or "no reason given"
 
 
 def one_line(message: str) -> str:

@@ -10,31 +10,19 @@ import contextlib
 import math
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
 from engine.cuda import Buffer, CudaDevice
 from engine.errors import ModelError
-from engine.files import write_atomically
 from engine.protocol import Arrays, Pending, TensorSpec, check_feeds
 from engine.tensorrt import Flavour, library, message_log
+from engine.tensorrt_plan import PlanTensor, load_plan, rtx_options, save_kernels, tensors_of
 
 _MOST_IN_FLIGHT: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """An input or output of a plan; the range of shapes is that of inputs only."""
-
-    spec: TensorSpec
-    is_input: bool
-    smallest: tuple[int, ...] = ()
-    largest: tuple[int, ...] = ()
 
 
 class TensorRtEngine:
@@ -92,9 +80,9 @@ class TensorRtEngine:
         with self._device.active():
             try:
                 self._runtime, self._engine = load_plan(self._trt, plan, model=self._model, flavour=flavour)
-                self._tensors = _tensors_of(self._trt, self._engine, self._model)
+                self._tensors = tensors_of(self._trt, self._engine, self._model)
                 if flavour == "tensorrt-rtx":
-                    self._options, self._kernels = _rtx_options(self._trt, self._engine, self._runtime_cache)
+                    self._options, self._kernels = rtx_options(self._trt, self._engine, self._runtime_cache)
                 self._slots.append(self._new_slot())
             except BaseException as exc:
                 # Or the traceback keeps a context that outlives its plan, freed who knows where.
@@ -146,7 +134,7 @@ class TensorRtEngine:
                     last_first.callback(self._slots.pop().close)
 
     def _release(self) -> None:
-        _save_kernels(self._kernels, self._runtime_cache)
+        save_kernels(self._kernels, self._runtime_cache)
         self._options = self._kernels = None
         self._engine = None
         self._runtime = None
@@ -200,7 +188,7 @@ class TensorRtEngine:
 class _Slot:
     """All that one call in flight needs: an execution context, a stream and memory for the largest shapes."""
 
-    def __init__(self, device: CudaDevice, context: Any, tensors: tuple[_Tensor, ...], log: Any) -> None:
+    def __init__(self, device: CudaDevice, context: Any, tensors: tuple[PlanTensor, ...], log: Any) -> None:
         self.call: _Call | None = None
         self._context = context
         self._tensors = tensors
@@ -273,7 +261,7 @@ class _Slot:
             fits = name not in self._buffers or self._nbytes(tensor) <= self._buffers[name].nbytes
             self._demand(fits, f"keep {name} of {self._shapes[name]} within its largest size")
 
-    def _nbytes(self, tensor: _Tensor) -> int:
+    def _nbytes(self, tensor: PlanTensor) -> int:
         return math.prod(self._shapes[tensor.spec.name]) * tensor.spec.dtype.itemsize
 
     def _demand(self, succeeded: bool, what: str) -> None:
@@ -317,86 +305,3 @@ class _Call:
             finally:
                 self._slot = None
                 self.done = True
-
-
-def load_plan(trt: Any, plan: bytes, *, model: str, flavour: Flavour) -> tuple[Any, Any]:
-    """Deserialise a plan that is known to be whole and of this version and GPU.
-
-    Args:
-        trt: The module of the flavour.
-        plan: The plan.
-        model: Name for the error message.
-        flavour: For the error message.
-
-    Returns:
-        Runtime and engine; the runtime must outlive the engine.
-
-    Raises:
-        ModelError: The library refuses the plan, or cannot use the GPU.
-    """
-    log = message_log(trt)
-    mark = log.mark()
-    try:
-        runtime = trt.Runtime(log)
-        engine = runtime.deserialize_cuda_engine(plan)
-    except (RuntimeError, TypeError, ValueError) as exc:  # what the bindings make of a failed constructor
-        raise _refused(log.reason(mark), model, flavour) from exc
-    if engine is None:
-        raise _refused(log.reason(mark), model, flavour)
-    return runtime, engine
-
-
-def _refused(reason: str, model: str, flavour: Flavour) -> ModelError:
-    return ModelError(
-        f"{model}: {flavour} refuses the plan: {reason}; run: facestream compile {model} --engine {flavour}"
-    )
-
-
-def _tensors_of(trt: Any, engine: Any, model: str) -> tuple[_Tensor, ...]:
-    tensors: list[_Tensor] = []
-    for number in range(engine.num_io_tensors):  # no closure: a traceback must not keep the plan alive
-        tensors.append(_tensor(trt, engine, engine.get_tensor_name(number), model))  # noqa: PERF401 - the same
-    return tuple(tensors)
-
-
-def _tensor(trt: Any, engine: Any, name: str, model: str) -> _Tensor:
-    kind = engine.get_tensor_dtype(name)
-    try:
-        dtype = np.dtype(trt.nptype(kind))
-    except TypeError as exc:
-        raise ModelError(
-            f"{model}: {name} is {kind}, which NumPy has not; export inputs and outputs as float32 or uint8"
-        ) from exc
-    if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
-        raise ModelError(
-            f"{model}: {name} is a shape, not data; export the model without such inputs and outputs"
-        )
-    shape = tuple(engine.get_tensor_shape(name))
-    spec = TensorSpec(name, tuple(None if size == -1 else size for size in shape), dtype)
-    if engine.get_tensor_mode(name) != trt.TensorIOMode.INPUT:
-        return _Tensor(spec, is_input=False)
-    smallest, _, largest = (shape,) * 3 if -1 not in shape else engine.get_tensor_profile_shape(name, 0)
-    return _Tensor(spec, is_input=True, smallest=tuple(smallest), largest=tuple(largest))
-
-
-def _rtx_options(trt: Any, engine: Any, path: Path | None) -> tuple[Any, Any]:
-    """Let TensorRT for RTX capture CUDA graphs itself, and keep the kernels that it compiles at the start."""
-    options = engine.create_runtime_config()
-    options.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-    kernels = options.create_runtime_cache()
-    if path is not None:
-        with contextlib.suppress(OSError):
-            # One that is damaged or of another GPU or version is refused by the library, and made anew.
-            kernels.deserialize(path.read_bytes())
-    options.set_runtime_cache(kernels)
-    return options, kernels
-
-
-def _save_kernels(kernels: Any, path: Path | None) -> None:
-    if kernels is None or path is None:
-        return
-    saved = kernels.serialize()
-    if saved is not None:
-        # Without it the next start takes longer, and nothing else.
-        with contextlib.suppress(ModelError):
-            write_atomically(path, bytes(saved))

@@ -14,6 +14,7 @@ from tensorrt_stand_in import Shape, plan_of
 def add_builder(gpu: StandIn, trt: Any) -> None:
     """Give a fake ``tensorrt`` module what builds plans."""
     trt.NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
+    trt.BuilderFlag = IntEnum("BuilderFlag", ["TF32"])
     bind(gpu, trt, Builder, INetworkDefinition, OnnxParser, IBuilderConfig, IOptimizationProfile)
     bind(gpu, trt, IProgressMonitor, ITimingCache)
 
@@ -45,6 +46,7 @@ class Builder(Bound):
             return None
         if config.timing_cache is not None:
             config.timing_cache.measured += 1
+        self.gpu.called(f"built with {[flag.name for flag in config.flags]}", needs_context=False)
         return plan_of(network.model, config.profile or {})
 
 
@@ -86,6 +88,10 @@ class OnnxParser(Bound):
         self._network, self._logger = network, logger
 
     def parse(self, model: bytes) -> bool:
+        graph = onnx.load_model_from_string(model).graph
+        bytes_in = {i.name for i in graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+        if any(node.op_type != "Cast" and bytes_in & set(node.input) for node in graph.node):
+            raise MisuseError("TensorRT has no operation on uint8 but Cast")
         self._network.model = model
         return True
 
@@ -94,7 +100,11 @@ class IBuilderConfig(Bound):
     def __init__(self) -> None:
         self.progress_monitor: Any = None
         self.timing_cache: Any = None
+        self.flags = {self.module.BuilderFlag.TF32}
         self.profile: dict[str, tuple[Shape, Shape, Shape]] | None = None
+
+    def clear_flag(self, flag: Any) -> None:
+        self.flags.remove(flag)
 
     def add_optimization_profile(self, profile: Any) -> int:
         self.profile = profile.ranges

@@ -95,7 +95,11 @@ class Runtime(Bound):
         if not plan.startswith(MAGIC) or json.loads(head)["version"] != VERSION:
             self.complain("Serialization assertion failed.\nVersion tag does not match.")
             return None
-        return self.module.ICudaEngine(self, model, json.loads(head)["profile"])
+        try:
+            return self.module.ICudaEngine(self, model, json.loads(head)["profile"])
+        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf:
+            self.complain("Serialization assertion plan.header.size == blobSize failed.")
+            return None
 
     def complain(self, message: str) -> None:
         logger: Any = self._logger()

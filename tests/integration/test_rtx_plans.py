@@ -20,7 +20,7 @@ from engine.package import ModelPackage
 from engine.select import pixel_graph
 from engine.tensorrt import flavour_available, library, message_log, runtime_version, supported_gpus
 from engine.tensorrt_build import ShapeRange, build_plan
-from engine.tensorrt_run import load_plan
+from engine.tensorrt_plan import load_plan
 
 trt = pytest.importorskip(
     "tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install tensorrt-rtx-cu13"
@@ -146,6 +146,12 @@ TWO_VARIABLES = [
     helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
     helper.make_node("MatMul", ["x", "t"], ["y"], name="product"),
 ]
+WITH_INT32 = [  # as quantisers write biases
+    helper.make_node("Constant", [], ["q"], value=numpy_helper.from_array(np.ones(4, np.int32))),
+    helper.make_node("Constant", [], ["s"], value=numpy_helper.from_array(np.float32(0.5))),
+    helper.make_node("DequantizeLinear", ["q", "s"], ["b"]),
+    helper.make_node("Add", ["x", "b"], ["y"]),
+]
 SHAPES = {"x": ShapeRange((1, 4), (2, 4), (4, 4))}
 
 
@@ -163,6 +169,7 @@ SHAPES = {"x": ShapeRange((1, 4), (2, 4), (4, 4))}
             ("sm75",),
             r"no float32 matrix product for sm75: .*'product'.*--gpu sm80,.*--precision fp16",
         ),
+        (WITH_INT32, (), "operator DequantizeLinear: .*Int32"),
         (TWO_VARIABLES, ("sm86", "sm90"), r"does not build for sm90; expected --gpu of sm75,sm80"),
         (TWO_VARIABLES, ("pentium",), "does not build for pentium"),
     ],
@@ -176,6 +183,10 @@ def test_what_cannot_be_built(nodes: list[onnx.NodeProto], gpus: tuple[str, ...]
 
 def test_products_of_two_variables_are_built_for_the_others() -> None:
     assert build_plan(model_of(TWO_VARIABLES), flavour="tensorrt-rtx", shapes=SHAPES, gpus=("sm86",))
+
+
+def test_plans_without_tf32_are_built() -> None:
+    assert build_plan(model_of(TWO_VARIABLES), flavour="tensorrt-rtx", shapes=SHAPES, tf32=False)
 
 
 def test_half_precision_products_are_built_for_turing() -> None:

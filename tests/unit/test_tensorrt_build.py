@@ -96,14 +96,20 @@ def test_progress_is_told() -> None:
     assert ("inner", 0.375) in told
 
 
-@pytest.mark.usefixtures("gpu")
-def test_what_a_report_raises_stops_the_build() -> None:
+def test_what_a_report_raises_stops_the_build(gpu: StandIn) -> None:
     def stop(_phase: str, share: float) -> None:
         if share > 0.2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build_plan(pixel_model(), flavour="tensorrt", shapes=SHAPES, on_progress=stop)
+    assert not [call for call in gpu.calls if call.startswith("built")]
+
+
+def test_tf32_can_be_left_out(gpu: StandIn) -> None:
+    for tf32 in (True, False):
+        build_plan(pixel_model(), flavour="tensorrt", shapes=SHAPES, tf32=tf32)
+    assert gpu.calls == ["built with ['TF32']", "built with []"]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +192,14 @@ def test_progress_of_phases_within_phases(outer: int, middle: int, inner: int) -
         assert told == pytest.approx(true)
 
 
+def test_progress_never_falls() -> None:
+    progress = Progress()
+    progress.start("outer", None, 4)
+    for step in (2, 0):
+        progress.step("outer", step)
+    assert progress.share == 0.75
+
+
 def test_messages_become_one_line() -> None:
     failed = (
         "IRuntime::x: Error Code 1: Serialization (Assertion failed. In parsePlan at /_src/runtime.cpp:780)"
@@ -195,9 +209,9 @@ def test_messages_become_one_line() -> None:
         failed,
         "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime",
         failed,
-        "second\n  line",
+        "second\n  line\n[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime",
     ]
-    assert reason_of(messages) == "IRuntime::x: Error Code 1: Serialization (Assertion failed); second line"
+    assert reason_of(messages) == "IRuntime::x: Error Code 1: Serialization (Assertion failed); second; line"
     assert reason_of([]) == "no reason given"
     assert len(reason_of(["x" * 10_000])) < 500
 

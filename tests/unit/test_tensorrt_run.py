@@ -4,11 +4,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import onnx
 import pytest
 from cuda_stand_in import MisuseError, StandIn
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from tensorrt_stand_in import make_stand_in, plan_of
 
@@ -106,6 +109,7 @@ def test_two_calls_are_in_flight_and_the_third_waits_for_the_oldest(
     assert len(gpu.alive("stream")) == 2
     pending += [engine.submit(f) for f in feeds[2:]]
     assert gpu.calls.count("Event.synchronize") == 3
+    assert [call.done for call in pending] == [True, True, True, False, False]
     for call, feed in zip(reversed(pending), reversed(feeds), strict=True):
         assert agrees(call.result(), feed)
         assert agrees(call.result(), feed), "the same at each call"
@@ -141,6 +145,28 @@ def test_threads_share_an_engine_and_one_retained_context(engine: TensorRtEngine
         for result, feed in zip(pool.map(engine.infer, feeds), feeds, strict=True):
             assert agrees(result, feed)
     assert gpu.retained == 1
+
+
+@given(st.lists(st.one_of(st.just("submit"), st.integers(0, 5), st.just("close")), max_size=20))
+def test_calls_end_in_any_order(actions: list[str | int]) -> None:
+    gpu = make_stand_in()
+    with patch.dict(sys.modules, gpu.modules):
+        engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
+        calls = []
+        closed = False
+        for number, action in enumerate(actions):
+            if action == "close":
+                engine.close()
+                closed = True
+            elif action == "submit" and not closed:
+                feeds = pixels(number, (1 + number % 8, 4, 4, 3))
+                calls.append((engine.submit(feeds), feeds))
+            elif isinstance(action, int) and action < len(calls):
+                call, feeds = calls[action]
+                assert agrees(call.result(), feeds)
+        engine.close()
+        assert all(agrees(call.result(), feeds) for call, feeds in calls)
+        assert (gpu.held().keys(), gpu.faults, gpu.stack) == ({"logger"}, [], [])
 
 
 def test_closing_keeps_results_and_frees_all(engine: TensorRtEngine, gpu: StandIn) -> None:
@@ -195,6 +221,8 @@ def test_a_call_that_fails_is_a_model_error_and_the_next_one_works(
     with pytest.raises(ModelError, match=message) as failure:
         engine.infer(pixels(0))
     assert "\n" not in str(failure.value)
+    if refused != "Event.synchronize":
+        assert not any(stream.work for stream in gpu.alive("stream")), "copies are under way"
     gpu.refuse.clear()
     assert agrees(engine.infer(pixels(1)), pixels(1))
 
