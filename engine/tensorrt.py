@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import re
 from collections import deque
+from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Final, Literal, TypeAlias
 
 from engine.cuda import cuda_missing
@@ -16,12 +18,16 @@ from engine.errors import ModelError
 
 Flavour: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 
+TURING: Final = "sm75"
+"""The oldest architecture: its plans must be asked for by name, and it has no float32 matrix product."""
+
 _INSTALL: Final[dict[Flavour, str]] = {
     "tensorrt": "pip install tensorrt-cu13",
     "tensorrt-rtx": "pip install tensorrt-rtx-cu13",
 }
 _TITLE: Final[dict[Flavour, str]] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 _NO_TARGETS: Final = frozenset({"NONE", "CURRENT"})
+_MAKING_LOG: Final = Lock()
 _MOST_MESSAGES: Final = 100
 _MOST_CHARACTERS: Final = 400
 
@@ -94,8 +100,28 @@ def supported_gpus(flavour: Flavour = "tensorrt-rtx") -> tuple[str, ...]:
     trt = library(flavour)
     if flavour == "tensorrt":
         return ()
-    names = [name for name in trt.ComputeCapability.__members__ if name not in _NO_TARGETS]
-    return tuple(name.lower() for name in sorted(names, key=lambda name: int(name.removeprefix("SM"))))
+    names = [name.lower() for name in trt.ComputeCapability.__members__ if name not in _NO_TARGETS]
+    return tuple(sorted(names, key=_number))
+
+
+def built_for(gpus: Sequence[str], architecture: str) -> bool:
+    """Whether a plan of TensorRT for RTX runs on a GPU.
+
+    Args:
+        gpus: What the plan was built for, as given to ``build_plan``; none given means Ampere and later.
+        architecture: Of the GPU, such as ``sm86``.
+
+    Raises:
+        ModelError: TensorRT for RTX is not installed.
+    """
+    if gpus:
+        return architecture in gpus
+    known = supported_gpus("tensorrt-rtx")
+    return architecture != TURING and (architecture in known or _number(architecture) > _number(known[-1]))
+
+
+def _number(gpu: str) -> int:
+    return int(gpu.lower().removeprefix("sm"))
 
 
 def network_flags(trt: Any) -> int:
@@ -106,13 +132,18 @@ def network_flags(trt: Any) -> int:
     return int(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
 
 
-@functools.cache
 def message_log(trt: Any) -> Any:
     """The one logger of a library, which keeps the first that it gets for as long as the process lives.
 
     Returns:
         A logger that prints nothing, with ``mark() -> int`` and ``reason(mark) -> str``: the errors since.
     """
+    with _MAKING_LOG:
+        return _new_message_log(trt)
+
+
+@functools.cache
+def _new_message_log(trt: Any) -> Any:
 
     class MessageLog(trt.ILogger):  # type: ignore[misc]  # the base is found at run time
         """Keeps the last errors. May be called from threads of the library."""

@@ -18,12 +18,20 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from engine.errors import ModelError
 from engine.files import write_atomically
 from engine.onnx_graph import cast_first, without_matmul
-from engine.tensorrt import Flavour, library, message_log, network_flags, one_line, reason_of, supported_gpus
+from engine.tensorrt import (
+    TURING,
+    Flavour,
+    library,
+    message_log,
+    network_flags,
+    one_line,
+    reason_of,
+    supported_gpus,
+)
 
 OnProgress: TypeAlias = Callable[[str, float], None]
 """Gets the name of the phase that is under way and the share of the whole that is done, 0..1."""
 
-_TURING: Final = "sm75"
 _NO_FP32_MATMUL: Final = "FP32 GEMM is not supported"
 
 
@@ -99,7 +107,7 @@ def build_plan(
             f"{flavour} cannot build on this machine: {log.reason(mark)}; build on the machine with the GPU, "
             "or anywhere with --engine tensorrt-rtx"
         ) from exc
-    network = _parsed(trt, builder, log, _fitting(model, turing=_TURING in targets), flavour)
+    network = _parsed(trt, builder, log, _fitting(model, turing=TURING in targets), flavour)
     config = _configuration(trt, builder, network, shapes, targets=targets, tf32=tf32)
     monitor = _progress_monitor(trt, on_progress) if on_progress else None
     if monitor is not None:
@@ -187,9 +195,9 @@ def _parse_reason(parser: Any) -> str:
 
 def _build_reason(flavour: Flavour, reason: str) -> str:
     if _NO_FP32_MATMUL in reason:
-        others = ",".join(gpu for gpu in supported_gpus(flavour) if gpu != _TURING)
+        others = ",".join(gpu for gpu in supported_gpus(flavour) if gpu != TURING)
         return (
-            f"{flavour} has no float32 matrix product for {_TURING}: {reason}; "
+            f"{flavour} has no float32 matrix product for {TURING}: {reason}; "
             f"compile for the others (--gpu {others}), or with --precision fp16"
         )
     return f"{flavour} cannot build the model: {reason}; try --precision fp32, or use --engine openvino"
