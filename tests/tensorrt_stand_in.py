@@ -13,8 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from cuda_stand_in import Bound, MisuseError, StandIn, bind, make_driver
+from onnx import helper, numpy_helper
 
 MAGIC = b"stand-in plan\n"
 VERSION = "11.4.0.106"
@@ -294,3 +296,33 @@ class IRuntimeConfig(Bound):
 
     def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
         return isinstance(cache, IRuntimeCache)
+
+
+FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
+PROFILE: Profile = {"pixels": ((1, 4, 4, 3), (2, 4, 4, 3), (8, 4, 6, 3))}
+"""Of the plans that tests make of ``tiny``."""
+
+
+def tiny(*, output: str = "mean") -> bytes:
+    """Takes pixels of any size, gives four means a picture and the pixels as they came."""
+    weight = np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["float"], to=FLOAT),
+        helper.make_node("Transpose", ["float"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["nchw", "w"], ["mixed"]),
+        helper.make_node("GlobalAveragePool", ["mixed"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], [output]),
+    ]
+    pixels = helper.make_tensor_value_info("pixels", UINT8, ["n", "h", "w", 3])
+    ends = [
+        helper.make_tensor_value_info(output, FLOAT, ["n", 4]),
+        helper.make_tensor_value_info("nchw", FLOAT, ["n", 3, "h", "w"]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", [pixels], ends, [numpy_helper.from_array(weight, "w")])
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+
+
+def pixels(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> dict[str, np.ndarray]:
+    return {"pixels": np.random.default_rng(seed).integers(0, 256, shape, np.uint8)}

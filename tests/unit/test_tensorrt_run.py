@@ -7,48 +7,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import onnx
 import pytest
-from cuda_stand_in import MisuseError, StandIn
+from cuda_stand_in import StandIn
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
-from tensorrt_stand_in import make_stand_in, plan_of
+from tensorrt_stand_in import PROFILE, make_stand_in, pixels, plan_of, tiny
 
-from engine import cuda, tensorrt_run
+from engine import cuda
 from engine.errors import ModelError
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.tensorrt import flavour_available, runtime_version
 from engine.tensorrt_run import TensorRtEngine
-
-FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
-PROFILE = {"pixels": ((1, 4, 4, 3), (2, 4, 4, 3), (8, 4, 6, 3))}
-
-
-def tiny(*, output: str = "mean") -> bytes:
-    """Takes pixels of any size, gives four means a picture and the pixels as they came."""
-    weight = np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)
-    nodes = [
-        helper.make_node("Cast", ["pixels"], ["float"], to=FLOAT),
-        helper.make_node("Transpose", ["float"], ["nchw"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["nchw", "w"], ["mixed"]),
-        helper.make_node("GlobalAveragePool", ["mixed"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], [output]),
-    ]
-    pixels = helper.make_tensor_value_info("pixels", UINT8, ["n", "h", "w", 3])
-    ends = [
-        helper.make_tensor_value_info(output, FLOAT, ["n", 4]),
-        helper.make_tensor_value_info("nchw", FLOAT, ["n", 3, "h", "w"]),
-    ]
-    graph = helper.make_graph(nodes, "tiny", [pixels], ends, [numpy_helper.from_array(weight, "w")])
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-    ).SerializeToString()
-
-
-def pixels(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> dict[str, np.ndarray]:
-    return {"pixels": np.random.default_rng(seed).integers(0, 256, shape, np.uint8)}
-
 
 REFERENCE = OnnxRuntimeEngine(tiny(), threads=1)
 
@@ -289,119 +258,3 @@ def test_what_is_here(gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "PyCUDA cannot be loaded" in (flavour_available("tensorrt") or "")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert (flavour_available("tensorrt") or "").endswith("run: pip install tensorrt-cu13")
-
-
-# The stand-in itself: break what runs, and see that it is seen.
-
-
-@pytest.fixture
-def broken(gpu: StandIn) -> Iterator[StandIn]:
-    yield gpu
-    # What a broken program leaves behind is not to be held against it.
-    for stream in gpu.alive("stream"):
-        stream.work.clear()
-    gpu.stack.append(None)
-    gpu.objects.clear()
-    gpu.memories.clear()
-    gpu.faults.clear()
-    gpu.stack.clear()
-
-
-@pytest.mark.usefixtures("broken")
-def test_it_sees_results_that_are_read_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    monkeypatch.setattr(cuda.Queue, "wait", lambda _: None)
-    got = engine.infer(pixels(0))
-    assert np.isnan(got["mean"]).all()
-
-
-@pytest.mark.usefixtures("broken")
-def test_it_sees_memory_that_is_filled_again_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    monkeypatch.setattr(TensorRtEngine, "_free_slot", lambda self: self._slots[0])
-    engine.submit(pixels(0))
-    slot = engine._slots[0]
-    engine.submit(pixels(1))
-    with engine._device.active():
-        assert not agrees(slot.finish(), pixels(0))
-
-
-def test_it_sees_calls_without_a_context(broken: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broken.modules["pycuda.driver"].Context, "push", lambda _: None)
-    monkeypatch.setattr(broken.modules["pycuda.driver"].Context, "pop", lambda _: None)
-    with pytest.raises(MisuseError, match="no context is current"):
-        TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-
-
-@pytest.mark.usefixtures("broken")
-def test_it_sees_wrong_addresses() -> None:
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    engine._slots[0]._context.set_tensor_address("mean", 4096)
-    with pytest.raises(MisuseError, match="no live GPU memory holds 32 bytes at 0x1000"):
-        engine.infer(pixels(0))
-
-
-@pytest.mark.usefixtures("broken")
-def test_it_sees_memory_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_run._Slot, "_nbytes", lambda *_: 8)
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    with pytest.raises((MisuseError, ValueError)):
-        engine.infer(pixels(0))
-
-
-def test_it_sees_copies_from_pageable_memory(broken: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = broken.modules["pycuda.driver"]
-    real = driver.memcpy_htod_async
-    monkeypatch.setattr(driver, "memcpy_htod_async", lambda d, s, q: real(d, s.copy(), q))
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    with pytest.raises(MisuseError, match="no live page-locked memory"):
-        engine.infer(pixels(0))
-
-
-@pytest.mark.usefixtures("broken")
-def test_it_sees_use_after_free() -> None:
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    call = engine.submit(pixels(0))
-    with engine._device.active():
-        engine._slots[0]._buffers["mean"].free()
-    with pytest.raises(MisuseError, match="no live"):
-        call.result()
-
-
-@pytest.mark.usefixtures("broken")
-def test_it_sees_shapes_outside_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TensorRtEngine, "_check_range", lambda *_: None)
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    with pytest.raises(MisuseError, match="outside of the profile"):
-        engine.infer(pixels(0, (9, 4, 4, 3)))
-
-
-def test_it_sees_a_wrong_order_of_death(broken: StandIn) -> None:
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    engine._runtime = None
-    engine._engine = None
-    assert broken.faults == ["the runtime died before its engine", "an engine died before its contexts"]
-
-
-def test_it_sees_streams_that_are_freed_without_a_context_or_at_work(broken: StandIn) -> None:
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    engine.submit(pixels(0))
-    engine._slots[0]._queue.close()
-    assert any("work under way" in fault for fault in broken.faults)
-    assert any("no context is current" in fault for fault in broken.faults)
-
-
-def test_it_sees_what_is_not_freed(broken: StandIn) -> None:
-    engine = TensorRtEngine(plan_of(tiny(), PROFILE), flavour="tensorrt")
-    assert broken.held() == {
-        "logger": 1, "runtime": 1, "engine": 1, "context": 1, "stream": 1, "memory": 6
-    }  # fmt: skip
-    assert engine.max_batch == 8
-
-
-def test_it_sees_a_second_logger(broken: StandIn) -> None:
-    trt = broken.modules["tensorrt"]
-    first = trt.ILogger()
-    with pytest.raises(MisuseError, match="second logger"):
-        trt.ILogger()
-    del first
