@@ -16,7 +16,14 @@ from onnx import helper
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
 from engine.files import write_atomically
-from engine.onnx_graph import ColourOrder, fold_constants, free_shapes, image_input, parse_model, replace_items
+from engine.onnx_graph import (
+    ColourOrder,
+    fold_constants,
+    free_shapes,
+    image_input,
+    parse_model,
+    replace_items,
+)
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage, Patch, Point, Threshold
 
@@ -143,7 +150,7 @@ def understood(data: bytes, *, origin: str) -> onnx.ModelProto:
     Raises:
         ModelError: It is no model, or of another form.
     """
-    model = fold_constants(parse_model(_channels_first(data, origin), origin=origin))
+    model = fold_constants(parse_model(_channels_first(data), origin=origin))
     if len(model.graph.output) != 1:
         names = ", ".join(output.name for output in model.graph.output)
         raise ModelError(f"{origin}: expected one output, an embedding, got {names}; export that one alone")
@@ -151,11 +158,13 @@ def understood(data: bytes, *, origin: str) -> onnx.ModelProto:
     if len(shape) == 4 and [dim.dim_value for dim in shape[2:]] == [1, 1]:
         _flatten_output(model)
     elif len(shape) != 2:
-        raise ModelError(f"{origin}: expected an output (N, D), got {len(shape)} dimensions; export the embedding")
+        raise ModelError(
+            f"{origin}: expected an output (N, D), got {len(shape)} dimensions; export the embedding"
+        )
     return model
 
 
-def _channels_first(data: bytes, origin: str) -> bytes:
+def _channels_first(data: bytes) -> bytes:
     """Put a transposition before a model that takes NHWC, as TensorFlow's do; others stay as they are."""
     try:
         model = onnx.load_model_from_string(data)
@@ -203,7 +212,9 @@ def _side(model: onnx.ModelProto, wanted: int | None, path: Path) -> int:
         )
     side = height or wanted
     if not side:
-        raise ModelError(f"{path}: the model takes images of any size; state the one it was trained on (--size)")
+        raise ModelError(
+            f"{path}: the model takes images of any size; state the one it was trained on (--size)"
+        )
     return int(side)
 
 

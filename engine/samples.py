@@ -67,7 +67,9 @@ def _view(portrait: Image, random: np.random.Generator, *, mirrored: bool) -> Im
     if mirrored:
         view = cv2.flip(view, 1)
     view = cv2.GaussianBlur(view, (0, 0), random.uniform(0.1, 1.5))
-    light = view * random.uniform(0.6, 1.25) * random.uniform(0.9, 1.1, 3) + random.normal(0, random.uniform(0.5, 8), view.shape)
+    light = view * random.uniform(0.6, 1.25) * random.uniform(0.9, 1.1, 3) + random.normal(
+        0, random.uniform(0.5, 8), view.shape
+    )
     return np.clip(light, 0, 255).astype(np.uint8)
 
 

@@ -30,6 +30,8 @@ __all__ = [
 
 
 _FUSED_NAME: Final = "fused"
+_SHORT_NAMES: Final = {model.name: name for name, model in PRETRAINED.items()}
+"""Packages have longer names, which say which weights they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,10 @@ def load_model(
     processes may start at the same time.
 
     Args:
-        model: A name that ``shipped_models`` lists, the path of a manifest (``.json``), a copy of a published
-            file, or the path of an ONNX file (``.onnx``): one with YuNet's outputs is used as YuNet is, any
-            other as SFace is, that is with RGB pixels 0..255 of its input size. Models with other
-            preprocessing need a manifest.
+        model: A name that ``shipped_models`` or ``imported_models`` lists, a package's name, the path of a
+            manifest (``.json``), or the path of an ONNX file (``.onnx``): one with YuNet's outputs is used as
+            YuNet is, any other as SFace is, that is with RGB pixels 0..255 of its input size. Models with
+            other preprocessing need a manifest.
         cache_dir: Where converted models are kept; by default the user's cache folder.
         expected_sha256: What the given file must have; None trusts an ONNX file as it is, and a name or a
             manifest has its own.
@@ -102,12 +104,13 @@ def load_model(
         ModelError: The model is unknown, missing, no valid ONNX, or has another hash.
     """
     cache = cache_dir or platformdirs.user_cache_path("facestream") / "models"
-    if str(model) == _FUSED_NAME:
+    if str(model) in {_FUSED_NAME, FUSED.name}:
         return _fused(cache, expected_sha256)
-    if pretrained := PRETRAINED.get(str(model)):
+    if pretrained := PRETRAINED.get(_SHORT_NAMES.get(str(model), str(model))):
         source = read_verified(pretrained.locate(), expected_sha256 or pretrained.sha256)
         return _converted(pretrained, source, origin=pretrained.name, cache_dir=cache)
-    path = Path(model)
+    own = imported_folder() / str(model) / "manifest.json"
+    path = own if own.is_file() else Path(model)
     match path.suffix.lower():
         case ".json":
             package = ModelPackage.load(path)
@@ -119,6 +122,22 @@ def load_model(
     raise ModelError(
         f"{model}: no such model; give {', '.join([*PRETRAINED, _FUSED_NAME])}, or a .onnx or .json file"
     )
+
+
+def imported_folder() -> Path:
+    """Where the packages of imported models are kept."""
+    return platformdirs.user_data_path("facestream") / "models"
+
+
+def imported_models() -> list[ModelPackage]:
+    """The user's own models whose packages can be read, by name."""
+    found = []
+    for manifest in sorted(imported_folder().glob("*/manifest.json")):
+        try:
+            found.append(ModelPackage.load(manifest))
+        except ModelError:
+            continue  # loading it by name says what is wrong
+    return found
 
 
 def load_detector(model: str | Path, *, cache_dir: Path | None = None) -> tuple[ModelPackage, ...]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from engine.errors import ConfigError, FacestreamError
+from engine.errors import ConfigError
+from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
+from stream.cli_models import compile_model, models_app
 
 if TYPE_CHECKING:
     from stream.config import RunSettings
     from stream.events import Event
     from stream.pipeline import Pipeline
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 app = typer.Typer(
     help="Turns camera feeds into identity events.",
@@ -31,8 +30,9 @@ app = typer.Typer(
 )
 bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench_app, name="bench")
+app.add_typer(models_app, name="models")
+app.command("compile")(compile_model)
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error and log in detail.")]
 LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")]
 
 
@@ -85,7 +85,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Watch sources and emit identity events until they end or Ctrl-C."""
-    with _one_line_errors(debug=debug, log_format=log_format):
+    with one_line_errors(debug=debug, log_format=log_format):
         from stream.config import load_settings, override_settings
 
         settings = override_settings(
@@ -151,7 +151,7 @@ def _show(events: Sequence[Event]) -> None:
 def _report_failures(pipeline: Pipeline) -> bool:
     errors = [report.error for report in pipeline.reports.values() if report.error is not None]
     for error in errors:
-        _say_error(error)
+        say_error(error)
     return bool(errors)
 
 
@@ -167,12 +167,12 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Show the main job: a clip to events, an annotated video and a picture of who was there."""
-    with _one_line_errors(debug=debug):
+    with one_line_errors(debug=debug):
         from stream.demo import run_demo
 
         failed = run_demo(source, out, console=Console(), max_s=max_seconds)
         for error in failed:
-            _say_error(error)
+            say_error(error)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -185,7 +185,7 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Say what this machine has and lacks, and the command that mends each lack."""
-    with _one_line_errors(debug=debug):
+    with one_line_errors(debug=debug):
         from stream.doctor import examine, show_findings
 
         findings = examine(broker=broker)
@@ -205,31 +205,10 @@ def bench_stream(
     debug: Debug = False,
 ) -> None:
     """Frames a second of the whole job, as ratios to decoding alone and to a plain OpenCV loop."""
-    with _one_line_errors(debug=debug):
+    with one_line_errors(debug=debug):
         from stream.bench import bench_stream as bench
 
         bench(source, rounds=rounds, console=Console(), json_out=json_out)
-
-
-@contextmanager
-def _one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text") -> Iterator[None]:
-    """Set up logging; turn what the world does wrong into one line and an exit code."""
-    from stream.logs import configure_logging
-
-    configure_logging(fmt=log_format, level="debug" if debug else "info")
-    try:
-        yield
-    except FacestreamError as exc:
-        if debug:
-            raise
-        _say_error(exc)
-        raise typer.Exit(EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED) from None
-
-
-def _say_error(error: FacestreamError) -> None:
-    from stream.uris import redact_text
-
-    typer.echo(f"error: {redact_text(str(error))}", err=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from cuda_stand_in import MisuseError, StandIn
 from tensorrt_stand_in import PROFILE, make_stand_in, pixels, plan_of, tiny
 
-from engine import cuda, tensorrt_run
+from engine import cuda
 from engine.tensorrt_run import TensorRtEngine
 
 

@@ -1,0 +1,38 @@
+"""What every command has in common: one clear line and an exit code when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final, Literal
+
+import typer
+
+from engine.errors import ConfigError, FacestreamError
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error and log in detail.")]
+
+
+@contextmanager
+def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text") -> Iterator[None]:
+    """Set up logging; turn what the world does wrong into one line and an exit code."""
+    from stream.logs import configure_logging
+
+    configure_logging(fmt=log_format, level="debug" if debug else "info")
+    try:
+        yield
+    except FacestreamError as exc:
+        if debug:
+            raise
+        say_error(exc)
+        raise typer.Exit(EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED) from None
+
+
+def say_error(error: FacestreamError) -> None:
+    """Print what is wrong as one line, without secrets."""
+    from stream.uris import redact_text
+
+    typer.echo(f"error: {redact_text(str(error))}", err=True)

@@ -1,0 +1,349 @@
+"""The commands about models and engines: ``facestream models …`` and ``facestream compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from engine.errors import ConfigError
+from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+
+if TYPE_CHECKING:
+    from engine.importing import Preprocessing
+    from engine.package import ModelPackage
+    from engine.protocol import Engine
+    from engine.store import Accuracy, CompiledEngine
+
+models_app = typer.Typer(
+    help="Model packages: list, show, verify, import.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Model = Annotated[
+    str, typer.Argument(help="A name that `facestream models list` shows, or a .json or .onnx file.")
+]
+Faces = Annotated[
+    Path | None,
+    typer.Option(help="Folder of face images to judge on; without it, views of one portrait are used."),
+]
+
+
+@models_app.command("list")
+def list_models(debug: Debug = False) -> None:
+    """Say which models there are, and which are installed."""
+    with one_line_errors(debug=debug):
+        from engine.zoo import imported_models, shipped_models
+
+        table = Table("name", "task", "licence", "state", "what it is")
+        for model in shipped_models():
+            state = "installed" if model.installed else f"not installed; run: {model.install}"
+            table.add_row(model.name, model.task, model.licence, state, model.provenance)
+        for package in imported_models():
+            table.add_row(package.name, package.task, package.licence, "imported", package.provenance)
+        Console().print(table)
+
+
+@models_app.command("show")
+def show_model(model: Model, debug: Debug = False) -> None:
+    """Show all that is known of a model, and the engines that were compiled of it."""
+    with one_line_errors(debug=debug):
+        from engine.store import EngineStore
+        from engine.zoo import load_detector
+
+        console = Console()
+        for package in load_detector(model):
+            console.print(_description(package))
+            mine = [e for e in EngineStore().engines() if e.key.model_sha256 == package.sha256]
+            if mine:
+                console.print(_engine_table(mine))
+
+
+def _description(package: ModelPackage) -> Table:
+    table = Table("", package.name, title_justify="left")
+    size = package.input_size_wh
+    order = package.colour_order.upper()
+    rows = {
+        "task": package.task,
+        "file": str(package.onnx_path),
+        "SHA-256": package.sha256,
+        "licence": package.licence,
+        "provenance": package.provenance,
+        "training run": package.training_run or "not known",
+        "input": "any size" if size is None else f"{size[0]} by {size[1]} pixels",
+        "preprocessing": f"{order}, (pixel - {package.mean[0]:g}) * {package.scale:g}",
+        "embedding": "" if package.embedding_size is None else f"{package.embedding_size} numbers",
+        "same person from": ", ".join(
+            f"cosine {each.similarity:g}" + ("" if each.far is None else f" (false accept rate {each.far:g})")
+            for each in package.thresholds
+        ),
+    }
+    for patch in package.patches:
+        points = " ".join(f"({x:.1f} {y:.1f})" for x, y in patch.template_xy)
+        rows[f"aligned at {patch.size_px} px"] = points
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def _engine_table(engines: Sequence[CompiledEngine]) -> Table:
+    table = Table("engine", "precision", "for", "parity", "found")
+    for engine in engines:
+        key = engine.key
+        found = "" if engine.parity is None else str(engine.parity)
+        accuracy = "".join(
+            f"; {each.dataset}: {each.accuracy:.2%}, fp32 {each.reference:.2%}" for each in engine.accuracies
+        )
+        table.add_row(
+            f"{key.kind} {key.version}",
+            key.precision,
+            ", ".join(key.targets),
+            engine.verdict,
+            found + accuracy,
+        )
+    return table
+
+
+@models_app.command("verify")
+def verify_model(model: Model, faces: Faces = None, debug: Debug = False) -> None:
+    """Check a model's files, and hold every engine that runs here against it."""
+    with one_line_errors(debug=debug):
+        from engine.verify import verify_engines
+        from engine.zoo import load_detector, load_model
+
+        table = Table("model", "engine", "precision", "parity", "found")
+        failed = False
+        detector = load_model("yunet")
+        for package in load_detector(model):
+            for verdict in verify_engines(package, detector=detector, faces=faces):
+                passed = verdict.parity is not None and verdict.parity.passed
+                failed |= not passed
+                found = verdict.reason if verdict.parity is None else str(verdict.parity)
+                table.add_row(
+                    package.name, verdict.kind, verdict.precision, "passed" if passed else "failed", found
+                )
+        Console().print(table)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@models_app.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(help="The ONNX file of an embedder.")],
+    name: Annotated[str, typer.Option(help="How to call it: small letters, digits, '.', '_' and '-'.")],
+    preset: Annotated[
+        Literal["arcface", "facenet", "sface"] | None,
+        typer.Option(
+            help="How it was trained: arcface (InsightFace), facenet or sface; "
+            "or state --colour-order, --mean and --scale."
+        ),
+    ] = None,
+    colour_order: Annotated[Literal["rgb", "bgr"] | None, typer.Option(help="Of the channels.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Subtracted from each pixel, 0..255.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Multiplies each pixel after that.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Side of an aligned face, pixels.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,...",
+            help="Where the right eye, left eye, nose, right and left corner of the mouth lie in it: "
+            "ten numbers, pixels. Without it, ArcFace's template.",
+        ),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="SPDX name.")] = "unknown",
+    threshold: Annotated[
+        float | None, typer.Option(min=-1.0, max=1.0, help="Cosine from which two faces are one person.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a model of the same name.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Make a model package of your own ONNX file, with its preprocessing stated."""
+    with one_line_errors(debug=debug):
+        from engine.importing import import_embedder
+        from engine.package import Threshold
+        from engine.zoo import imported_folder
+
+        try:
+            package = import_embedder(
+                file,
+                name=name,
+                preprocessing=_preprocessing(preset, colour_order, mean=mean, scale=scale, size=size),
+                folder=imported_folder(),
+                template_xy=None if template is None else _points(template),
+                licence=licence,
+                thresholds=() if threshold is None else (Threshold(threshold),),
+                replace=replace,
+            )
+        except ValueError as exc:
+            raise ConfigError(str(exc)) from exc
+        console = Console()
+        console.print(_description(package))
+        console.print(f"next: facestream models verify {name}")
+
+
+def _preprocessing(
+    preset: str | None,
+    colour_order: Literal["rgb", "bgr"] | None,
+    *,
+    mean: float | None,
+    scale: float | None,
+    size: int | None,
+) -> Preprocessing:
+    from engine.importing import PRESETS, Preprocessing
+
+    if preset is not None:
+        base = PRESETS[preset]
+        colour_order = colour_order or base.colour_order
+        mean = base.mean if mean is None else mean
+        scale = base.scale if scale is None else scale
+        size = size or base.size_px
+    if colour_order is None or mean is None or scale is None:
+        raise ConfigError(
+            "the preprocessing is not stated: give --preset, or --colour-order, --mean and --scale; "
+            "a model that sees other pixels than it was trained on gives bad embeddings without a word"
+        )
+    return Preprocessing(colour_order, mean, scale, size)
+
+
+def _points(text: str) -> tuple[tuple[float, float], ...]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 10:
+        raise ConfigError(f"--template: expected ten numbers with commas between, got {text!r}")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def compile_model(
+    model: Model,
+    engine: Annotated[
+        Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"], typer.Option(help="What will run it.")
+    ],
+    gpu: Annotated[
+        str,
+        typer.Option(
+            metavar="SM,...", help="For tensorrt-rtx: GPUs to build for, such as sm86,sm89; or all."
+        ),
+    ] = "all",
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="What it computes in.")
+    ] = "fp32",
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="N[,N,N]", help="Least, usual and greatest number of images in one call."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to put the engine in; without it, where `run` looks."),
+    ] = None,
+    faces: Faces = None,
+    calibration: Annotated[
+        Literal["percentile", "entropy", "minmax"],
+        typer.Option(help="How int8 finds the range of activations."),
+    ] = "percentile",
+    lfw: Annotated[
+        Path | None, typer.Option(help="LFW's folder of people: also record the change of accuracy on it.")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="LFW's list of pairs, for --lfw.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep an engine that does not give what the model gives.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Build even when the same engine is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compile a model for an engine, and keep the engine if it gives what the model gives."""
+    with one_line_errors(debug=debug):
+        from engine.compile import compile_engine
+        from engine.store import EngineStore
+        from engine.zoo import load_detector, load_model
+
+        if (lfw is None) != (pairs is None):
+            raise ConfigError("--lfw and --pairs go together: the folder of people and the list of pairs")
+        built = []
+        for package in load_detector(model):
+            measure = None
+            if lfw is not None and pairs is not None and package.task == "embedder":
+                measure = partial(_lfw_accuracy, package, lfw, pairs)
+            with _progress(package.name) as report:
+                try:
+                    compiled = compile_engine(
+                        package,
+                        kind=engine,
+                        detector=load_model("yunet"),
+                        precision=precision,
+                        gpus=() if gpu == "all" else tuple(gpu.split(",")),
+                        batches=None if batch is None else _batches(batch),
+                        faces=faces,
+                        calibration=calibration,
+                        store=EngineStore(out),
+                        force=force,
+                        again=again,
+                        measure=measure,
+                        on_progress=report,
+                    )
+                except ValueError as exc:
+                    raise ConfigError(str(exc)) from exc
+            built.append(compiled)
+        console = Console()
+        console.print(_engine_table(built))
+        for compiled in built:
+            console.print(f"{compiled.folder}", soft_wrap=True)
+        if any(compiled.parity is None for compiled in built):
+            console.print("It cannot run on this machine; the gate is passed at its first start on a GPU.")
+
+
+def _batches(text: str) -> tuple[int, int, int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    match sizes:
+        case [size]:
+            return size, size, size
+        case [least, usual, largest]:
+            return least, usual, largest
+    raise ConfigError(f"--batch: expected a number, or three with commas between, got {text!r}")
+
+
+def _lfw_accuracy(
+    package: ModelPackage, root: Path, pairs: Path, candidate: Engine, reference: Engine
+) -> list[Accuracy]:
+    from engine.detector import FaceDetector
+    from engine.embedder import FaceEmbedder
+    from engine.gate import open_reference
+    from engine.store import Accuracy
+    from engine.zoo import load_model
+    from training.parity import compare_on_lfw
+
+    exact, got = compare_on_lfw(
+        root,
+        pairs,
+        FaceEmbedder.from_package(package, reference),
+        {"candidate": FaceEmbedder.from_package(package, candidate)},
+        FaceDetector(open_reference(load_model("yunet")), min_score=0.6),
+    )
+    return [Accuracy(f"LFW, {got.pairs} pairs of {pairs.name}", got.accuracy, exact.accuracy)]
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[str, float], None]]:
+    """A bar that shows the step that is under way."""
+    columns = (
+        TextColumn("{task.fields[title]}"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting", total=1.0, title=title)
+        yield lambda step, share: progress.update(task, description=step, completed=share)
