@@ -13,10 +13,11 @@ from engine.batching import batch_sizes
 from engine.embeddings import Embeddings, unit_rows
 from engine.errors import ModelError
 from engine.faces import FloatArray, Image
-from engine.package import ModelPackage, Patch, canvas_wh
+from engine.package import Likeness, ModelPackage, Patch, canvas_wh
 from engine.protocol import Engine
 
 _LARGEST_BATCH: Final = 4
+_SAME_SCALE: Final = Likeness()
 
 
 class FaceEmbedder:
@@ -28,6 +29,7 @@ class FaceEmbedder:
         engine: Takes ``pixels``, uint8 (N, size, size, 3) BGR; gives float32 (N, D).
         model: Name of the model; embeddings of different models do not compare.
         patches: The aligned views of the face that the model looks at; side by side they are a crop.
+        likeness: Brings the model's cosines to the scale that all models share.
         flip: Add the embedding of the mirrored crop: twice the work, slightly more accurate.
         largest_batch: Most crops in one call of the engine.
 
@@ -41,6 +43,7 @@ class FaceEmbedder:
         *,
         model: str,
         patches: Sequence[Patch],
+        likeness: Likeness = _SAME_SCALE,
         flip: bool = False,
         largest_batch: int = _LARGEST_BATCH,
     ) -> None:
@@ -52,6 +55,7 @@ class FaceEmbedder:
         if len(engine.outputs) != 1 or len(engine.outputs[0].shape) != 2 or not engine.outputs[0].shape[1]:
             raise ValueError(f"engine: expected one output (N, D), got {engine.outputs}")
         self.model = model
+        self.likeness = likeness
         self.crop_shape = (height, width, 3)
         self.embedding_size = int(engine.outputs[0].shape[1])
         self._engine = engine
@@ -69,7 +73,13 @@ class FaceEmbedder:
         """
         if package.task != "embedder":
             raise ValueError(f"{package.name}: expected an embedder, got a {package.task}")
-        embedder = cls(engine, model=package.name, patches=package.patches, flip=flip)
+        embedder = cls(
+            engine,
+            model=package.name,
+            patches=package.patches,
+            likeness=Likeness.of(package.thresholds),
+            flip=flip,
+        )
         if embedder.embedding_size != package.embedding_size:
             raise ModelError(
                 f"{package.name}: the manifest says {package.embedding_size} numbers an embedding, "

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -21,6 +21,8 @@ Task: TypeAlias = Literal["detector", "detector-stage", "embedder"]
 Point: TypeAlias = tuple[float, float]
 
 _FORMAT = "facestream-model/1"
+_COMMON_SCALE: Final = (0.36, 0.416)
+"""SFace's similarities at false accept rates of 1e-3 and 1e-4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,40 @@ class Patch:
             raise ValueError(f"size_px: expected at least 1, got {self.size_px}")
         if np.shape(self.template_xy) != (5, 2):
             raise ValueError(f"template_xy: an embedder needs five points, got {self.template_xy}")
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Brings cosines of one model to a scale that all models share, SFace's.
+
+    Networks differ in how they spread cosines: dlib's lie between 0.7 and 1. Rules that were set for one
+    model hold for another once the similarities of equal false accept rates, 1e-3 and 1e-4, are made equal.
+
+    Attributes:
+        factor: Multiplies a cosine.
+        shift: Is added to that.
+    """
+
+    factor: float = 1.0
+    shift: float = 0.0
+
+    @classmethod
+    def of(cls, thresholds: Sequence[Threshold]) -> Likeness:
+        """The scale of a model; that of SFace itself when it has no thresholds at both rates.
+
+        Args:
+            thresholds: The model's.
+        """
+        by_far = {each.far: each.similarity for each in thresholds}
+        low, high = (by_far.get(far) for far in (1e-3, 1e-4))
+        if low is None or high is None or low >= high:
+            return cls()
+        factor = (_COMMON_SCALE[1] - _COMMON_SCALE[0]) / (high - low)
+        return cls(factor, _COMMON_SCALE[0] - factor * low)
+
+    def __call__(self, cosine: float) -> float:
+        """A cosine of the model on the common scale."""
+        return self.factor * cosine + self.shift
 
 
 def canvas_wh(patches: Sequence[Patch]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -111,7 +112,11 @@ class _Machine:
 def _run(stream: io.BytesIO) -> Any:
     """Run one pickle; what it leaves is made of numbers, words, tuples, lists, dicts and tensors."""
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(stream):
+    with warnings.catch_warnings():
+        # Damaged words hold escapes that Python warns of; what they stand for is refused by what it is.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        steps = list(pickletools.genops(stream))
+    for opcode, argument, _ in steps:
         operation = _OPERATIONS.get(opcode.name)
         if operation is None:
             raise _Unexpected(f"the operation {opcode.name} has no place in it")

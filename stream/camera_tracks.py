@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from engine.faces import Faces, FloatArray, Image
+from engine.package import Likeness
 from engine.quality import quality_bound
 from stream.association import Rows
 from stream.events import FaceEvent, TrackChange
@@ -26,8 +27,8 @@ LeftListener: TypeAlias = Callable[[FaceEvent, Image], None]
 _PATIENCE_S = 0.5
 _HURRY_S = 1.0
 
-# Cosines of SFace, measured on video of 17 people and a dim audience. Good views of one person in one scene
-# are above 0.4, of two people below 0.3 (half of these below 0.1). Poor views of two people reach 0.6.
+# Cosines on the scale of SFace, measured on video of 17 people and a dim audience. Good views of one person in
+# one scene are above 0.4, of two people below 0.3 (half of these below 0.1). Poor views of two people reach 0.6.
 _REJOIN_MARGIN = 0.05
 _MAYBE = 0.15
 _POOR_VIEW_PENALTY = 0.5
@@ -76,7 +77,8 @@ class CameraTracks:
         run_id: Which run of the camera; begins every track's id.
         tracker: Fresh, for this camera alone.
         embedding_model: Name in events.
-        rejoin_similarity: Cosine from which a face is the person of a lost track, -1..1.
+        likeness: Brings the model's cosines to SFace's scale.
+        rejoin_similarity: Cosine, on SFace's scale, from which a face is the person of a lost track, -1..1.
         leave_after_s: A track that was not seen for longer has left.
         refresh_s: The template is due for another face after so long.
         update_every_s: Least time between two ``updated`` events of a track.
@@ -91,6 +93,7 @@ class CameraTracks:
         *,
         tracker: FaceTracker,
         embedding_model: str,
+        likeness: Likeness,
         rejoin_similarity: float,
         leave_after_s: float,
         refresh_s: float,
@@ -103,6 +106,7 @@ class CameraTracks:
         self._tracker = tracker
         self._scene_cuts = SceneCutDetector()
         self._embedding_model = embedding_model
+        self._scale = likeness
         self._rejoin_similarity = rejoin_similarity
         self._leave_after_s = leave_after_s
         self._refresh_s = refresh_s
@@ -169,7 +173,7 @@ class CameraTracks:
         if (
             track.best is None
             or quality >= _FAR_BETTER * track.quality
-            or track.similarity(embedding) >= _FITS
+            or self._likeness(track, embedding) >= _FITS
         ):
             if suspect := self._suspects.pop(tracklet, None):
                 track.absorb(suspect, with_template=False)
@@ -251,14 +255,19 @@ class CameraTracks:
 
         It is when it does not resemble the track's person at all, or when it is another's who is known.
         """
-        own = track.similarity(face.embedding)
+        own = self._likeness(track, face.embedding)
         if own < (_FOREIGN_AFTER_GAP if track.gap_s >= track.verified_s else _FOREIGN):
             return True
         return any(
-            other.similarity(face.embedding) >= max(self._needed(face.quality, other), own + _REJOIN_MARGIN)
+            self._likeness(other, face.embedding)
+            >= max(self._needed(face.quality, other), own + _REJOIN_MARGIN)
             for other in self._open.values()
             if other is not track
         )
+
+    def _likeness(self, track: FaceTrack, embedding: FloatArray) -> float:
+        """Similarity of a track's person and a face, on the scale of this file's constants."""
+        return self._scale(track.similarity(embedding))
 
     def _needed(self, quality: float, track: FaceTrack) -> float:
         """Cosine from which a face is a track's person: the more, the poorer the views."""
@@ -275,7 +284,7 @@ class CameraTracks:
         for track in self._followed.values():
             track.due_s = min(track.due_s, face.sighting.time_s)
         suspect = self._suspects.get(tracklet)
-        if suspect is None or suspect.similarity(face.embedding) < self._rejoin_similarity:
+        if suspect is None or self._likeness(suspect, face.embedding) < self._rejoin_similarity:
             self._suspects[tracklet] = FaceTrack(face.sighting, is_split_off=True)
             self._suspects[tracklet].learn(face)
             return tracklet
@@ -328,7 +337,7 @@ class CameraTracks:
         """
         best, runner_up, match = -1.0, -1.0, None
         for track in self._open.values():
-            similarity = track.similarity(newcomer.template)
+            similarity = self._likeness(track, newcomer.template)
             if similarity > best:
                 best, runner_up, match = similarity, best, track
             else:

@@ -60,7 +60,8 @@ def run(
         ),
     ] = None,
     engine: Annotated[
-        Literal["auto", "openvino", "onnxruntime"] | None, typer.Option(help="What computes the models.")
+        Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(help="What computes the models."),
     ] = None,
     analysis_fps: Annotated[
         float | None,

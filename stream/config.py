@@ -75,17 +75,19 @@ class ModelSettings(Settings):
     """Which models, and where they run.
 
     Attributes:
-        detector: ``yunet``, or an ONNX file of the same family.
-        embedder: ``sface``, or an ONNX file of the same family.
-        engine: ``auto`` takes OpenVINO where it works, else ONNX Runtime.
-        precision: ``auto`` takes bf16 where the processor computes in it, else fp32.
+        detector: ``yunet``, ``mtcnn``, or an ONNX file of YuNet's family.
+        embedder: ``sface``, ``dlib``, ``fused``, the name of an imported model, or a file.
+        engine: ``auto`` takes the fastest that gives what the model gives on this machine.
+        precision: ``auto`` takes the lowest that passes the parity gate.
+        engines_dir: Where ``facestream compile`` put engines; null for the user's cache.
         threads: Threads of each engine; null takes half of the cores, since decoding needs the others.
     """
 
     detector: str = "yunet"
     embedder: str = "sface"
-    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    engine: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
+    engines_dir: Path | None = None
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
 
 
@@ -109,7 +111,7 @@ class TrackingSettings(Settings):
     Attributes:
         high_score: Only a detection with at least this score begins a track.
         leave_after_s: A track unseen for so long has left; until then its person may come back to it.
-        rejoin_similarity: Cosine from which a face that appears is a lost track's person.
+        rejoin_similarity: Cosine, on SFace's scale, from which a face that appears is a lost track's person.
         refresh_s: A track's embedding is made anew after so long, also when no better face came.
         update_every_s: Shortest time between two ``updated`` events of a track.
         min_quality: Faces below do not enter a track's embedding unless it has none.

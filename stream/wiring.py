@@ -7,14 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
-from engine.detector import FaceDetector
+from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
 from engine.package import ModelPackage
+from engine.protocol import Engine
 from engine.select import open_engine
-from engine.zoo import load_model
+from engine.store import EngineStore
+from engine.zoo import load_detector, load_model
 from stream.camera_tracks import LeftListener
 from stream.config import CameraSettings, RunSettings
 from stream.pipeline import Camera, Pipeline
@@ -46,24 +47,31 @@ def open_pipeline(
         SourceError: An address does not make sense.
     """
     models = settings.models
-    detector_package, embedder_package = load_model(models.detector), load_model(models.embedder)
-    cameras = make_cameras(settings, (detector_package, embedder_package), started_at or datetime.now(UTC))
-    open_model = partial(
-        open_engine,
-        kind=models.engine,
-        precision=models.precision,
-        threads=models.threads or max(1, (os.cpu_count() or 1) // 2),
-    )
+    detector_packages, embedder_package = load_detector(models.detector), load_model(models.embedder)
+    cameras = make_cameras(settings, (*detector_packages, embedder_package), started_at or datetime.now(UTC))
     with ExitStack() as stack:
-        detector_engine = open_model(detector_package)
-        stack.callback(detector_engine.close)
-        embedder_engine = open_model(embedder_package)
-        stack.callback(embedder_engine.close)
-        embedder = FaceEmbedder.from_package(embedder_package, embedder_engine)
+
+        def open_model(package: ModelPackage) -> Engine:
+            engine = open_engine(
+                package,
+                kind=models.engine,
+                precision=models.precision,
+                threads=models.threads or max(1, (os.cpu_count() or 1) // 2),
+                store=EngineStore(models.engines_dir),
+            )
+            stack.callback(engine.close)
+            return engine
+
+        embedder = FaceEmbedder.from_package(embedder_package, open_model(embedder_package))
         embedder.warm_up()
         detection, tracking = settings.detection, settings.tracking
         recognizer = Recognizer(
-            FaceDetector(detector_engine, min_score=detection.min_score, long_side_px=detection.long_side_px),
+            open_detector(
+                detector_packages,
+                open_engine=open_model,
+                min_score=detection.min_score,
+                long_side_px=detection.long_side_px,
+            ),
             embedder,
             high_score=max(tracking.high_score, detection.min_score),
             low_score=detection.min_score,

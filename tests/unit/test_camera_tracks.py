@@ -10,6 +10,7 @@ import pytest
 
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.faces import Faces, Image
+from engine.package import Likeness
 from stream.camera_tracks import CameraTracks
 from stream.events import FaceEvent, TrackChange
 from stream.frames import Frame
@@ -29,6 +30,7 @@ class Stage:
     def __init__(self, **settings: object) -> None:
         defaults = {
             "embedding_model": "made-up",
+            "likeness": Likeness(),
             "rejoin_similarity": 0.4,
             "leave_after_s": 3.0,
             "refresh_s": 1.0,

@@ -9,7 +9,7 @@ import pytest
 
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
-from engine.package import ModelPackage, Patch, Threshold, canvas_wh
+from engine.package import Likeness, ModelPackage, Patch, Threshold, canvas_wh
 
 CONTENT = b"pretend that this is ONNX"
 POINTS = [list(point) for point in ARCFACE_TEMPLATE_XY]
@@ -137,3 +137,19 @@ def test_a_folder_that_cannot_be_written_is_told(package: ModelPackage, tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="cannot write"):
         package.save(tmp_path / "file" / "facenet.json")
+
+
+def test_likeness_makes_equal_false_accept_rates_equal_similarities() -> None:
+    dlib = (Threshold(0.9263, far=1e-3), Threshold(0.9396, far=1e-4))
+    likeness = Likeness.of(dlib)
+    assert likeness(0.9263) == pytest.approx(0.36)
+    assert likeness(0.9396) == pytest.approx(0.416)
+    sface = Likeness.of((Threshold(0.36, far=1e-3), Threshold(0.416, far=1e-4)))
+    assert sface(0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "thresholds", [(), (Threshold(0.5),), (Threshold(0.5, far=1e-3), Threshold(0.5, far=1e-4))]
+)
+def test_likeness_of_a_model_without_both_rates_changes_nothing(thresholds: tuple[Threshold, ...]) -> None:
+    assert Likeness.of(thresholds)(0.7) == 0.7
