@@ -1,6 +1,6 @@
 # Each target sets up what it needs (scripts/setup.sh) and can be run on a fresh Debian 12 machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test test-gpu check bench lock clean
 
 python := .venv/bin/python
 facestream := .venv/bin/facestream
@@ -17,6 +17,10 @@ demo: setup ## Faces in a made clip, or in SOURCE=<file or URI>, to events, a vi
 test: ## Run all tests
 	@scripts/setup.sh test
 	@$(python) -m pytest $(PYTEST_ARGS)
+
+test-gpu: ## Run what needs an NVIDIA GPU, on a machine that has one (docs/engines.md)
+	@scripts/setup.sh test
+	@$(python) -m pytest -m gpu tests
 
 check: ## Formatting, lint, types and the house's import rules
 	@scripts/setup.sh check

@@ -81,11 +81,15 @@ ln -sfn "$("$system_python" -c 'import gi, os; print(os.path.dirname(gi.__file__
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 "${pip[@]}" --version | grep -q "^pip $(sed -n 's/^pip==//p' constraints.txt) " ||
   "${pip[@]}" install -q "$(grep '^pip==' constraints.txt)"
-groups=()
-[ "$profile" != demo ] && groups+=(--group test)
+project=. size='800 MB' groups=()
+if [ "$profile" != demo ]; then
+  project='.[dlib,bench,tensorrt-rtx]' size='1.3 GB' groups+=(--group test)
+fi
 [ "$profile" = check ] && groups+=(--group check)
-say "installing the Python packages that constraints.txt pins (about 800 MB on disk, most of it engines)"
+say "installing the Python packages that constraints.txt pins (about $size on disk, most of it engines)"
 "${pip[@]}" install -q -c constraints.txt hatchling editables
-"${pip[@]}" install -q -c constraints.txt --no-build-isolation -e '.[demo]' "${groups[@]}"
+"${pip[@]}" install -q -c constraints.txt --no-build-isolation -e "$project" "${groups[@]}"
+# MTCNN's weights. The package itself pins an old PyTorch, so nothing that it asks for is installed.
+[ "$profile" = demo ] || "${pip[@]}" install -q --no-deps "$(grep '^facenet-pytorch==' constraints.txt)"
 echo "$wanted" >"$stamp"
 say "ready"

@@ -27,8 +27,9 @@ LeftListener: TypeAlias = Callable[[FaceEvent, Image], None]
 _PATIENCE_S = 0.5
 _HURRY_S = 1.0
 
-# Cosines on the scale of SFace, measured on video of 17 people and a dim audience. Good views of one person in
-# one scene are above 0.4, of two people below 0.3 (half of these below 0.1). Poor views of two people reach 0.6.
+# Cosines on the scale of SFace, measured on video of 17 people and a dim audience. Good views of one person
+# in one scene are above 0.4, of two people below 0.3 (half of these below 0.1). Poor views of two people
+# reach 0.6.
 _REJOIN_MARGIN = 0.05
 _MAYBE = 0.15
 _POOR_VIEW_PENALTY = 0.5

@@ -49,8 +49,8 @@ class Recognizer:
         lost_after_s: A face that was not found for longer is not looked for any more where it was; only its
             embedding can bring its track back.
         leave_after_s: A track that was not seen for longer has left.
-        rejoin_similarity: Cosine, on SFace's scale, from which a face is the person of a track that is lost but
-            has not left.
+        rejoin_similarity: Cosine, on SFace's scale, from which a face is the person of a track that is
+            lost but has not left.
         refresh_s: A template gets another face after so long, also when none was better.
         update_every_s: Least time between two ``updated`` events of a track; a best face that is much better
             is told of after a second.
