@@ -59,9 +59,14 @@ def run(
             "Without one, events are shown on a terminal and written as jsonl:- elsewhere."
         ),
     ] = None,
+    detector: Annotated[str | None, typer.Option(help="A model of `facestream models list`.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="The same; fused is the most accurate.")] = None,
     engine: Annotated[
         Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] | None,
         typer.Option(help="What computes the models."),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16", "int8"] | None, typer.Option(help="What it computes in.")
     ] = None,
     analysis_fps: Annotated[
         float | None,
@@ -94,7 +99,10 @@ def run(
             sources=sources or [],
             sinks=sink or [],
             environment=os.environ,
+            detector=detector,
+            embedder=embedder,
             engine=engine,
+            precision=precision,
             analysis_fps=analysis_fps,
             realtime=realtime,
             metrics=metrics,

