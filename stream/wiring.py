@@ -11,13 +11,14 @@ from pathlib import Path
 
 from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
+from engine.errors import ConfigError
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.select import open_engine
 from engine.store import EngineStore
 from engine.zoo import load_detector, load_model
 from stream.camera_tracks import LeftListener
-from stream.config import CameraSettings, RunSettings
+from stream.config import CameraSettings, ModelSettings, RunSettings
 from stream.pipeline import Camera, Pipeline
 from stream.recognizer import Recognizer
 from stream.sinks import EventSink, FanOut, open_sink
@@ -43,11 +44,13 @@ def open_pipeline(
         started_at: When the run began, UTC; now when not given.
 
     Raises:
+        ConfigError: A model does not do what it is meant for.
         ModelError: A model is damaged or no engine can run it.
         SourceError: An address does not make sense.
     """
     models = settings.models
     detector_packages, embedder_package = load_detector(models.detector), load_model(models.embedder)
+    _check_tasks(models, detector_packages, embedder_package)
     cameras = make_cameras(settings, (*detector_packages, embedder_package), started_at or datetime.now(UTC))
     with ExitStack() as stack:
 
@@ -83,6 +86,15 @@ def open_pipeline(
             on_left=on_left,
         )
         yield Pipeline(cameras, recognizer, frames_per_step=_FRAMES_PER_STEP)
+
+
+def _check_tasks(models: ModelSettings, detector: Sequence[ModelPackage], embedder: ModelPackage) -> None:
+    if embedder.task != "embedder":
+        raise ConfigError(
+            f"models.embedder: {models.embedder} is a {embedder.task}; give sface, dlib or fused"
+        )
+    if [package.task for package in detector] not in (["detector"], ["detector-stage"] * 3):
+        raise ConfigError(f"models.detector: {models.detector} finds no faces; give yunet or mtcnn")
 
 
 def make_cameras(
