@@ -151,6 +151,18 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(portrait_clip: Path, tmp_pat
     assert_one_line(done, "cut.mp4")
 
 
+@pytest.mark.parametrize(
+    ("option", "model", "words"),
+    [
+        ("--embedder", "yunet", "is a detector"),
+        ("--detector", "sface", "finds no faces"),
+        ("--embedder", "nobody", "no such model"),
+    ],
+)
+def test_a_model_that_does_something_else(option: str, model: str, words: str, portrait_clip: Path) -> None:
+    assert_one_line(facestream("run", portrait_clip, option, model), words)
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     assert_one_line(facestream("run", tmp_path), "no picture")
 
