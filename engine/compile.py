@@ -184,7 +184,7 @@ def build(order: Order, folder: Path, report: Report) -> tuple[str, Parity | Non
     report("reading", 0.0)
     images = sample_images(order.faces)
     with_faces = FaceDetector(open_reference(order.detector), min_score=0.6)
-    graph = pixel_graph(package)
+    graph = pixel_graph(package, keep_prelu=key.kind == "openvino")
     if (stored := stored_precision(key)) != "fp32":
         samples = model_inputs(package, images, detector=with_faces)
         graph = in_precision(

@@ -5,6 +5,7 @@ Every function takes a model and returns a new one; none changes its argument.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +26,8 @@ _FOLDABLE = frozenset(
 )
 _MOVES = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators that rearrange values and compute nothing."""
+_QUANTISING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
+_ALIKE_FOR_ALL_CHANNELS = frozenset({"Add", "Cast", "Div", "Identity", "Mul", "Sub"})
 
 
 def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
@@ -140,8 +143,8 @@ def free_shapes(model: onnx.ModelProto, *, image_size: bool) -> onnx.ModelProto:
 def without_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
     """Write each PRelu as ``slope * x + (1 - slope) * relu(x)``, which is the same function.
 
-    ONNX Runtime has no blocked-layout kernel for PRelu and converts layouts around each; OpenVINO fuses
-    the four simple operations better as well.
+    For ONNX Runtime, which has no blocked-layout kernel for PRelu and converts layouts around each. OpenVINO
+    fuses a PRelu as it is into the convolution before it.
     """
     rewritten = copy_model(model)
     graph = rewritten.graph
@@ -231,7 +234,8 @@ def take_pixels(
 ) -> onnx.ModelProto:
     """Put the preprocessing into the graph: its input becomes uint8 (N, H, W, 3), BGR, named ``pixels``.
 
-    The model then sees ``(pixel - mean) * scale`` as float32 NCHW in its own colour order.
+    The model then sees ``(pixel - mean) * scale`` as float32 NCHW in its own colour order. Where only a
+    convolution tells the colours apart, its weights change places instead of the pixels.
 
     Args:
         model: One float32 NCHW image input.
@@ -247,7 +251,10 @@ def take_pixels(
         ("Transpose", None, {"perm": [0, 3, 1, 2]}),
     ]
     if colour_order == "rgb":
-        steps.insert(0, ("Gather", np.array([2, 1, 0]), {"axis": 3}))
+        if _swap_colours_of_weights(graph, image.name):
+            mean = mean[::-1]
+        else:
+            steps.insert(0, ("Gather", np.array([2, 1, 0]), {"axis": 3}))
     if any(mean):
         steps.append(("Sub", np.array(mean, np.float32).reshape(1, 3, 1, 1), {}))
     if scale != 1:
@@ -311,6 +318,54 @@ def _moves_until_cast(name: str, nodes: list[onnx.NodeProto]) -> list[onnx.NodeP
         if users[0].op_type not in _MOVES:
             return None
         name = users[0].output[0]
+
+
+def graph_precision(model: onnx.ModelProto) -> str:
+    """What a graph asks an engine to compute in.
+
+    Returns:
+        ``int8`` where activations are quantised, ``fp16`` where most numbers of the weights are float16,
+        ``fp32`` otherwise.
+    """
+    if any(node.op_type in _QUANTISING for node in model.graph.node):
+        return "int8"
+    counts = {onnx.TensorProto.FLOAT: 0, onnx.TensorProto.FLOAT16: 0}
+    for tensor in model.graph.initializer:
+        if tensor.data_type in counts:
+            counts[tensor.data_type] += math.prod(tensor.dims)
+    return "fp16" if counts[onnx.TensorProto.FLOAT16] > counts[onnx.TensorProto.FLOAT] else "fp32"
+
+
+def _swap_colours_of_weights(graph: onnx.GraphProto, image: str) -> bool:
+    """Turn round the input channels of the first convolution, if nothing before it tells them apart."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    ends = {output.name for output in graph.output}
+    name = image
+    while name not in ends:
+        users = [node for node in graph.node if name in node.input]
+        if len(users) != 1:
+            return False
+        (node,) = users
+        others = [constants.get(other) for other in node.input if other != name]
+        if node.op_type == "Conv" and node.input[0] == name and (weight := others[0]) is not None:
+            return _reverse_input_channels(graph, node, weight)
+        alike = all(tensor is not None and math.prod(tensor.dims) == 1 for tensor in others)
+        if node.op_type not in _ALIKE_FOR_ALL_CHANNELS or not alike:
+            return False
+        (name,) = node.output
+    return False
+
+
+def _reverse_input_channels(graph: onnx.GraphProto, node: onnx.NodeProto, weight: onnx.TensorProto) -> bool:
+    if weight.dims[1] != 3:  # a grouped convolution
+        return False
+    reversed_weight = np.ascontiguousarray(numpy_helper.to_array(weight)[:, ::-1])
+    turned = numpy_helper.from_array(reversed_weight, f"{weight.name}/bgr")
+    node.input[1] = turned.name
+    graph.initializer.append(turned)
+    used = {name for each in graph.node for name in each.input}
+    replace_items(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
+    return True
 
 
 def _evaluate(

@@ -7,9 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx, untyped
 
 from engine.errors import ModelError
+from engine.onnx_graph import graph_precision
 from engine.protocol import Arrays, Done, Pending, TensorSpec, check_feeds
 
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
@@ -22,13 +25,14 @@ _ERRORS_ONLY: Final = 3
 
 
 class OnnxRuntimeEngine:
-    """An ONNX model run by ONNX Runtime on the processor, in fp32.
+    """An ONNX model run by ONNX Runtime on the processor, in the precision that its graph is written in.
 
-    Calls from several threads run at the same time.
+    Calls from several threads run at the same time. A graph in fp16 keeps its values in fp16; where the
+    processor has no such kernel, ONNX Runtime widens them to fp32 for the arithmetic.
 
     Args:
         model: Serialised ONNX.
-        precision: ``auto`` or ``fp32``; there is no other here.
+        precision: ``auto``, or the graph's own: ``fp32``, ``fp16``, or ``int8`` with Q/DQ nodes.
         threads: Most threads that compute; None takes one for each core.
         streams: Calls that are expected at the same time; each uses ``threads / streams`` threads.
 
@@ -38,7 +42,6 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
-    precision = "fp32"
     max_batch: int | None = None
 
     def __init__(
@@ -46,8 +49,12 @@ class OnnxRuntimeEngine:
     ) -> None:
         if (threads is not None and threads < 1) or streams < 1:
             raise ValueError(f"expected threads and streams of at least 1, got {threads} and {streams}")
-        if precision not in {"auto", "fp32"}:
-            raise ModelError(f"ONNX Runtime computes in fp32, got {precision!r}; use precision auto or fp32")
+        self._precision = _precision_of(model)
+        if precision not in {"auto", self._precision}:
+            raise ModelError(
+                f"ONNX Runtime computes in {self._precision} as this graph says, got {precision!r}; "
+                f"use precision auto or {self._precision}, or convert the graph"
+            )
         options = ort.SessionOptions()
         options.inter_op_num_threads = 1
         options.intra_op_num_threads = 0 if threads is None else max(1, threads // streams)
@@ -60,6 +67,11 @@ class OnnxRuntimeEngine:
             raise ModelError(f"ONNX Runtime cannot load the model: {_reason(exc)}") from exc
         self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
+
+    @property
+    def precision(self) -> str:
+        """What the graph is written in."""
+        return self._precision
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -90,6 +102,13 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def _precision_of(model: bytes) -> str:
+    try:
+        return graph_precision(onnx.load_model_from_string(model))
+    except (DecodeError, ValueError, TypeError) as exc:
+        raise ModelError(f"ONNX Runtime cannot load the model: {_reason(exc)}") from exc
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -82,7 +82,8 @@ def open_engine(
         case "openvino" | "onnxruntime":
             made_here = precision in _MADE_HERE and (kind, precision) != ("onnxruntime", "fp16")
             if made_here:
-                return open_graph(kind, pixel_graph(package), precision, threads=threads, streams=streams)
+                graph = pixel_graph(package, keep_prelu=kind == "openvino")
+                return open_graph(kind, graph, precision, threads=threads, streams=streams)
             return _open_stored(package, kind, precision, threads=threads, streams=streams, store=store)
     raise ValueError(f"kind: expected auto, openvino, onnxruntime, tensorrt or tensorrt-rtx, got {kind!r}")
 

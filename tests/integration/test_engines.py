@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from engine.errors import ModelError
 from engine.onnxruntime import OnnxRuntimeEngine
-from engine.openvino import OpenVinoEngine
+from engine.openvino import Mode, OpenVinoEngine
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.select import open_engine, pixel_graph
@@ -84,6 +85,16 @@ def test_results_are_not_overwritten_by_the_next_call(engine: Engine) -> None:
     assert (first == kept).all()
 
 
+def test_pixels_are_not_copied_in_python(engine: Engine) -> None:
+    batch = pixels(0, (4, 256, 256, 3))
+    engine.infer({"pixels": batch})
+    tracemalloc.start()
+    engine.infer({"pixels": batch})
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < batch.nbytes / 4
+
+
 def test_any_number_of_shapes_is_served(engine: Engine) -> None:
     for side in range(1, 20):
         batch = pixels(side, (1 + side % 3, side, 21 - side, 3))
@@ -127,6 +138,118 @@ def test_a_closed_engine_says_so(package: ModelPackage, kind: str) -> None:
         engine.infer({"pixels": pixels(0)})
 
 
+@pytest.mark.parametrize("kind", ["openvino", "onnxruntime"])
+def test_any_number_of_calls_may_be_pending(package: ModelPackage, kind: str) -> None:
+    engine = open_engine(package, kind=kind, precision="fp32", threads=1)
+    batches = [pixels(seed, (1, 16, 16, 3)) for seed in range(30)]
+    pending = [engine.submit({"pixels": batch}) for batch in batches]
+    for batch, call in reversed(list(zip(batches, pending, strict=True))):
+        first = call.result()["mean"]
+        assert first == pytest.approx(expected(batch), abs=1e-3)
+        assert call.result()["mean"] is first, "asking again does not compute again"
+
+
+def test_threads_that_submit_and_call_do_not_lock_each_other_out(package: ModelPackage) -> None:
+    engine = open_engine(package, kind="openvino", precision="fp32", threads=2, streams=2)
+    batches = [pixels(seed, (1, 16, 16, 3)) for seed in range(60)]
+
+    def work(share: list[np.ndarray]) -> list[np.ndarray]:
+        pending = [engine.submit({"pixels": batch}) for batch in share]
+        between = engine.infer({"pixels": share[0]})["mean"]
+        return [between, *(call.result()["mean"] for call in pending)]
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(work, [batches[start::4] for start in range(4)], timeout=60))
+    for start, (between, *rest) in enumerate(results):
+        share = batches[start::4]
+        for batch, result in zip([share[0], *share], [between, *rest], strict=True):
+            assert result == pytest.approx(expected(batch), abs=1e-3)
+
+
+def test_one_pending_call_may_be_waited_for_by_many(package: ModelPackage) -> None:
+    engine = open_engine(package, kind="openvino", precision="fp32")
+    batch = pixels(3)
+    call = engine.submit({"pixels": batch})
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: call.result()["mean"], range(8)):
+            assert result == pytest.approx(expected(batch), abs=1e-3)
+
+
+def test_pending_calls_outlive_their_engine(package: ModelPackage) -> None:
+    engine = open_engine(package, kind="openvino", precision="fp32")
+    batch = pixels(4)
+    call = engine.submit({"pixels": batch})
+    engine.close()
+    assert call.result()["mean"] == pytest.approx(expected(batch), abs=1e-3)
+    with pytest.raises(ModelError, match="closed"):
+        engine.submit({"pixels": batch})
+
+
+@pytest.mark.parametrize(("mode", "streams"), [("latency", 1), ("throughput", 2)])
+def test_a_mode_is_a_number_of_streams(package: ModelPackage, mode: Mode, streams: int) -> None:
+    engine = OpenVinoEngine(pixel_graph(package), threads=2, mode=mode)
+    assert engine._options["NUM_STREAMS"] == streams
+    with pytest.raises(ValueError, match="mode: expected latency or throughput"):
+        OpenVinoEngine(pixel_graph(package), mode="fast")
+
+
+def converted(package: ModelPackage, precision: str) -> bytes:
+    """The graph with its convolution's input and weight in float16, or passed through Q/DQ nodes."""
+    model = onnx.load_model_from_string(pixel_graph(package))
+    graph = model.graph
+    (index,) = (i for i, node in enumerate(graph.node) if node.op_type == "Conv")
+    convolution = graph.node[index]
+    image, weight_name = convolution.input
+    (weight,) = (tensor for tensor in graph.initializer if tensor.name == weight_name)
+    if precision == "fp16":
+        half = numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(numpy_helper.from_array(half, weight_name))
+        before = [helper.make_node("Cast", [image], ["half"], to=onnx.TensorProto.FLOAT16)]
+        after = [helper.make_node("Cast", ["mixed_half"], ["mixed"], to=onnx.TensorProto.FLOAT)]
+        convolution.input[0], convolution.output[0] = "half", "mixed_half"
+    else:
+        values = numpy_helper.to_array(weight)
+        steps = {"x": np.float32(1), "w": np.float32(np.abs(values).max() / 127)}
+        zeros = {"x": np.int8(0), "w": np.int8(0)}
+        graph.initializer.extend(numpy_helper.from_array(np.array(v), f"{n}/step") for n, v in steps.items())
+        graph.initializer.extend(numpy_helper.from_array(np.array(v), f"{n}/zero") for n, v in zeros.items())
+        before, after = [], []
+        for name, source in (("x", image), ("w", weight_name)):
+            before.append(
+                helper.make_node("QuantizeLinear", [source, f"{name}/step", f"{name}/zero"], [f"{name}/q"])
+            )
+            before.append(
+                helper.make_node(
+                    "DequantizeLinear", [f"{name}/q", f"{name}/step", f"{name}/zero"], [f"{name}/dq"]
+                )
+            )
+        convolution.input[0], convolution.input[1] = "x/dq", "w/dq"
+    nodes = [*graph.node[:index], *before, convolution, *after, *graph.node[index + 1 :]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("make", [OpenVinoEngine, OnnxRuntimeEngine])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.2), ("int8", 3)])
+def test_converted_graphs_are_run_as_they_are(
+    make: type[OpenVinoEngine], precision: str, tolerance: float, package: ModelPackage
+) -> None:
+    engine = make(converted(package, precision), threads=1)
+    batch = pixels(5)
+    assert engine.infer({"pixels": batch})["mean"] == pytest.approx(expected(batch), abs=tolerance)
+    if precision == "int8" or make is OnnxRuntimeEngine:
+        assert engine.precision == precision
+        assert make(converted(package, precision), precision=precision, threads=1).precision == precision
+
+
+def test_int8_is_refused_for_graphs_that_are_not_quantised(package: ModelPackage) -> None:
+    for make in (OpenVinoEngine, OnnxRuntimeEngine):
+        with pytest.raises(ModelError, match="convert"):
+            make(pixel_graph(package), precision="int8")
+
+
 @pytest.mark.parametrize("make", [OpenVinoEngine, OnnxRuntimeEngine])
 def test_graphs_that_cannot_be_run(make: type[OpenVinoEngine]) -> None:
     with pytest.raises(ModelError, match=r"cannot (read|load) the model") as failure:
@@ -144,7 +267,7 @@ def test_engines_need_threads(
 
 
 def test_precisions_that_are_not_there(package: ModelPackage) -> None:
-    with pytest.raises(ModelError, match="computes in fp32, got 'bf16'"):
+    with pytest.raises(ModelError, match=r"computes in fp32 .*, got 'bf16'"):
         open_engine(package, kind="onnxruntime", precision="bf16")
     with pytest.raises(ValueError, match="precision: expected auto"):
         open_engine(package, kind="openvino", precision="fp8")

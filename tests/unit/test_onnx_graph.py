@@ -11,7 +11,14 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from engine.errors import ModelError
-from engine.onnx_graph import fold_constants, free_shapes, parse_model, take_pixels, without_prelu
+from engine.onnx_graph import (
+    fold_constants,
+    free_shapes,
+    graph_precision,
+    parse_model,
+    take_pixels,
+    without_prelu,
+)
 
 FLOAT = onnx.TensorProto.FLOAT
 RNG = np.random.default_rng(0)
@@ -122,6 +129,55 @@ def test_pixels_are_prepared_in_the_graph(order: str, mean: tuple[float, ...], s
     channels = pixels[..., ::-1] if order == "rgb" else pixels
     expected = ((channels.astype(float) - mean) * scale).transpose(0, 3, 1, 2)
     assert run(taking, pixels=pixels)[0] == pytest.approx(expected, abs=1e-3)
+
+
+def colour_blind_start(*before: str, group: int = 1) -> onnx.ModelProto:
+    """A convolution after operators that treat all channels alike."""
+    weight = RNG.normal(size=(6, 3 // group, 3, 3)).astype(np.float32)
+    nodes, source = [], "image"
+    for number, operator in enumerate(before):
+        nodes.append(helper.make_node(operator, [source, "two"], [f"s{number}"]))
+        source = f"s{number}"
+    nodes.append(helper.make_node("Conv", [source, "w"], ["y"], pads=[1, 1, 1, 1], group=group))
+    constants = {"w": weight} | ({"two": np.array([2], np.float32)} if before else {})
+    return model_of(nodes, constants, outputs={"y": [1, 6, 4, 6]})
+
+
+@pytest.mark.parametrize("before", [(), ("Sub",), ("Sub", "Mul")])
+def test_a_convolutions_weights_change_places_instead_of_the_colours(before: tuple[str, ...]) -> None:
+    model = colour_blind_start(*before)
+    taking = take_pixels(model, colour_order="rgb", mean=(1, 2, 3), scale=0.5)
+    assert "Gather" not in {node.op_type for node in taking.graph.node}
+    assert len(taking.graph.initializer) == len(model.graph.initializer) + 2, "mean and scale; one weight"
+    pixels = RNG.integers(0, 256, (1, 4, 6, 3), np.uint8)
+    image = ((pixels[..., ::-1] - np.float32([1, 2, 3])) * np.float32(0.5)).transpose(0, 3, 1, 2)
+    assert run(taking, pixels=pixels)[0] == pytest.approx(run(model, image=image)[0], rel=1e-4, abs=1e-3)
+
+
+def test_colours_change_places_where_weights_cannot() -> None:
+    other = helper.make_node("Relu", ["image"], ["z"])
+    watched = colour_blind_start()
+    watched.graph.node.append(other)
+    watched.graph.output.append(helper.make_tensor_value_info("z", FLOAT, [1, 3, 4, 6]))
+    per_channel = colour_blind_start("Mul")
+    (two,) = (tensor for tensor in per_channel.graph.initializer if tensor.name == "two")
+    two.CopyFrom(numpy_helper.from_array(np.float32([1, 2, 3]).reshape(3, 1, 1), "two"))
+    pixels = RNG.integers(0, 256, (1, 4, 6, 3), np.uint8)
+    image = pixels[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+    for model in (watched, per_channel, colour_blind_start(group=3)):
+        taking = take_pixels(model, colour_order="rgb")
+        assert "Gather" in {node.op_type for node in taking.graph.node}
+        assert run(taking, pixels=pixels)[0] == pytest.approx(run(model, image=image)[0], abs=1e-3)
+
+
+def test_a_graph_says_its_precision() -> None:
+    model = colour_blind_start()
+    assert graph_precision(model) == "fp32"
+    half = numpy_helper.to_array(model.graph.initializer[0]).astype(np.float16)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(half, "w"))
+    assert graph_precision(model) == "fp16"
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["image", "w"], ["q"]))
+    assert graph_precision(model) == "int8"
 
 
 def test_a_good_model_is_read_back() -> None:
