@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any, Final, Literal, TypeAlias
@@ -26,6 +26,9 @@ Mode: TypeAlias = Literal["latency", "throughput"]
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES: Final = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 _MOST_FIXED_SHAPES: Final = 8
+_USUAL_AFTER: Final = 16
+"""Calls of one shape after which a program of its own is worth a tenth of a second of compiling."""
+
 _PENDING_PER_STREAM: Final = 2
 """One that computes, one that waits for it."""
 
@@ -126,8 +129,8 @@ class _Program:
 class OpenVinoEngine:
     """An ONNX model compiled for the processor.
 
-    A model that is compiled for one shape runs faster than one for all shapes, so the first eight shapes that
-    are seen get their own; further ones share one. Calls from several threads, and calls that were submitted,
+    A model that is compiled for one shape runs faster than one for all shapes, so shapes that are seen often
+    get their own, up to eight; others share one. Calls from several threads, and calls that were submitted,
     run at the same time, as many as there are ``streams``; the others wait.
 
     A graph with Q/DQ nodes is run as it is, in int8. PRelu should be left in the graph.
@@ -168,6 +171,7 @@ class OpenVinoEngine:
         self._most_pending = streams * _PENDING_PER_STREAM
         self._options = self._compile_options(precision, threads, streams)
         self._programs: dict[tuple[int, ...], _Program] = {}
+        self._seen: Counter[tuple[int, ...]] = Counter()
         self._shared: _Program | None = None
         self._lock = Lock()
         self._closed = False
@@ -258,9 +262,12 @@ class OpenVinoEngine:
         with self._lock:
             if self._closed:
                 raise ModelError("the engine is closed; open a new one")
-            if shape not in self._programs and len(self._programs) < _MOST_FIXED_SHAPES:
-                self._programs[shape] = self._compile(ov.PartialShape(list(shape)))
             if shape in self._programs:
+                return self._programs[shape]
+            self._seen[shape] += 1
+            is_usual = self._shared is None or self._seen[shape] >= _USUAL_AFTER
+            if is_usual and len(self._programs) < _MOST_FIXED_SHAPES:
+                self._programs[shape] = self._compile(ov.PartialShape(list(shape)))
                 return self._programs[shape]
             if self._shared is None:
                 self._shared = self._compile(self._free_shape)

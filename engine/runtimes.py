@@ -135,8 +135,7 @@ def open_graph(
                 from engine.openvino import OpenVinoEngine
             except (ImportError, OSError) as exc:
                 raise ModelError(f"OpenVINO cannot be loaded ({exc}); run: pip install openvino") from exc
-            hint = "auto" if precision == "int8" else precision
-            return OpenVinoEngine(data, precision=hint, threads=threads, streams=streams)
+            return OpenVinoEngine(data, precision=precision, threads=threads, streams=streams)
         case "onnxruntime":
             try:
                 from engine.onnxruntime import OnnxRuntimeEngine
