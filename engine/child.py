@@ -35,7 +35,7 @@ def run_in_child(
         What the function returned.
 
     Raises:
-        ModelError: The function raised it, the child died, or the time was over.
+        ModelError: The function raised it or something unforeseen, the child died, or the time was over.
         ValueError: The function raised it.
     """
     context = multiprocessing.get_context("spawn")
@@ -60,7 +60,7 @@ def _listen(pipe: Connection, child: Any, on_progress: Report, timeout_s: float)
             continue
         try:
             kind, value = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             child.join(_END_S)
             raise ModelError(
                 f"the building process died ({_cause(child.exitcode)}); nothing was kept"
@@ -82,13 +82,25 @@ def _cause(exit_code: int | None) -> str:
 
 
 def _work(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
     try:
         result = function(*arguments, lambda step, share: pipe.send(("progress", (step, share))))
-    except (ModelError, ValueError) as exc:
-        pipe.send(("failed", type(exc)(str(exc))))
-    except MemoryError:
-        pipe.send(("failed", ModelError("not enough memory to build the engine; close other programs")))
-    except OSError as exc:
-        pipe.send(("failed", ModelError(f"cannot build: {exc.strerror or exc}; free space and try again")))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the parent must say it in one line
+        pipe.send(("failed", _told(exc)))
     else:
         pipe.send(("done", result))
+
+
+def _told(exc: Exception) -> Exception:
+    """What the parent raises for an exception of the function."""
+    match exc:
+        case ModelError():
+            return ModelError(str(exc))
+        case ValueError():
+            return ValueError(str(exc))  # its subclasses need not be picklable
+        case MemoryError():
+            return ModelError("not enough memory to build the engine; close other programs")
+        case OSError():
+            return ModelError(f"cannot build: {exc.strerror or exc}; free space and try again")
+    reason = " ".join(str(exc).split())
+    return ModelError(f"the building process failed: {type(exc).__name__}: {reason}; nothing was kept")

@@ -98,7 +98,8 @@ def compile_engine(
         batches: Least, usual and greatest number of images in one call; None for what suits the task.
         faces: Folder of images with faces to judge and calibrate on; None for 48 views of one portrait.
         calibration: How int8 finds the ranges of activations.
-        store: Where to publish; the user's cache by default.
+        store: Where to publish; the user's cache by default. An engine of the same key that is whole and
+            passed is taken as it is.
         force: Publish an engine that fails. Its record says so.
         again: Build although the same engine is there.
         measure: Measures the accuracy of engine and reference on a data set, for the record.
@@ -114,8 +115,7 @@ def compile_engine(
     store = store or EngineStore()
     key = engine_key(package, kind=kind, precision=precision, gpus=gpus, batches=(least, usual, largest))
     found = store.find(key)
-    if found is not None and not again and measure is None:
-        found.read()
+    if found is not None and not again and measure is None and _is_good(found, force=force):
         return found
     with store.workshop() as folder:
         order = Order(package, key, detector, faces, calibration, store.root / f"{kind}.timings")
@@ -129,6 +129,17 @@ def compile_engine(
         forced = parity is not None and not parity.passed
         accuracies = _measured(package, engine, measure) if measure is not None and parity is not None else ()
         return store.publish(CompiledEngine(key, folder, sha256, parity, forced, accuracies))
+
+
+def _is_good(engine: CompiledEngine, *, force: bool) -> bool:
+    """Whether a published engine is whole and did not fail the gate."""
+    if engine.parity is not None and not engine.parity.passed and not force:
+        return False
+    try:
+        engine.read()
+    except ModelError:
+        return False
+    return True
 
 
 def _measured(package: ModelPackage, engine: CompiledEngine, measure: Judge) -> tuple[Accuracy, ...]:
@@ -156,7 +167,7 @@ def engine_key(
     if gpus and kind != "tensorrt-rtx":
         raise ModelError(f"{kind} is built for this machine; only tensorrt-rtx takes the names of GPUs")
     check_available(kind, purpose="build")
-    targets = tuple(sorted(set(gpus)))
+    targets = tuple(sorted({gpu.strip().lower() for gpu in gpus}))
     if not targets:
         targets = supported_gpus() if kind == "tensorrt-rtx" else (this_target(kind),)
     return EngineKey(

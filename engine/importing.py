@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from engine.onnx_graph import (
 )
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage, Patch, Point, Threshold
+from engine.zoo import shipped_names
 
 _ARCFACE_SIZE_PX: Final = 112
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -40,12 +42,23 @@ class Preprocessing:
         mean: Of every channel, 0..255.
         scale: A factor.
         size_px: Side of the aligned face; None to take it from the model.
+
+    Raises:
+        ValueError: A number makes no sense.
     """
 
     colour_order: ColourOrder
     mean: float
     scale: float
     size_px: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean <= 255:
+            raise ValueError(f"mean: expected 0..255, got {self.mean}")
+        if not math.isfinite(self.scale) or self.scale == 0:
+            raise ValueError(f"scale: expected a number other than 0, got {self.scale}")
+        if self.size_px is not None and self.size_px < 1:
+            raise ValueError(f"size_px: expected at least 1, got {self.size_px}")
 
 
 PRESETS: Final = {
@@ -100,15 +113,19 @@ def import_embedder(
         replace: Overwrite a package of the same name.
 
     Raises:
-        ModelError: The file is no model, or not one that is understood; the message says why.
+        ModelError: The file is no model, or not one that is understood; the message says why. Or there is a
+            model of this name.
         ValueError: The name or a number makes no sense.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"name: expected small letters, digits, '.', '_' and '-', got {name!r}")
+    if name in shipped_names():
+        raise ModelError(f"{name}: a model of this name is shipped; give another --name")
     place = folder / name
-    if place.exists() and not replace:
+    if (place / "manifest.json").exists() and not replace:
         raise ModelError(f"{name}: a model of this name is there already; give another --name, or --replace")
-    model = understood(_read(path), origin=str(path))
+    source = _read(path)
+    model = understood(source, origin=str(path))
     size_px = _side(model, preprocessing.size_px, path)
     dims = _input_dims(model)
     dims[2].dim_value = dims[3].dim_value = size_px
@@ -119,7 +136,7 @@ def import_embedder(
         onnx_path=place / "model.onnx",
         sha256=hashlib.sha256(data).hexdigest(),
         licence=licence,
-        provenance=f"imported from {path.name} (SHA-256 {hashlib.sha256(_read(path)).hexdigest()})",
+        provenance=f"imported from {path.name} (SHA-256 {hashlib.sha256(source).hexdigest()})",
         input_size_wh=(size_px, size_px),
         colour_order=preprocessing.colour_order,
         mean=(preprocessing.mean,) * 3,
@@ -176,7 +193,8 @@ def _channels_first(data: bytes) -> bytes:
         return data
     image = images[0]
     dims = image.type.tensor_type.shape.dim
-    if len(dims) != 4 or dims[3].dim_value != 3 or dims[1].dim_value == 3:
+    is_float = image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    if not is_float or len(dims) != 4 or dims[3].dim_value != 3 or dims[1].dim_value == 3:
         return data
     batch, height, width, _ = (dim.dim_param or dim.dim_value for dim in dims)
     taken = f"{image.name}/nchw"
@@ -220,10 +238,13 @@ def _side(model: onnx.ModelProto, wanted: int | None, path: Path) -> int:
 
 def _try(data: bytes, preprocessing: Preprocessing, size_px: int, path: Path) -> int:
     """Run it on two images; returns the embedding's size."""
-    engine = OnnxRuntimeEngine(data, precision="fp32")
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 3, size_px, size_px)).astype(np.float32)
     prepared = (pixels - np.float32(preprocessing.mean)) * np.float32(preprocessing.scale)
-    (output,) = engine.infer({engine.inputs[0].name: prepared}).values()
+    try:
+        engine = OnnxRuntimeEngine(data, precision="fp32")
+        (output,) = engine.infer({engine.inputs[0].name: prepared}).values()
+    except ModelError as exc:
+        raise ModelError(f"{path}: cannot be run on two images at a time: {exc}") from exc
     engine.close()
     if output.ndim != 2 or len(output) != 2:
         raise ModelError(f"{path}: two images gave an output of shape {output.shape}, expected (2, D)")

@@ -24,6 +24,7 @@ ColourOrder: TypeAlias = Literal["bgr", "rgb"]
 _FOLDABLE = frozenset(
     {"Cast", "DequantizeLinear", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 )
+_FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 _MOVES = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators that rearrange values and compute nothing."""
 _QUANTISING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
@@ -38,8 +39,8 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
         origin: Where the bytes come from, for the error message.
 
     Raises:
-        ModelError: The bytes are no valid ONNX model, the weights are kept in other files, or the model
-            does not take exactly one float32 image of three channels.
+        ModelError: The bytes are no valid ONNX model, the weights are kept in other files or are not finite,
+            or the model does not take exactly one float32 image of three channels.
     """
     try:
         model = onnx.load_model_from_string(data)
@@ -53,8 +54,18 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
         ) from exc
     if external:
         raise ModelError(f"{origin}: its weights are in other files; export it as one file that holds them")
+    _check_finite(model, origin)
     image_input(model, origin=origin)
     return model
+
+
+def _check_finite(model: onnx.ModelProto, origin: str) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _FLOATS and not np.isfinite(numpy_helper.to_array(tensor)).all():
+            raise ModelError(
+                f"{origin}: expected finite weights, got NaN or infinity in {tensor.name!r}; "
+                "the training or the export failed, do it again"
+            )
 
 
 def image_input(model: onnx.ModelProto, *, origin: str = "model") -> onnx.ValueInfoProto:

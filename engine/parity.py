@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.detector import FaceDetector
+from engine.detector import Detector
 from engine.faces import Faces, Image
 from engine.geometry import iou
 from engine.protocol import Engine
@@ -89,7 +89,7 @@ def compare_outputs(
     return Parity(len(pixels), least, float(np.nan_to_num(cosines.mean(), nan=-1.0)), None, tuple(failures))
 
 
-def compare_detectors(reference: FaceDetector, candidate: FaceDetector, images: Sequence[Image]) -> Parity:
+def compare_detectors(reference: Detector, candidate: Detector, images: Sequence[Image]) -> Parity:
     """Compare the faces that two detectors find: the same ones, their boxes within a pixel.
 
     Args:

@@ -106,7 +106,8 @@ def _large_nodes(model: onnx.ModelProto, samples: npt.NDArray[np.uint8]) -> list
     largest: dict[str, float] = {}
     for image in samples[:_SAMPLE]:
         for name, value in engine.infer({"pixels": np.ascontiguousarray(image[None])}).items():
-            largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max(initial=0.0)))
+            peak = np.abs(value).max(initial=largest.get(name, 0.0))  # NaN stays NaN
+            largest[name] = float(peak)
     engine.close()
     large = {name for name, peak in largest.items() if not peak < _FP16_SAFE}
     return [node.name for node in model.graph.node if large.intersection([*node.input, *node.output])]

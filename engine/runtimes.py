@@ -9,7 +9,7 @@ from engine.errors import ModelError
 from engine.machine import processor_key
 from engine.precision import Precision
 from engine.protocol import Engine
-from engine.store import CompiledEngine, CompiledKind, EngineKey, compile_command
+from engine.store import CompiledEngine, CompiledKind, EngineKey
 from engine.tensorrt import Flavour
 
 
@@ -98,6 +98,19 @@ def why_unfit(key: EngineKey) -> str | None:
     return None
 
 
+def check_fit(engine: CompiledEngine) -> None:
+    """Refuse a compiled engine that was made by another version or for another machine.
+
+    Raises:
+        ModelError: It was; the message has the command that makes one for this machine. Or its kind of engine
+            is not installed, or there is no GPU for it.
+    """
+    if reason := why_unfit(engine.key):
+        target = this_target(engine.key.kind)
+        command = engine.compile_command(target=None if target in engine.key.targets else target)
+        raise ModelError(f"{engine.folder.name}: {reason}; run: {command}")
+
+
 def open_compiled(engine: CompiledEngine, *, threads: int | None = None, streams: int = 1) -> Engine:
     """Load a compiled engine, unless it is damaged or was made for something else.
 
@@ -109,9 +122,8 @@ def open_compiled(engine: CompiledEngine, *, threads: int | None = None, streams
     Raises:
         ModelError: It is damaged, of another version or for another machine, or cannot be loaded.
     """
+    check_fit(engine)
     key = engine.key
-    if reason := why_unfit(key):
-        raise ModelError(f"{engine.folder.name}: {reason}; run: {compile_command(key)}")
     return open_graph(key.kind, engine.read(), key.precision, threads=threads, streams=streams, key=key)
 
 
@@ -125,6 +137,14 @@ def open_graph(
     key: EngineKey | None = None,
 ) -> Engine:
     """Load a graph, or a plan, into the engine that it is for.
+
+    Args:
+        kind: Of engine.
+        data: Serialised ONNX, or the plan.
+        precision: What it computes in.
+        threads: As for ``open_compiled``.
+        streams: As for ``open_compiled``.
+        key: Of a compiled engine, for the error messages.
 
     Raises:
         ModelError: The library is missing, or refuses it.

@@ -36,12 +36,21 @@ def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
         return portrait_views(_portrait())[:most]
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
-    images = [image for path in picked if (image := cv2.imread(str(path))) is not None]
+    images = [image for path in picked if (image := _read(path)) is not None]
     if not images:
         raise ModelError(
             f"{folder}: expected a folder of face images (JPEG, PNG), found none that can be read"
         )
-    return [np.asarray(image, np.uint8) for image in images]
+    return images
+
+
+def _read(path: Path) -> Image | None:
+    """An image; None where a file is none. Decoded from memory, since OpenCV warns of files on stderr."""
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # cv2: no bytes, or more pixels than it takes
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
 
 
 def portrait_views(portrait: Image) -> list[Image]:
@@ -77,9 +86,8 @@ def _portrait() -> Image:
     """Read the file only: the package itself takes a second to import."""
     spec = find_spec("skimage")
     for folder in (spec and spec.submodule_search_locations) or ():
-        image = cv2.imread(str(Path(folder) / "data" / "astronaut.png"))
-        if image is not None:
-            return np.asarray(image, np.uint8)
+        if (image := _read(Path(folder) / "data" / "astronaut.png")) is not None:
+            return image
     raise ModelError(
         "no face to compare engines on; give a folder of face images, or run: pip install scikit-image"
     )

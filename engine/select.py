@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,6 +25,7 @@ from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.runtimes import (
     check_available,
+    check_fit,
     engine_version,
     open_compiled,
     open_graph,
@@ -31,7 +33,7 @@ from engine.runtimes import (
     why_unfit,
 )
 from engine.samples import sample_images
-from engine.store import CompiledEngine, CompiledKind, EngineStore, compile_command
+from engine.store import CompiledEngine, CompiledKind, EngineStore
 from engine.zoo import load_model
 
 EngineKind: TypeAlias = Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
@@ -101,7 +103,11 @@ def _open_stored(
     compiled = find_compiled(package, kind, precision, store=store)
     engine = open_compiled(compiled, threads=threads, streams=streams)
     if compiled.parity is None:
-        _judge_at_first_start(package, compiled, engine)
+        try:
+            _judge_at_first_start(package, compiled, engine)
+        except ModelError:
+            engine.close()
+            raise
     return engine
 
 
@@ -117,7 +123,8 @@ def find_compiled(
         store: Where to look.
 
     Raises:
-        ModelError: There is none, or only such as were made by another version or for another machine.
+        ModelError: There is none, or only such as were made by another version or for another machine, or do
+            not give what the model gives.
     """
     wanted = ("fp16", "bf16", "fp32", "int8") if precision == "auto" else (precision,)
     engines = [
@@ -128,13 +135,14 @@ def find_compiled(
         and engine.key.precision in wanted
     ]
     engines.sort(key=lambda engine: wanted.index(engine.key.precision))
-    reasons = [(engine, why_unfit(engine.key)) for engine in engines]
-    for engine, reason in reasons:
-        if reason is None:
+    fitting = [engine for engine in engines if why_unfit(engine.key) is None]
+    for engine in fitting:
+        if engine.may_serve:
             return engine
-    if reasons:
-        stale, reason = reasons[0]
-        raise ModelError(f"{stale.folder.name}: {reason}; run: {compile_command(stale.key)}")
+    for engine in fitting:
+        raise _failed_the_gate(engine)
+    for engine in engines:
+        check_fit(engine)
     option = "" if precision == "auto" else f" --precision {precision}"
     raise ModelError(
         f"{package.name}: no engine for {kind}{option.replace(' --precision', ' in')} in {store.root}; "
@@ -163,7 +171,8 @@ def _open_fastest(
         except ModelError:
             pass  # it is not what it was: looked for anew below
     choice, engine = _fastest(package, candidates, open_one)
-    write_atomically(memory, json.dumps({"kind": choice[0], "precision": choice[1]}).encode())
+    with contextlib.suppress(ModelError):  # without it the next start takes longer, and nothing else
+        write_atomically(memory, json.dumps({"kind": choice[0], "precision": choice[1]}).encode())
     return engine
 
 
@@ -173,7 +182,7 @@ def _candidates(package: ModelPackage, store: EngineStore) -> Iterator[tuple[Com
         if why_unavailable(kind, purpose="run") is None:
             for engine in store.engines():
                 fits = engine.key.model_sha256 == package.sha256 and engine.key.kind == kind
-                if fits and not engine.forced and why_unfit(engine.key) is None:
+                if fits and engine.may_serve and not engine.forced and why_unfit(engine.key) is None:
                     yield kind, engine.key.precision
     yield from _PROCESSOR_CHOICES
 
@@ -209,21 +218,22 @@ def _fastest(
     best: tuple[float, tuple[CompiledKind, str], Engine] | None = None
     reasons = []
     for candidate in candidates:
+        engine = None
         try:
             engine = open_one(*candidate)
+            parity = judge(package, engine, images, detector=detector, reference=reference)
+            if not parity.passed:
+                raise ModelError("; ".join(parity.failures))  # noqa: TRY301 - one way out for all failures
+            seconds = _median_seconds(engine, pixels)
         except ModelError as exc:
-            reasons.append(str(exc))
-            continue
-        parity = judge(package, engine, images, detector=detector, reference=reference)
-        seconds = _median_seconds(engine, pixels) if parity.passed else float("inf")
-        if not parity.passed:
-            reasons.append(f"{' '.join(candidate)}: {'; '.join(parity.failures)}")
-        if parity.passed and (best is None or seconds < best[0]):
-            if best is not None:
-                best[2].close()
-            best = seconds, candidate, engine
+            reasons.append(f"{' '.join(candidate)}: {exc}")
+            slower = engine
         else:
-            engine.close()
+            slower = engine
+            if best is None or seconds < best[0]:
+                slower, best = best and best[2], (seconds, candidate, engine)
+        if slower is not None:
+            slower.close()
     reference.close()
     if best is None:
         raise ModelError(f"{package.name}: no engine works here: {'; '.join(reasons)}")
@@ -244,13 +254,19 @@ def _judge_at_first_start(package: ModelPackage, compiled: CompiledEngine, engin
     parity = judge(
         package, engine, sample_images(), detector=_face_finder(), precision=compiled.key.precision
     )
-    dataclasses.replace(compiled, parity=parity).save()
+    judged = dataclasses.replace(compiled, parity=parity)
+    with contextlib.suppress(ModelError):  # then the next start judges again
+        judged.save()
     if not parity.passed:
-        engine.close()
-        raise ModelError(
-            f"{compiled.folder.name} does not give what the model gives: {'; '.join(parity.failures)}; "
-            f"run: {compile_command(compiled.key)}, or choose another precision"
-        )
+        raise _failed_the_gate(judged)
+
+
+def _failed_the_gate(compiled: CompiledEngine) -> ModelError:
+    failures = "; ".join(compiled.parity.failures) if compiled.parity else "not yet run"
+    return ModelError(
+        f"{compiled.folder.name} does not give what the model gives: {failures}; "
+        f"run: {compiled.compile_command()}, or choose another --precision"
+    )
 
 
 def _face_finder() -> FaceDetector:

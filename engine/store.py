@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +27,8 @@ CompiledKind: TypeAlias = Literal["openvino", "onnxruntime", "tensorrt", "tensor
 ENGINE_FILE: Final = "engine.bin"
 MANIFEST_FILE: Final = "manifest.json"
 _FORMAT: Final = "facestream-engine/1"
+_NOT_IN_A_FOLDER_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class EngineKey:
     def folder_name(self) -> str:
         """A name that people can read and no other key has."""
         digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"{self.model}.{self.kind}.{self.precision}.{digest[:12]}"
+        model = _NOT_IN_A_FOLDER_NAME.sub("_", self.model)[:_LONGEST_NAME].lstrip(".")
+        return f"{model}.{self.kind}.{self.precision}.{digest[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,22 @@ class CompiledEngine:
             return "passed"
         return "failed, forced" if self.forced else "failed"
 
+    @property
+    def may_serve(self) -> bool:
+        """Whether the gate has not refused it, or was overruled."""
+        return self.parity is None or self.parity.passed or self.forced
+
+    def compile_command(self, *, target: str | None = None) -> str:
+        """The command that makes it anew, in the same store.
+
+        Args:
+            target: What to make it for, instead of what it was made for.
+        """
+        key = self.key if target is None else dataclasses.replace(self.key, targets=(target,))
+        command = compile_command(key)
+        root = self.folder.parent
+        return command if root == _default_root() else f"{command} -o {shlex.quote(str(root))}"
+
     def read(self) -> bytes:
         """The engine's bytes.
 
@@ -116,7 +137,9 @@ class CompiledEngine:
         try:
             return read_verified(self.path, self.sha256)
         except ModelError as exc:
-            raise ModelError(f"{exc} (run: {compile_command(self.key)})") from exc
+            raise ModelError(
+                f"{self.folder.name}: the engine is damaged ({exc}); run: {self.compile_command()}"
+            ) from exc
 
     def save(self) -> None:
         """Write the record beside the engine.
@@ -164,12 +187,12 @@ class EngineStore:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or platformdirs.user_cache_path("facestream") / "engines"
+        self.root = root or _default_root()
 
     def engines(self) -> list[CompiledEngine]:
         """All engines whose record can be read, by folder name."""
         found = []
-        for path in sorted(self.root.glob(f"*/{MANIFEST_FILE}")):
+        for path in sorted(self.root.glob(f"[!.]*/{MANIFEST_FILE}")):
             try:
                 found.append(CompiledEngine.load(path.parent))
             except ModelError:
@@ -213,17 +236,24 @@ class EngineStore:
         engine.save()
         place = self.root / engine.key.folder_name
         try:
-            if place.exists():
-                shutil.rmtree(place)
-            engine.folder.rename(place)
+            with tempfile.TemporaryDirectory(prefix=".replaced-", dir=self.root) as waste:
+                if place.exists():
+                    place.rename(Path(waste) / place.name)
+                engine.folder.rename(place)
         except OSError as exc:
             raise ModelError(f"{place}: cannot write: {exc.strerror}; choose another folder (-o)") from exc
         return dataclasses.replace(engine, folder=place)
 
 
+def _default_root() -> Path:
+    return platformdirs.user_cache_path("facestream") / "engines"
+
+
 def compile_command(key: EngineKey) -> str:
     """The command that makes an engine anew."""
-    words = ["facestream compile", key.model, f"--engine {key.kind} --precision {key.precision}"]
-    if key.kind.startswith("tensorrt") and key.targets:
-        words.append(f"--gpu {','.join(key.targets)}")
-    return " ".join(words)
+    batches = ",".join(map(str, key.batches))
+    words = ["facestream", "compile", key.model, "--engine", key.kind, "--precision", key.precision]
+    words += ["--batch", batches]
+    if key.kind == "tensorrt-rtx":
+        words += ["--gpu", ",".join(key.targets)]
+    return shlex.join(words)

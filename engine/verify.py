@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +13,11 @@ from engine.errors import ModelError
 from engine.gate import judge, open_reference
 from engine.package import ModelPackage
 from engine.parity import Parity
-from engine.runtimes import open_compiled, why_unfit
+from engine.protocol import Engine
+from engine.runtimes import open_compiled, why_unavailable, why_unfit
 from engine.samples import sample_images
 from engine.select import open_engine
-from engine.store import CompiledKind, EngineStore
+from engine.store import CompiledEngine, CompiledKind, EngineStore
 
 _WITHOUT_COMPILING: Final[tuple[tuple[CompiledKind, str], ...]] = (
     ("onnxruntime", "fp32"),
@@ -31,8 +33,8 @@ class Verdict:
     Attributes:
         kind: Of engine.
         precision: What it computes in, or was asked to.
-        parity: What the gate found; None when it could not be opened.
-        reason: Why it could not be opened.
+        parity: What the gate found; None when it could not be opened or failed.
+        reason: Why.
     """
 
     kind: str
@@ -62,21 +64,35 @@ def verify_engines(
     images = sample_images(faces)
     finder = FaceDetector(open_reference(detector), min_score=0.6)
     reference = open_reference(package)
-    for kind, precision in _WITHOUT_COMPILING:
+
+    def verdict(kind: str, precision: str, open_it: Callable[[], Engine], held_to: str | None) -> Verdict:
         try:
-            engine = open_engine(package, kind=kind, precision=precision)
+            engine = open_it()
         except ModelError as exc:
-            yield Verdict(kind, precision, None, str(exc))
-            continue
-        parity = judge(package, engine, images, detector=finder, reference=reference)
-        yield Verdict(kind, engine.precision, parity)
-        engine.close()
+            return Verdict(kind, precision, None, str(exc))
+        try:
+            parity = judge(package, engine, images, detector=finder, reference=reference, precision=held_to)
+            return Verdict(kind, held_to or engine.precision, parity)
+        except ModelError as exc:
+            return Verdict(kind, precision, None, str(exc))
+        finally:
+            engine.close()
+
+    for kind, precision in _WITHOUT_COMPILING:
+        yield verdict(kind, precision, partial(open_engine, package, kind=kind, precision=precision), None)
     for compiled in (store or EngineStore()).engines():
-        if compiled.key.model_sha256 != package.sha256 or why_unfit(compiled.key) is not None:
-            continue
-        engine = open_compiled(compiled)
-        parity = judge(
-            package, engine, images, detector=finder, reference=reference, precision=compiled.key.precision
-        )
-        yield Verdict(f"{compiled.key.kind}, compiled", compiled.key.precision, parity)
-        engine.close()
+        if _runs_here(compiled, package):
+            key = compiled.key
+            yield verdict(
+                f"{key.kind}, compiled", key.precision, partial(open_compiled, compiled), key.precision
+            )
+    reference.close()
+
+
+def _runs_here(compiled: CompiledEngine, package: ModelPackage) -> bool:
+    key = compiled.key
+    return (
+        key.model_sha256 == package.sha256
+        and why_unavailable(key.kind, purpose="run") is None
+        and why_unfit(key) is None
+    )

@@ -26,10 +26,12 @@ __all__ = [
     "load_detector",
     "load_model",
     "shipped_models",
+    "shipped_names",
 ]
 
 
 _FUSED_NAME: Final = "fused"
+_MTCNN: Final = "mtcnn"
 _SHORT_NAMES: Final = {model.name: name for name, model in PRETRAINED.items()}
 """Packages have longer names, which say which weights they hold."""
 
@@ -69,6 +71,11 @@ def shipped_models() -> list[ShippedModel]:
         for name, model in PRETRAINED.items()
     ]
     return [*shipped, _fused_of({model.name: model for model in shipped})]
+
+
+def shipped_names() -> frozenset[str]:
+    """All that ``load_model`` and ``load_detector`` take for a shipped model."""
+    return frozenset({*PRETRAINED, *_SHORT_NAMES, _FUSED_NAME, FUSED.name, _MTCNN})
 
 
 def _fused_of(shipped: dict[str, ShippedModel]) -> ShippedModel:
@@ -150,7 +157,7 @@ def load_detector(model: str | Path, *, cache_dir: Path | None = None) -> tuple[
     Raises:
         ModelError: As for ``load_model``.
     """
-    names = MTCNN_STAGES if str(model) == "mtcnn" else (model,)
+    names = MTCNN_STAGES if str(model) == _MTCNN else (model,)
     return tuple(load_model(name, cache_dir=cache_dir) for name in names)
 
 

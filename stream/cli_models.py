@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -69,6 +70,8 @@ def _description(package: ModelPackage) -> Table:
     table = Table("", package.name, title_justify="left")
     size = package.input_size_wh
     order = package.colour_order.upper()
+    means = ", ".join(f"{mean:g}" for mean in package.mean)
+    mean = f"{package.mean[0]:g}" if len(set(package.mean)) == 1 else f"({means})"
     rows = {
         "task": package.task,
         "file": str(package.onnx_path),
@@ -77,7 +80,7 @@ def _description(package: ModelPackage) -> Table:
         "provenance": package.provenance,
         "training run": package.training_run or "not known",
         "input": "any size" if size is None else f"{size[0]} by {size[1]} pixels",
-        "preprocessing": f"{order}, (pixel - {package.mean[0]:g}) * {package.scale:g}",
+        "preprocessing": f"{order}, (pixel - {mean}) * {package.scale:g}",
         "embedding": "" if package.embedding_size is None else f"{package.embedding_size} numbers",
         "same person from": ", ".join(
             f"cosine {each.similarity:g}" + ("" if each.far is None else f" (false accept rate {each.far:g})")
@@ -219,7 +222,7 @@ def _points(text: str) -> tuple[tuple[float, float], ...]:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != 10:
+    if len(numbers) != 10 or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"--template: expected ten numbers with commas between, got {text!r}")
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
@@ -240,7 +243,10 @@ def compile_model(
     ] = "fp32",
     batch: Annotated[
         str | None,
-        typer.Option(metavar="N[,N,N]", help="Least, usual and greatest number of images in one call."),
+        typer.Option(
+            metavar="N[,N,N]",
+            help="Least, usual and greatest number of images in one call; or the greatest, tuned for that.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -309,7 +315,7 @@ def _batches(text: str) -> tuple[int, int, int]:
         sizes = []
     match sizes:
         case [size]:
-            return size, size, size
+            return 1, size, size
         case [least, usual, largest]:
             return least, usual, largest
     raise ConfigError(f"--batch: expected a number, or three with commas between, got {text!r}")
