@@ -171,8 +171,9 @@ def _noise(shape: Sequence[int]) -> npt.NDArray[np.uint8]:
 
 
 def _row_cosines(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: npt.NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(norms, 1e-30)
+    with np.errstate(all="ignore"):  # infinity over infinity: NaN, which the callers look for
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosines: npt.NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(norms, 1e-30)
     return cosines
 
 

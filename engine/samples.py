@@ -8,6 +8,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+from cv2.utils import logging as log
 
 from engine.errors import ModelError
 from engine.faces import Image
@@ -45,11 +46,14 @@ def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
 
 
 def _read(path: Path) -> Image | None:
-    """An image; None where a file is none. Decoded from memory, since OpenCV warns of files on stderr."""
+    """An image; None where a file is none, without OpenCV's words about it."""
+    before = log.setLogLevel(log.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):  # cv2: no bytes, or more pixels than it takes
         return None
+    finally:
+        log.setLogLevel(before)
     return None if image is None else np.asarray(image, np.uint8)
 
 

@@ -170,13 +170,41 @@ class CompiledEngine:
 def _engine_fields(raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict) or raw.pop("format", None) != _FORMAT:
         raise ValueError(f"expected an object with the format {_FORMAT!r}")
-    key = raw["key"]
-    key = key | {"targets": tuple(key["targets"]), "batches": tuple(key["batches"])}
-    parity = raw["parity"]
+    key, parity = raw["key"], raw["parity"]
+    _check_kinds(raw, key, parity or {}, *raw["accuracies"])
+    key |= {"targets": _tuple_of(str, key["targets"]), "batches": _tuple_of(int, key["batches"])}
+    if len(key["batches"]) != 3:
+        raise ValueError(f"batches: expected three, got {key['batches']}")
     if parity is not None:
-        parity = Parity(**parity | {"failures": tuple(parity["failures"])})
+        parity = Parity(**parity | {"failures": _tuple_of(str, parity["failures"])})
     accuracies = tuple(Accuracy(**each) for each in raw["accuracies"])
     return raw | {"key": EngineKey(**key), "parity": parity, "accuracies": accuracies}
+
+
+_KINDS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("model", "model_sha256", "kind", "version", "precision", "sha256", "dataset"), str),
+    **dict.fromkeys(("least_cosine", "mean_cosine", "most_box_error_px"), float | int | None),
+    **dict.fromkeys(("accuracy", "reference"), float | int),
+    "samples": int,
+    "long_side_px": int | None,
+    "forced": bool,
+}
+"""Types of values in a record, by name."""
+
+
+def _check_kinds(*objects: Any) -> None:
+    for each in objects:
+        if not isinstance(each, dict):
+            raise ValueError(f"expected an object, got {json.dumps(each)}")  # noqa: TRY004 - bad data
+        for name, value in each.items():
+            if not isinstance(value, _KINDS.get(name, object)):
+                raise ValueError(f"{name}: got {json.dumps(value)}")
+
+
+def _tuple_of(kind: type, values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise ValueError(f"expected a list of {kind.__name__}, got {json.dumps(values)}")
+    return tuple(values)
 
 
 class EngineStore:

@@ -1,0 +1,54 @@
+"""What the tests of ``engine.child`` let a process of its own do; it must be importable there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+from engine.child import Report
+from engine.errors import ModelError
+
+
+def double(number: int, report: Report) -> int:
+    for step in range(3):
+        report(f"step {step}", step / 2)
+    return 2 * number
+
+
+def fail(kind: str, report: Report) -> None:  # noqa: ARG001 - all jobs get it
+    match kind:
+        case "ModelError":
+            raise ModelError("the model is odd")
+        case "ValueError":
+            raise ValueError("the number is odd")
+        case "JSONDecodeError":
+            json.loads("{")
+        case "MemoryError":
+            raise MemoryError
+        case "OSError":
+            raise OSError(28, "No space left on device")
+        case "KeyError":
+            raise KeyError("several\nlines")
+
+
+def die(how: str, report: Report) -> None:
+    report("dying", 0.5)
+    match how:
+        case "signal":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            os._exit(7)
+        case "sys.exit":
+            sys.exit(3)
+
+
+def sleep(seconds: float, report: Report) -> None:
+    report("sleeping", 0.0)
+    time.sleep(seconds)
+
+
+def pid(report: Report) -> int:  # noqa: ARG001 - all jobs get it
+    return os.getpid()
