@@ -19,7 +19,8 @@ from engine.package import ModelPackage
 from engine.parity import Parity, compare_detectors, compare_outputs
 from engine.protocol import Engine
 
-_ANY_SIZE_PX: Final = 320
+_USUAL_SIZE_WH: Final = (640, 384)
+"""Of the images that a model sees which takes any: a camera's picture, shrunk for the detector."""
 
 
 def open_reference(package: ModelPackage) -> Engine:
@@ -48,7 +49,7 @@ def model_inputs(
         ModelError: There is no face in any of the images, or a detector failed.
     """
     if package.task != "embedder":
-        size_wh = package.input_size_wh or (_ANY_SIZE_PX, _ANY_SIZE_PX)
+        size_wh = package.input_size_wh or _USUAL_SIZE_WH
         resized = [cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA) for image in images]
         return np.stack(resized).astype(np.uint8)
     crops = [
