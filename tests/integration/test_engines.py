@@ -147,6 +147,9 @@ def test_any_number_of_calls_may_be_pending(package: ModelPackage, kind: str) ->
         first = call.result()["mean"]
         assert first == pytest.approx(expected(batch), abs=1e-3)
         assert call.result()["mean"] is first, "asking again does not compute again"
+    if isinstance(engine, OpenVinoEngine):
+        (program,) = (each for each in engine._programs.values() if each._idle)
+        assert len(program._idle) == 2, "thirty calls shared the requests of one stream"
 
 
 def test_threads_that_submit_and_call_do_not_lock_each_other_out(package: ModelPackage) -> None:
@@ -242,6 +245,33 @@ def test_converted_graphs_are_run_as_they_are(
     if precision == "int8" or make is OnnxRuntimeEngine:
         assert engine.precision == precision
         assert make(converted(package, precision), precision=precision, threads=1).precision == precision
+
+
+def test_prelu_is_left_to_the_convolution_before_it(package: ModelPackage, tmp_path: Path) -> None:
+    model = onnx.load_model(package.onnx_path)
+    model.graph.node[0].output[0] = "before"
+    model.graph.node.insert(1, helper.make_node("PRelu", ["before", "slope"], ["mixed"]))
+    slope = np.array([0.1, -0.2, 0.3, 0.4], np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(slope.reshape(4, 1, 1), "slope"))
+    path = tmp_path / "prelu.onnx"
+    path.write_bytes(model.SerializeToString())
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    fields = {f: getattr(package, f) for f in package.__slots__} | {"onnx_path": path, "sha256": sha256}
+    prelu = ModelPackage(**fields)
+    batch = pixels(6)
+    mixed = (batch[..., ::-1].astype(np.float32) - [1, 2, 3]) * 0.5 @ WEIGHT.T
+    activated = np.where(mixed >= 0, mixed, slope * mixed).mean(axis=(1, 2))
+    for kind in ("openvino", "onnxruntime"):
+        engine = open_engine(prelu, kind=kind, precision="fp32", threads=1)
+        assert engine.infer({"pixels": batch})["mean"] == pytest.approx(activated, abs=1e-3)
+        if isinstance(engine, OpenVinoEngine):
+            steps = [
+                node.get_rt_info()
+                for node in engine._program(batch.shape).compiled.get_runtime_model().get_ops()
+            ]
+            kinds = {step["layerType"].get() for step in steps}
+            assert "Convolution" in kinds
+            assert not {"PRelu", "Subgraph"} & kinds
 
 
 def test_int8_is_refused_for_graphs_that_are_not_quantised(package: ModelPackage) -> None:
