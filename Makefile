@@ -29,8 +29,9 @@ check: ## Formatting, lint, types and the house's import rules
 	@$(python) -m mypy
 	@.venv/bin/lint-imports
 
-bench: setup ## Speed of the whole job against decoding alone and against the plain OpenCV loop
+bench: setup ## Speed of the whole job against decoding alone and a plain OpenCV loop, and of each engine
 	@$(facestream) bench stream
+	@$(facestream) bench engine
 
 lock: ## Pin the newest versions that pyproject.toml admits
 	@scripts/lock.sh
