@@ -26,8 +26,9 @@ Mode: TypeAlias = Literal["latency", "throughput"]
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES: Final = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 _MOST_FIXED_SHAPES: Final = 8
-_USUAL_AFTER: Final = 16
-"""Calls of one shape after which a program of its own is worth a tenth of a second of compiling."""
+_USUAL_AFTER: Final = 64
+"""Calls of one shape after which a program of its own is worth its compiling: YuNet at 640 by 384 gains 12
+per cent, or 0.4 ms an image, for 0.12 s."""
 
 _PENDING_PER_STREAM: Final = 2
 """One that computes, one that waits for it."""
