@@ -42,7 +42,27 @@ def convert_to_fp16(model: onnx.ModelProto, *, keep: Sequence[str]) -> onnx.Mode
             )
         except Exception as exc:  # what it raises on strange graphs is not defined
             raise ModelError(f"cannot write fp16: {_reason(exc)}") from exc
+    _widen_between(converted.graph, frozenset(keep))
     return converted
+
+
+def _widen_between(graph: onnx.GraphProto, kept: frozenset[str]) -> None:
+    """Let what one fp32 node gives to another stay fp32: the converter casts it to fp16 and back."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        narrowed = made_by.get(node.input[0]) if _casts_to(node, onnx.TensorProto.FLOAT) else None
+        if narrowed is None or not _casts_to(narrowed, onnx.TensorProto.FLOAT16):
+            continue
+        source = made_by.get(narrowed.input[0])
+        if source is not None and source.name in kept:
+            node.input[0] = narrowed.input[0]
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for node in [node for node in graph.node if node.op_type == "Cast" and node.output[0] not in used]:
+        graph.node.remove(node)
+
+
+def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == kind for a in node.attribute)
 
 
 def quantise_static(

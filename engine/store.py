@@ -195,10 +195,10 @@ _KINDS: Final[dict[str, Any]] = {
 def _check_kinds(*objects: Any) -> None:
     for each in objects:
         if not isinstance(each, dict):
-            raise ValueError(f"expected an object, got {json.dumps(each)}")  # noqa: TRY004 - bad data
+            raise TypeError(f"expected an object, got {json.dumps(each)}")
         for name, value in each.items():
             if not isinstance(value, _KINDS.get(name, object)):
-                raise ValueError(f"{name}: got {json.dumps(value)}")
+                raise TypeError(f"{name}: got {json.dumps(value)}")
 
 
 def _tuple_of(kind: type, values: Any) -> tuple[Any, ...]:

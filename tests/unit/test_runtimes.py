@@ -107,7 +107,9 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, None if name.startswith("pycuda") else module)
     assert why_unavailable("tensorrt-rtx", purpose="build") is None
     assert "PyCUDA cannot be loaded" in (why_unavailable("tensorrt-rtx", purpose="run") or "")
-    with pytest.raises(ModelError, match="^tensorrt cannot be used here: PyCUDA cannot be loaded") as failure:
+    with pytest.raises(
+        ModelError, match=r"^tensorrt cannot be used here: PyCUDA cannot be loaded"
+    ) as failure:
         check_available("tensorrt", purpose="build")
     assert "\n" not in str(failure.value)
 
