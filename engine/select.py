@@ -21,6 +21,7 @@ from engine.gate import judge, model_inputs, open_reference
 from engine.graphs import pixel_graph
 from engine.machine import processor_key
 from engine.package import ModelPackage
+from engine.precision import precisions
 from engine.protocol import Engine
 from engine.runtimes import (
     check_available,
@@ -75,6 +76,8 @@ def open_engine(
             does not fit; the message has the command that makes it.
         ValueError: An argument is out of range.
     """
+    if precision != "auto" and precision not in precisions():
+        raise ValueError(f"precision: expected auto, {', '.join(precisions())}, got {precision!r}")
     store = store or EngineStore()
     match kind:
         case "auto":
@@ -139,8 +142,8 @@ def find_compiled(
     for engine in fitting:
         if engine.may_serve:
             return engine
-    for engine in fitting:
-        raise _failed_the_gate(engine)
+    if fitting:
+        raise _failed_the_gate(fitting[0])
     for engine in engines:
         check_fit(engine)
     option = "" if precision == "auto" else f" --precision {precision}"

@@ -12,11 +12,13 @@ import pytest
 from onnx import helper, numpy_helper
 
 from engine.errors import ModelError
+from engine.graphs import pixel_graph
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.openvino import Mode, OpenVinoEngine
 from engine.package import ModelPackage
 from engine.protocol import Engine
-from engine.select import open_engine, pixel_graph
+from engine.select import open_engine
+from engine.store import EngineStore
 
 WEIGHT = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 
@@ -303,20 +305,17 @@ def test_precisions_that_are_not_there(package: ModelPackage) -> None:
         open_engine(package, kind="openvino", precision="fp8")
 
 
-def test_auto_prefers_openvino(package: ModelPackage) -> None:
-    assert open_engine(package).name == "openvino"
-
-
 def test_auto_falls_back_where_openvino_is_not(
-    package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    store = EngineStore(tmp_path)
     monkeypatch.setitem(sys.modules, "engine.openvino", None)
-    assert open_engine(package).name == "onnxruntime"
+    assert open_engine(package, store=store).name == "onnxruntime"
     with pytest.raises(ModelError, match="pip install openvino"):
         open_engine(package, kind="openvino")
     monkeypatch.setitem(sys.modules, "engine.onnxruntime", None)
     with pytest.raises(ModelError, match=r"tiny: no engine works here: .*openvino.*onnxruntime") as failure:
-        open_engine(package)
+        open_engine(package, store=store)
     assert "\n" not in str(failure.value)
 
 
@@ -325,4 +324,4 @@ def test_a_package_whose_file_changed_is_not_opened(package: ModelPackage, tmp_p
     path.write_bytes(package.onnx_path.read_bytes() + b"\0")
     changed = ModelPackage(**{f: getattr(package, f) for f in package.__slots__} | {"onnx_path": path})
     with pytest.raises(ModelError, match="wrong SHA-256"):
-        open_engine(changed)
+        open_engine(changed, store=EngineStore(tmp_path))
