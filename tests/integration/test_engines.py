@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from engine.errors import ModelError
 from engine.graphs import pixel_graph
 from engine.onnxruntime import OnnxRuntimeEngine
-from engine.openvino import Mode, OpenVinoEngine
+from engine.openvino import _USUAL_AFTER, Mode, OpenVinoEngine
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.select import open_engine
@@ -101,8 +101,17 @@ def test_any_number_of_shapes_is_served(engine: Engine) -> None:
     for side in range(1, 20):
         batch = pixels(side, (1 + side % 3, side, 21 - side, 3))
         assert engine.infer({"pixels": batch})["mean"] == pytest.approx(expected(batch), abs=1e-3)
-    if isinstance(engine, OpenVinoEngine):
-        assert len(engine._programs) == 8
+
+
+def test_shapes_that_are_seen_often_get_programs_of_their_own(package: ModelPackage) -> None:
+    engine = OpenVinoEngine(pixel_graph(package), precision="fp32", threads=1)
+    for side in range(1, 12):
+        batch = pixels(side, (1, side, 4, 3))
+        for _ in range(_USUAL_AFTER):
+            assert len(engine._programs) == min(side - 1, 8)
+            result = engine.infer({"pixels": batch})["mean"]
+        assert result == pytest.approx(expected(batch), abs=1e-3)
+    assert len(engine._programs) == 8
 
 
 def test_several_threads_may_call_at_once(engine: Engine) -> None:
@@ -150,8 +159,8 @@ def test_any_number_of_calls_may_be_pending(package: ModelPackage, kind: str) ->
         assert first == pytest.approx(expected(batch), abs=1e-3)
         assert call.result()["mean"] is first, "asking again does not compute again"
     if isinstance(engine, OpenVinoEngine):
-        (program,) = (each for each in engine._programs.values() if each._idle)
-        assert len(program._idle) == 2, "thirty calls shared the requests of one stream"
+        assert engine._shared is not None
+        assert len(engine._shared._idle) == 2, "thirty calls shared the requests of one stream"
 
 
 def test_threads_that_submit_and_call_do_not_lock_each_other_out(package: ModelPackage) -> None:
