@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -155,11 +156,16 @@ class FaceEmbedder:
         return mirrored
 
     def _run(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Batches are begun before the ones before have ended, so that copies overlap with work."""
+        name, output = self._engine.inputs[0].name, self._engine.outputs[0].name
         vectors = np.empty((len(crops), self.embedding_size), np.float32)
-        start = 0
-        for size in batch_sizes(len(crops), largest=self._largest_batch):
-            batch = np.ascontiguousarray(crops[start : start + size])
-            outputs = self._engine.infer({self._engine.inputs[0].name: batch})
-            vectors[start : start + size] = outputs[self._engine.outputs[0].name]
-            start += size
+        sizes = batch_sizes(len(crops), largest=self._largest_batch)
+        if len(sizes) == 1:
+            vectors[:] = self._engine.infer({name: np.ascontiguousarray(crops)})[output]
+            return vectors
+        ends = list(accumulate(sizes))
+        rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        calls = [self._engine.submit({name: np.ascontiguousarray(crops[each])}) for each in rows]
+        for each, call in zip(rows, calls, strict=True):
+            vectors[each] = call.result()[output]
         return vectors
