@@ -343,13 +343,14 @@ def _lfw_accuracy(
 
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A bar that shows the step that is under way."""
+    """A bar that shows the step that is under way, where somebody sees it."""
+    screen = Console(stderr=True)
     columns = (
         TextColumn("{task.fields[title]}"),
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("starting", total=1.0, title=title)
         yield lambda step, share: progress.update(task, description=step, completed=share)

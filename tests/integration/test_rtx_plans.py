@@ -14,10 +14,10 @@ from onnx import helper, numpy_helper
 
 from engine import tensorrt_build, zoo
 from engine.errors import ModelError
+from engine.graphs import pixel_graph
 from engine.onnx_graph import cast_first, without_matmul
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage
-from engine.select import pixel_graph
 from engine.tensorrt import (
     built_for,
     flavour_available,
@@ -33,7 +33,18 @@ trt = pytest.importorskip(
     "tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install tensorrt-rtx-cu13"
 )
 
-MODELS = sorted(zoo._BY_NAME)
+MODELS = [
+    pytest.param(
+        model.name, marks=pytest.mark.skipif(not model.installed, reason=f"no weights; {model.install}")
+    )
+    for model in zoo.shipped_models()
+]
+GPUS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "one": lambda: ("sm86",),
+    "two": lambda: ("sm86", "sm89"),
+    "ampere-and-on": tuple,
+    "all-named": supported_gpus,
+}
 FLOAT = onnx.TensorProto.FLOAT
 
 
@@ -57,21 +68,14 @@ def sface_plan(cache: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(
-    "gpus",
-    [lambda: ("sm86",), lambda: ("sm86", "sm89"), tuple, supported_gpus],
-    ids=["one", "two", "ampere-and-on", "all-named"],
-)
+@pytest.mark.parametrize("gpus", GPUS)
 def test_every_shipped_model_is_built(
-    name: str,
-    gpus: Callable[[], tuple[str, ...]],
-    cache: Path,
-    record_property: Callable[[str, object], None],
+    name: str, gpus: str, cache: Path, record_property: Callable[[str, object], None]
 ) -> None:
     package = zoo.load_model(name, cache_dir=cache)
     graph = pixel_graph(package)
     begun = time.perf_counter()
-    plan = build_plan(graph, flavour="tensorrt-rtx", shapes=shapes_of(package), gpus=gpus())
+    plan = build_plan(graph, flavour="tensorrt-rtx", shapes=shapes_of(package), gpus=GPUS[gpus]())
     record_property("build_s", round(time.perf_counter() - begun, 2))
     record_property("plan_bytes", len(plan))
     weights = sum(t.ByteSize() for t in onnx.load_model_from_string(graph).graph.initializer)
