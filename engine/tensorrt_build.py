@@ -17,7 +17,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from engine.errors import ModelError
 from engine.files import write_atomically
-from engine.onnx_graph import cast_first, without_matmul
 from engine.tensorrt import (
     TURING,
     Flavour,
@@ -28,6 +27,7 @@ from engine.tensorrt import (
     reason_of,
     supported_gpus,
 )
+from engine.tensorrt_graph import cast_first, without_matmul
 
 OnProgress: TypeAlias = Callable[[str, float], None]
 """Gets the name of the phase that is under way and the share of the whole that is done, 0..1."""

@@ -15,7 +15,6 @@ from onnx import helper, numpy_helper
 from engine import tensorrt_build, zoo
 from engine.errors import ModelError
 from engine.graphs import pixel_graph
-from engine.onnx_graph import cast_first, without_matmul
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage
 from engine.tensorrt import (
@@ -27,6 +26,7 @@ from engine.tensorrt import (
     supported_gpus,
 )
 from engine.tensorrt_build import ShapeRange, build_plan
+from engine.tensorrt_graph import cast_first, without_matmul
 from engine.tensorrt_plan import load_plan
 
 trt = pytest.importorskip(

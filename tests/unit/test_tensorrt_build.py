@@ -15,9 +15,10 @@ from tensorrt_builder_stand_in import add_builder
 from tensorrt_stand_in import make_stand_in
 
 from engine.errors import ModelError
-from engine.onnx_graph import cast_first, take_pixels, without_matmul
+from engine.onnx_graph import take_pixels
 from engine.tensorrt import reason_of
 from engine.tensorrt_build import Progress, ShapeRange, build_plan
+from engine.tensorrt_graph import cast_first, without_matmul
 from engine.tensorrt_run import TensorRtEngine
 
 FLOAT = onnx.TensorProto.FLOAT
