@@ -116,7 +116,7 @@ def parse_source(source: str) -> SourceAddress:
         raise SourceError(f"source: got an empty string, expected {KNOWN_SOURCES}")
     match = _SCHEME.match(source)
     if match is None:
-        return LocalPath(Path(source).expanduser())
+        return LocalPath(_expanded(source))
     scheme, rest = match[1].lower(), source[match.end() :]
     match scheme:
         case "file":
@@ -238,6 +238,14 @@ def _redact_query(query: str) -> str:
         return key + equals + HIDDEN if equals and _SECRET_KEY.search(unquote(key)) else part
 
     return "".join(part if part in "&;#" else redact(part) for part in re.split(r"([&;#])", query))
+
+
+def _expanded(path: str) -> Path:
+    """With ``~`` and ``~name`` as a shell reads them; a name that nobody has stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _parse_file(source: str, rest: str) -> LocalPath:

@@ -155,3 +155,7 @@ def test_a_refused_source_does_not_show_its_password():
     with pytest.raises(SourceError) as caught:
         parse_source("rtsp://admin:hun/ter2@host/x")
     assert "ter2" not in str(caught.value)
+
+
+def test_the_home_of_a_user_who_is_not_there_is_a_plain_path() -> None:
+    assert parse_source("~nobody-has-this-name/x.mp4") == LocalPath(Path("~nobody-has-this-name/x.mp4"))
