@@ -59,7 +59,7 @@ class EngineKey:
     def folder_name(self) -> str:
         """A name that people can read and no other key has."""
         digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
-        model = _NOT_IN_A_FOLDER_NAME.sub("_", self.model)[:_LONGEST_NAME].lstrip(".")
+        model = _NOT_IN_A_FOLDER_NAME.sub("_", self.model)[:_LONGEST_NAME].lstrip(".") or "model"
         return f"{model}.{self.kind}.{self.precision}.{digest[:12]}"
 
 
