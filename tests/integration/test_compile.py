@@ -97,7 +97,9 @@ def has_bf16(package: ModelPackage) -> bool:
 
 
 @pytest.mark.parametrize(
-    "engine", [("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32")], ids="-".join
+    "engine",
+    [("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32"), ("onnxruntime", "fp16")],
+    ids="-".join,
 )
 @pytest.mark.parametrize("name", ["tiny", "sface", "yunet"])
 def test_engines_of_the_processor(
@@ -115,7 +117,7 @@ def test_engines_of_the_processor(
     assert made.parity is not None
     assert made.parity.samples == 4
     if package.task == "embedder":
-        assert made.parity.least_cosine >= {"fp32": 0.9999, "bf16": 0.999}[precision]
+        assert made.parity.least_cosine >= {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999}[precision]
     else:
         assert made.parity.most_box_error_px <= 1
     assert (told[0], told[-1]) == ("reading", "judging")
@@ -131,6 +133,27 @@ def test_networks_of_a_detector(name: str, store: EngineStore, faces: Path) -> N
     if not {model.name: model.installed for model in shipped_models()}[name]:
         pytest.skip("no weights of MTCNN")
     assert compile_it(load_model(name), store, faces).verdict == "passed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("onnxruntime", "fp16"), ("onnxruntime", "int8"), ("openvino", "int8")]
+)
+def test_precisions_that_must_be_compiled_are_opened_from_the_store(
+    kind: str, precision: str, tiny: ModelPackage, store: EngineStore, faces: Path
+) -> None:
+    command = f"run: facestream compile tiny --engine {kind} --precision {precision}"
+    with pytest.raises(ModelError, match=f"no engine for {kind} in {precision} in .*; {command}$"):
+        open_engine(tiny, kind=kind, precision=precision, store=store)
+    made = compile_it(tiny, store, faces, kind=kind, precision=precision)
+    assert made.verdict == "passed"
+    assert made.read() != pixel_graph(tiny)
+    engine = open_engine(tiny, kind=kind, precision=precision, store=store)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), np.uint8)
+    exact = open_engine(tiny, kind=kind, precision="fp32", store=store).infer({"pixels": crops})["embedding"]
+    got = engine.infer({"pixels": crops})["embedding"]
+    cosines = (got * exact).sum(axis=1) / np.linalg.norm(got, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosines.min() > 0.99
+    assert (got != exact).any()
 
 
 # --- the gate
