@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from engine import zoo
+from engine.compile import compile_engine
 from engine.cuda import device_architecture
 from engine.errors import ModelError
+from engine.graphs import pixel_graph
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage
 from engine.protocol import Arrays, Engine
-from engine.select import pixel_graph
+from engine.select import open_engine
+from engine.store import EngineStore
 from engine.tensorrt import Flavour, flavour_available, supported_gpus
 from engine.tensorrt_build import ShapeRange, build_plan
 from engine.tensorrt_run import TensorRtEngine
@@ -38,7 +41,7 @@ def flavour(request: pytest.FixtureRequest) -> Flavour:
     return request.param
 
 
-@pytest.fixture(scope="module", params=sorted(zoo._BY_NAME))
+@pytest.fixture(scope="module", params=[model.name for model in zoo.shipped_models() if model.installed])
 def package(request: pytest.FixtureRequest) -> ModelPackage:
     return zoo.load_model(request.param)
 
@@ -151,3 +154,26 @@ def test_kernels_and_measurements_are_kept(
             engine.infer(pictures(package, portrait, 0, 1))
             engine.close()
     assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("name", ["yunet", "sface"])
+def test_compiled_engines_pass_the_gate_and_serve(
+    name: str, precision: str, flavour: Flavour, tmp_path: Path
+) -> None:
+    here = device_architecture()
+    if flavour == "tensorrt-rtx" and here not in supported_gpus():
+        pytest.skip(f"TensorRT for RTX does not build for {here}")
+    model, store = zoo.load_model(name), EngineStore(tmp_path)
+    compiled = compile_engine(
+        model,
+        kind=flavour,
+        detector=zoo.load_model("yunet"),
+        precision=precision,
+        gpus=(here,) if flavour == "tensorrt-rtx" else (),
+        store=store,
+    )
+    assert compiled.verdict == "passed"
+    engine = open_engine(model, kind=flavour, precision=precision, store=store)
+    assert (engine.name, engine.precision) == (flavour, precision)
+    engine.close()
