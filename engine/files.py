@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from engine.errors import ModelError
@@ -20,17 +19,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         ModelError: The file cannot be written.
     """
-    temporary = None
+    # Not the tempfile module's: its files are for their owner alone, and services run as other users.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as exc:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise ModelError(
             f"{path}: cannot write: {exc.strerror}; free space, or choose another folder for models"
         ) from exc

@@ -46,6 +46,10 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
         if not external:
             onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as exc:
+        if "No Op registered" in str(exc):
+            raise ModelError(
+                f"{origin}: uses an operator that is not of ONNX ({_first_line(exc)}); export it without"
+            ) from exc
         raise ModelError(
             f"{origin}: expected an ONNX model, got {len(data)} bytes that are none ({_first_line(exc)}); "
             "download or export the file again"

@@ -34,7 +34,7 @@ def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
         ModelError: The folder holds no image that can be read, or scikit-image is not installed.
     """
     if folder is None:
-        return portrait_views(_portrait())[:most]
+        return portrait_views(load_portrait())[:most]
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
     images = [image for path in picked if (image := _read(path)) is not None]
@@ -86,12 +86,18 @@ def _view(portrait: Image, random: np.random.Generator, *, mirrored: bool) -> Im
     return np.clip(light, 0, 255).astype(np.uint8)
 
 
-def _portrait() -> Image:
-    """Read the file only: the package itself takes a second to import."""
+def load_portrait() -> Image:
+    """The portrait of Eileen Collins that scikit-image ships (NASA, public domain).
+
+    Returns:
+        uint8 (512, 512, 3) BGR.
+
+    Raises:
+        ModelError: scikit-image is not installed.
+    """
+    # The file alone is read: the package itself takes a second to import.
     spec = find_spec("skimage")
     for folder in (spec and spec.submodule_search_locations) or ():
         if (image := _read(Path(folder) / "data" / "astronaut.png")) is not None:
             return image
-    raise ModelError(
-        "no face to compare engines on; give a folder of face images, or run: pip install scikit-image"
-    )
+    raise ModelError("the portrait that scikit-image ships is not installed; run: pip install scikit-image")

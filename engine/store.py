@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import json
 import re
+import secrets
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -245,7 +245,8 @@ class EngineStore:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=".building-", dir=self.root))
+            folder = self.root / f".building-{secrets.token_hex(8)}"
+            folder.mkdir()
         except OSError as exc:
             raise ModelError(
                 f"{self.root}: cannot write: {exc.strerror}; choose another folder (-o)"

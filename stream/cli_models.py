@@ -18,6 +18,7 @@ from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 
 if TYPE_CHECKING:
+    from engine.child import Report
     from engine.importing import Preprocessing
     from engine.package import ModelPackage
     from engine.protocol import Engine
@@ -277,10 +278,10 @@ def compile_model(
             raise ConfigError("--lfw and --pairs go together: the folder of people and the list of pairs")
         built = []
         for package in load_detector(model):
-            measure = None
-            if lfw is not None and pairs is not None and package.task == "embedder":
-                measure = partial(_lfw_accuracy, package, lfw, pairs)
             with _progress(package.name) as report:
+                measure = None
+                if lfw is not None and pairs is not None and package.task == "embedder":
+                    measure = partial(_lfw_accuracy, package, lfw, pairs, report)
                 try:
                     compiled = compile_engine(
                         package,
@@ -322,7 +323,7 @@ def _batches(text: str) -> tuple[int, int, int]:
 
 
 def _lfw_accuracy(
-    package: ModelPackage, root: Path, pairs: Path, candidate: Engine, reference: Engine
+    package: ModelPackage, root: Path, pairs: Path, report: Report, candidate: Engine, reference: Engine
 ) -> list[Accuracy]:
     from engine.detector import FaceDetector
     from engine.embedder import FaceEmbedder
@@ -337,6 +338,7 @@ def _lfw_accuracy(
         FaceEmbedder.from_package(package, reference),
         {"candidate": FaceEmbedder.from_package(package, candidate)},
         FaceDetector(open_reference(load_model("yunet")), min_score=0.6),
+        on_progress=lambda stage, done, total: report(f"LFW: {stage}", done / max(1, total)),
     )
     return [Accuracy(f"LFW, {got.pairs} pairs of {pairs.name}", got.accuracy, exact.accuracy)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.errors import DatasetError
 from engine.faces import Image
+from engine.samples import load_portrait
 from stream.video_writer import VideoWriter
 
 SIZE_WH = (1280, 720)
@@ -54,25 +54,6 @@ def portrait_pose(time_s: float) -> Pose | None:
         turn_deg=18 * float(np.sin(sway / 6)),
         brightness=dimmed,
     )
-
-
-def load_portrait() -> Image:
-    """The portrait of Eileen Collins that scikit-image ships (NASA, public domain).
-
-    Returns:
-        uint8 (512, 512, 3) BGR.
-
-    Raises:
-        DatasetError: scikit-image is not installed.
-    """
-    try:
-        from skimage import data
-    except ImportError as exc:
-        raise DatasetError(
-            "the demo's portrait comes with scikit-image; install it: pip install 'facestream[demo]'"
-        ) from exc
-    rgb = data.astronaut()  # type: ignore[no-untyped-call]  # scikit-image leaves it untyped
-    return np.ascontiguousarray(rgb[:, :, ::-1])
 
 
 def backdrop() -> Image:
