@@ -99,7 +99,7 @@ def make_clip(
         on_progress: Told the share done, 0..1.
 
     Raises:
-        DatasetError: The portrait is not installed.
+        ModelError: The portrait is not installed.
         SinkError: The file cannot be written.
     """
     portrait, wall = load_portrait(), backdrop()
