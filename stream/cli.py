@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from engine.errors import ConfigError
+from stream.cli_bench import bench_app
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
 from stream.cli_models import compile_model, models_app
 
@@ -28,7 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
 app.command("compile")(compile_model)
@@ -201,72 +201,6 @@ def doctor(
         show_findings(findings, Console())
     if any(finding.is_failure for finding in findings):
         raise typer.Exit(EXIT_FAILED)
-
-
-@bench_app.command("engine")
-def bench_engine(
-    models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Of `facestream models list`.")
-    ] = None,
-    batch: Annotated[str, typer.Option(metavar="N,...", help="Images in one call.")] = "1,4,8",
-    threads: Annotated[int, typer.Option(min=1, help="That compute.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0.05, help="For each point of the table.")] = 0.8,
-    size: Annotated[
-        str, typer.Option(metavar="WxH", help="Of the images, for models that take any size.")
-    ] = "640x384",
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw latency and throughput into this .png or .svg.")
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Latency and throughput of every engine, beside what the processor can compute at most."""
-    with one_line_errors(debug=debug):
-        from stream.bench_engine import bench_engine as bench
-
-        width, *rest = _whole_numbers(size, "x", "--size")
-        if len(rest) != 1:
-            raise ConfigError(f"--size: expected width and height as 640x384, got {size!r}")
-        try:
-            bench(
-                models or ("yunet", "sface"),
-                console=Console(),
-                batches=_whole_numbers(batch, ",", "--batch"),
-                seconds=seconds,
-                threads=threads,
-                size_wh=(width, rest[0]),
-                json_out=json_out,
-                plot_out=plot,
-                command=("facestream", *sys.argv[1:]),
-            )
-        except ValueError as exc:
-            raise ConfigError(str(exc)) from exc
-
-
-def _whole_numbers(text: str, separator: str, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(separator))
-    except ValueError:
-        raise ConfigError(
-            f"{option}: expected whole numbers with {separator!r} between, got {text!r}"
-        ) from None
-
-
-@bench_app.command("stream")
-def bench_stream(
-    source: Annotated[
-        Path | None,
-        typer.Argument(help="A video file; without it, the demo's clip as a camera would send it."),
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Times that everything is run; the median counts.")] = 3,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    debug: Debug = False,
-) -> None:
-    """Frames a second of the whole job, as ratios to decoding alone and to a plain OpenCV loop."""
-    with one_line_errors(debug=debug):
-        from stream.bench import bench_stream as bench
-
-        bench(source, rounds=rounds, console=Console(), json_out=json_out)
 
 
 if __name__ == "__main__":
