@@ -110,14 +110,40 @@ def read_image(path: Path) -> Image:
     Raises:
         DatasetError: The file cannot be read, is no image, or is a JPEG that was cut off.
     """
+    return decode_image(read_bytes(path), origin=path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """An image file's bytes.
+
+    Raises:
+        DatasetError: The file cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as exc:
         raise DatasetError(f"{path}: cannot read the image: {exc.strerror}; check the data set") from exc
+
+
+def decode_image(data: bytes, *, origin: Path) -> Image:
+    """Decode an image file's bytes, turned as its EXIF data says.
+
+    Args:
+        data: The bytes.
+        origin: Where they come from, for the error message.
+
+    Returns:
+        uint8 (H, W, 3) BGR.
+
+    Raises:
+        DatasetError: They are no image, or a JPEG that was cut off.
+    """
     # The decoder fills up what is cut off with grey and only warns.
     if data.startswith(_JPEG_START) and _JPEG_END not in data[-_TAIL_BYTES:]:
-        raise DatasetError(f"{path}: the JPEG ends too early, after {len(data):,} bytes; fetch it again")
+        raise DatasetError(f"{origin}: the JPEG ends too early, after {len(data):,} bytes; fetch it again")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise DatasetError(f"{path}: not an image that can be decoded ({len(data):,} bytes); fetch it again")
+        raise DatasetError(
+            f"{origin}: not an image that can be decoded ({len(data):,} bytes); fetch it again"
+        )
     return np.asarray(image, np.uint8)
