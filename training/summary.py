@@ -1,0 +1,59 @@
+"""What a benchmark found, on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from training.results import BenchRun
+
+_HEADLINES = {
+    "accuracy": "accuracy, mean of the folds",
+    "accuracy pooled": "accuracy, all pairs",
+    "auc": "area under the ROC",
+    "eer": "equal error rate",
+}
+
+
+def show_run(run: BenchRun, console: Console) -> None:
+    """Print what was measured, the figures, where the time went, and what a reader must know.
+
+    Args:
+        run: Of any benchmark.
+        console: Where to.
+    """
+    table = Table("", f"{run.benchmark}: {run.data.get('list', '')}", title_justify="left")
+    for model in run.models:
+        table.add_row(model.task, f"{model.name} on {model.engine} in {model.precision}")
+    for name, value in run.figures.items():
+        if not name.startswith("standard_error") and not name.endswith((" low", " high")):
+            table.add_row(_HEADLINES.get(name, name), _text(run, name, value))
+    total = sum(run.seconds.values())
+    shares = (
+        [f"{name} {seconds / total:.0%}" for name, seconds in run.seconds.items() if seconds] if total else []
+    )
+    table.add_row("time", f"{total:.1f} s: {', '.join(shares)}")
+    console.print(table)
+    for note in run.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(run: BenchRun, name: str, value: float | str | None) -> str:
+    if value is None:
+        return "not supported by so few pairs"
+    if isinstance(value, str):
+        return value
+    if not _is_share(name):
+        return f"{value:,.4g}"
+    figure = f"{value:.2%}"
+    error = run.figures.get(name.replace("accuracy", "standard_error"))
+    if name.startswith("accuracy") and isinstance(error, float):
+        return f"{figure} ± {error * 100:.2f}"
+    low, high = run.figures.get(f"{name} low"), run.figures.get(f"{name} high")
+    if isinstance(low, float) and isinstance(high, float):
+        return f"{figure} ({low:.2%} to {high:.2%})"
+    return figure
+
+
+def _is_share(name: str) -> bool:
+    return name in _HEADLINES or name.startswith(("tar@", "dir@", "rank"))
