@@ -26,6 +26,7 @@ YtfImages: TypeAlias = Literal["frame_images_DB", "aligned_images_DB"]
 FrameChoice: TypeAlias = Literal["first", "spread"]
 
 _VIDEO = re.compile(r"[^\s./\\\x00-\x1f][^/\\\x00-\x1f]*/[0-9]+")
+_NUMBER = re.compile(r"[0-9]+")
 _SEPARATOR = re.compile(r"[\s,;]+")
 _FRAME = re.compile(r"(?:aligned_detect_)?[0-9]+\.([0-9]+)\.jpg", re.IGNORECASE)
 _LABELLED_FIELDS: Final = 8
@@ -273,3 +274,29 @@ def choose_frames(count: int, *, most: int | None, how: FrameChoice = "first") -
     if most is None or count <= most or how == "first":
         return np.arange(count if most is None else min(count, most))
     return np.rint(np.linspace(0, count - 1, most)).astype(np.intp)
+
+
+def all_videos(root: Path, *, images: YtfImages = "frame_images_DB") -> tuple[YtfVideo, ...]:
+    """Every video of the data set, for benchmarks without a list of pairs.
+
+    Args:
+        root: Folder that holds ``frame_images_DB`` or ``aligned_images_DB``.
+        images: Which of them.
+
+    Returns:
+        By person, then by number; a video's folder without images gives a video without frames.
+
+    Raises:
+        DatasetError: The folder is not YTF's, it holds no video, or a file of labels makes no sense.
+    """
+    folder = root / images
+    if not folder.is_dir():
+        raise DatasetError(f"{root}: not YTF's folder: there is no {images} in it; check the path")
+    found = {
+        f"{person.name}/{video}": _frames(person / video)
+        for person in sorted(each for each in folder.iterdir() if each.is_dir())
+        for video in sorted((v.name for v in person.iterdir() if _NUMBER.fullmatch(v.name)), key=int)
+    }
+    if not any(found.values()):
+        raise DatasetError(f"{folder}: holds no video such as Some_Name/3/3.1.jpg; check the path")
+    return _with_boxes(folder, found)
