@@ -29,5 +29,6 @@ def test_sface_on_some_people(face_data: Path, tmp_path: Path) -> None:
     for scenario, least in (("still-to-video", 0.93), ("video-to-video", 0.9)):
         result = judge_ident(faces, scenario=scenario, rounds=50, repetitions=3)
         assert result.data["people"] == 40
+        assert all((tmp_path / pair.first_image).is_file() for pair in result.pairs)
         assert least <= result.figures["rank-1"] <= result.figures["rank-5"] <= 1
     json.dumps(dataclasses.asdict(result), allow_nan=False)

@@ -11,8 +11,8 @@ import pytest
 from engine.embeddings import unit_rows
 from engine.errors import DatasetError, ModelError
 from engine.faces import Faces
-from training.ident_bench import load_ident, run_ident
-from training.ident_faces import ImageSet, Stopwatch, embed_sets, find_stills, find_videos
+from training.ident_bench import IdentFaces, judge_ident, load_ident, run_ident
+from training.ident_faces import FaceSet, ImageSet, Stopwatch, embed_sets, find_stills, find_videos
 from training.ident_trials import REP_YTF_FARS, REP_YTF_OPENNESS, make_trial
 from training.results import BenchRun, load, save
 
@@ -136,7 +136,10 @@ def test_mistakes_are_shown_with_their_pictures(data: Path) -> None:
     alarms = [pair for pair in result.pairs if pair.fold == 1]
     assert len(alarms) == 3
     assert not any(pair.same for pair in alarms)
-    assert [pair.similarity for pair in alarms] == sorted((p.similarity for p in alarms), reverse=True)
+    nearest = [pair.similarity for pair in run(data, worst=45).pairs if pair.fold == 1]
+    assert nearest[0] > nearest[-1]
+    assert nearest == sorted(nearest, reverse=True)
+    assert [pair.similarity for pair in alarms] == nearest[:3]
 
     names = data / "mismatches.txt"
     names.write_text(f"{person(0)}  # photographs of somebody else\nNot_There\n")
@@ -283,6 +286,39 @@ def test_the_best_frames_are_those_of_the_highest_quality(data: Path) -> None:
     (nobody,) = embed_sets([ImageSet("Bo/0", "Bo", ())], Judging(), embedder)
     assert nobody.best is None
     assert nobody.best_only().embeddings.shape == (0, 32)
+
+
+def test_templates_are_made_as_the_score_and_the_scenario_say() -> None:
+    ann, bo = np.eye(4, dtype=np.float32)[:2]
+
+    def video(name: str, faces: list[np.ndarray], qualities: list[float]) -> FaceSet:
+        paths = tuple(Path(f"{name}.{number}.jpg") for number in range(len(faces)))
+        worth = np.array(qualities, np.float32)
+        return FaceSet(name, name.partition("/")[0], np.stack(faces), worth, paths, len(faces), 0)
+
+    # Ann's videos have two poor frames in which she looks like Bo.
+    videos = (
+        *(video(f"Ann/{number}", [ann, bo, bo], [0.9, 0.05, 0.05]) for number in range(2)),
+        *(video(f"Bo/{number}", [bo], [0.9]) for number in range(2)),
+    )
+    nearest = {}
+    for scenario in ("video-to-video", "frame-to-video"):
+        for score in ("weighted", "mean"):
+            result = judge_ident(
+                IdentFaces((), videos, Path()),
+                scenario=scenario,
+                score=score,
+                seed=0,
+                rounds=5,
+                repetitions=1,
+                fars=(),
+            )
+            alarm = next(pair for pair in result.pairs if pair.fold == 1)
+            assert (alarm.first[:2], alarm.second[:3]) == ("Bo", "Ann"), "whom seed 0 enrols"
+            nearest[scenario, score] = alarm.similarity
+    assert nearest["video-to-video", "weighted"] == pytest.approx(0.1 / np.hypot(0.9, 0.1))
+    assert nearest["video-to-video", "mean"] == pytest.approx(2 / np.hypot(1, 2))
+    assert nearest["frame-to-video", "weighted"] == nearest["frame-to-video", "mean"] == 0
 
 
 def test_trials_split_people(data: Path) -> None:
