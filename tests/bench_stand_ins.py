@@ -78,9 +78,13 @@ class PatternEmbedder:
 
     def align(self, image: np.ndarray, landmarks_xy: np.ndarray) -> np.ndarray:
         crops = np.zeros((len(landmarks_xy), FACE_PX, FACE_PX, 3), np.uint8)
-        for crop, (x, y) in zip(crops, landmarks_xy.mean(axis=1), strict=True):
-            left, top = round(float(x)) - FACE_PX // 2, round(float(y)) - FACE_PX // 2
-            crop[:] = image[top : top + FACE_PX, left : left + FACE_PX]
+        own = upright_landmarks(0, 0, FACE_PX)[0]
+        for crop, points in zip(crops, landmarks_xy, strict=True):
+            scale = np.linalg.norm(points[1] - points[0]) / np.linalg.norm(own[1] - own[0])
+            corner = points.mean(axis=0) - scale * FACE_PX / 2
+            matrix = np.float32([[scale, 0, corner[0]], [0, scale, corner[1]]])
+            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+            crop[:] = cv2.warpAffine(image, matrix, (FACE_PX, FACE_PX), flags=flags)
         return crops
 
     def portraits(self, crops: np.ndarray) -> np.ndarray:
