@@ -36,6 +36,14 @@ class Embedder(Protocol):
     """What a benchmark needs of ``engine.embedder.FaceEmbedder``."""
 
     @property
+    def model(self) -> str:
+        """Its name."""
+
+    @property
+    def crop_shape(self) -> tuple[int, int, int]:
+        """Of an aligned face."""
+
+    @property
     def embedding_size(self) -> int:
         """Length of an embedding."""
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import os
-import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +12,9 @@ from pathlib import Path
 from typing import TypeAlias, get_args
 
 from engine.detector import Detector
-from engine.embedder import FaceEmbedder
 from engine.errors import DatasetError
-from engine.machine import this_machine
 from training.face_crops import Progress
+from training.face_models import Embedder, machine_facts
 from training.ident_faces import (
     FaceSet,
     Frames,
@@ -60,7 +57,7 @@ class IdentFaces:
 def load_ident(
     videos: Path,
     detector: Detector,
-    embedder: FaceEmbedder,
+    embedder: Embedder,
     *,
     stills: Path | None = None,
     distractors: bool = False,
@@ -241,7 +238,7 @@ def judge_ident(
         models=tuple(models),
         data=dict(faces.data) | set_up.counts(),
         command=tuple(command),
-        machine=_machine(),
+        machine=machine_facts(),
         seconds=seconds,
         figures=report.figures,
         folds=tuple(report.folds),
@@ -253,7 +250,7 @@ def judge_ident(
 def run_ident(
     videos: Path,
     detector: Detector,
-    embedder: FaceEmbedder,
+    embedder: Embedder,
     *,
     stills: Path | None = None,
     scenario: Scenario = "still-to-video",
@@ -350,14 +347,3 @@ def run_ident(
     digest = hashlib.sha256(leave_out.read_bytes()).hexdigest()
     listed: dict[str, str | int] = {"names left out list": leave_out.name, "names left out SHA-256": digest}
     return dataclasses.replace(run, data=run.data | listed)
-
-
-def _machine() -> dict[str, str | int]:
-    machine = this_machine()
-    return {
-        "processor": machine.processor,
-        "cores": machine.cores,
-        "features": " ".join(machine.features),
-        "python": platform.python_version(),
-        "facestream": importlib.metadata.version("facestream"),
-    }

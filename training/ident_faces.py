@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.detector import Detector
-from engine.embedder import FaceEmbedder
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError, ModelError
 from engine.faces import FloatArray, Image
 from engine.quality import face_quality
 from training.face_crops import Progress, nearest_to, read_image
+from training.face_models import Embedder
 from training.pairs import Indices
 from training.ytf import YtfImages, all_videos, choose_frames
 
@@ -147,7 +147,7 @@ def find_videos(root: Path, *, images: YtfImages = "frame_images_DB") -> tuple[I
 def embed_sets(
     sets: Sequence[ImageSet],
     detector: Detector,
-    embedder: FaceEmbedder,
+    embedder: Embedder,
     *,
     most: int | None = None,
     frames: Frames = "first",
@@ -216,7 +216,7 @@ class _Look:
     """How sets are looked at; the arguments of ``embed_sets``."""
 
     detector: Detector
-    embedder: FaceEmbedder
+    embedder: Embedder
     most: int | None
     frames: Frames
     face: WhichFace

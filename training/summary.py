@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
+from training.fruits import Fruits
 from training.results import BenchRun
 
 _HEADLINES = {
@@ -36,6 +39,47 @@ def show_run(run: BenchRun, console: Console) -> None:
     console.print(table)
     for note in run.notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_sweep(
+    kind: str, runs: Sequence[tuple[str, BenchRun]], skipped: Sequence[str], console: Console
+) -> None:
+    """Print accuracy and time of each setting.
+
+    Args:
+        kind: The choice that was varied.
+        runs: Each setting and its run.
+        skipped: Settings that could not be tried, and why.
+        console: Where to.
+    """
+    table = Table(kind, "accuracy", "tar@far=0.001", "equal error rate", "images/s")
+    for setting, run in runs:
+        names = ("accuracy", "tar@far=0.001", "eer", "images per second")
+        table.add_row(setting, *(_text(run, name, run.figures.get(name)) for name in names))
+    console.print(table)
+    for each in skipped:
+        console.print(f"left out: {each}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_fruits(found: Fruits, console: Console) -> None:
+    """Print accuracy and time of each configuration, and the best within the limit.
+
+    Args:
+        found: Outcome.
+        console: Where to.
+    """
+    table = Table("configuration", "accuracy", "median ms", f"ms at {found.percentile:g} %", "in time")
+    for point in found.points:
+        table.add_row(
+            point.name,
+            f"{point.accuracy:.2%} ± {point.standard_error * 100:.2f}",
+            f"{point.median_ms:.1f}",
+            f"{point.at_percentile_ms:.1f}",
+            "yes" if point.keeps_limit else "no",
+        )
+    console.print(table)
+    best = found.best or "nothing keeps the limit"
+    console.print(f"within {found.limit_ms:g} ms on one core, {found.images} images: {best}")
 
 
 def _text(run: BenchRun, name: str, value: float | str | None) -> str:

@@ -1,0 +1,428 @@
+"""The commands that measure accuracy: ``facestream bench lfw|ytf|ident|fruits|compare``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import platformdirs
+import typer
+from rich.console import Console
+
+from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+
+if TYPE_CHECKING:
+    from training.embedding_cache import VectorCache
+    from training.results import BenchRun
+    from training.sweeps import Bench, OpenModels, SweepKind
+
+Detector = Annotated[str, typer.Option(help="A detector of `facestream models list`.")]
+Embedder = Annotated[str, typer.Option(help="An embedder of the same; fused is the most accurate.")]
+Engine = Annotated[
+    Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"],
+    typer.Option(help="What computes the embedder."),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option(help="What it computes in.")
+]
+Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Add the embedding of the mirrored face.")]
+NoFace = Annotated[
+    Literal["leave-out", "centre"], typer.Option(help="What becomes of an image without a face.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Images that are looked at at the same time.")]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave out what is missing or damaged, and say so.")
+]
+Cache = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Keep embeddings, so that a second run takes seconds.")
+]
+Sweep = Annotated[
+    Literal["jpeg", "size", "dim", "frames", "quantisation", "engine", "precision", "detector", "flip"]
+    | None,
+    typer.Option(help="Run once for each setting of one choice, as in FaceNet's tables."),
+]
+FitOn = Annotated[
+    Path | None, typer.Option(help="For --sweep dim: images of other people, for the main directions.")
+]
+Report = Annotated[Path | None, typer.Option(help="Write the report to this .html file.")]
+JsonOut = Annotated[
+    Path | None, typer.Option("--json", help="Write all that was found to this file; a folder for a sweep.")
+]
+LfwRoot = Annotated[Path, typer.Option(help="LFW's folder of people.")]
+LfwPairs = Annotated[Path, typer.Option(help="Its pairs.txt, or a list in that form.")]
+YtfRoot = Annotated[Path, typer.Option(help="Folder that holds frame_images_DB or aligned_images_DB.")]
+YtfImages = Annotated[
+    Literal["frame_images_DB", "aligned_images_DB"], typer.Option(help="Which folder is looked at.")
+]
+Frames = Annotated[int, typer.Option(min=0, help="Most frames of each video; 0 takes all.")]
+Choice = Annotated[Literal["first", "spread", "best"], typer.Option(help="Which frames.")]
+
+
+def bench_lfw(
+    root: LfwRoot,
+    pairs: LfwPairs,
+    images: Annotated[
+        Literal["deepfunneled", "funneled", "original"],
+        typer.Option(help="Which of LFW's sets it is; nothing in the files tells."),
+    ] = "deepfunneled",
+    detector: Detector = "yunet",
+    embedder: Embedder = "sface",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    flip: Flip = False,
+    no_face: NoFace = "leave-out",
+    workers: Workers = 2,
+    skip_missing: SkipMissing = False,
+    cache: Cache = True,
+    sweep: Sweep = None,
+    fit_on: FitOn = None,
+    report: Report = None,
+    json_out: JsonOut = None,
+    debug: Debug = False,
+) -> None:
+    """Verify the pairs of Labeled Faces in the Wild: ten folds, labelled outside data."""
+    with one_line_errors(debug=debug):
+        from training.face_models import open_models
+        from training.lfw_bench import run_lfw
+
+        kept = _cache(enabled=cache)
+        _measure(
+            partial(
+                run_lfw,
+                root,
+                pairs,
+                images=images,
+                no_face=no_face,
+                cache=kept,
+                workers=workers,
+                skip_missing=skip_missing,
+                command=_command(),
+            ),
+            partial(
+                open_models,
+                detector=detector,
+                embedder=embedder,
+                kind=engine,
+                precision=precision,
+                flip=flip,
+                threads=1,
+                workers=workers,
+            ),
+            root=root,
+            sweep=sweep,
+            fit_on=fit_on,
+            cache=kept,
+            workers=workers,
+            report=report,
+            json_out=json_out,
+        )
+
+
+def bench_ytf(
+    root: YtfRoot,
+    pairs: Annotated[Path, typer.Option(help="splits.txt, splits_corrected.txt, or a list in that form.")],
+    images: YtfImages = "frame_images_DB",
+    frames: Frames = 100,
+    choice: Choice = "first",
+    score: Annotated[
+        Literal["all-pairs", "mean", "weighted", "nearest"],
+        typer.Option(
+            help="Of two videos: FaceNet's mean over all pairs of frames, of re-normalised means, of means "
+            "weighted by quality as the stream's are, or of the nearest pair."
+        ),
+    ] = "all-pairs",
+    face: Annotated[
+        Literal["labelled", "centre"], typer.Option(help="Which of several faces in a frame.")
+    ] = "labelled",
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Accuracy weighs genuine and impostor pairs alike.")
+    ] = False,
+    detector: Detector = "yunet",
+    embedder: Embedder = "sface",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    flip: Flip = False,
+    no_face: NoFace = "leave-out",
+    workers: Workers = 2,
+    skip_missing: SkipMissing = False,
+    cache: Cache = True,
+    sweep: Sweep = None,
+    fit_on: FitOn = None,
+    report: Report = None,
+    json_out: JsonOut = None,
+    debug: Debug = False,
+) -> None:
+    """Verify the pairs of videos of YouTube Faces."""
+    with one_line_errors(debug=debug):
+        from training.face_models import open_models
+        from training.ytf_bench import run_ytf
+
+        kept = _cache(enabled=cache)
+        _measure(
+            partial(
+                run_ytf,
+                root,
+                pairs,
+                images=images,
+                frames=frames or None,
+                choice=choice,
+                score=score,
+                face=face,
+                no_face=no_face,
+                balanced=balanced,
+                cache=kept,
+                workers=workers,
+                skip_missing=skip_missing,
+                command=_command(),
+            ),
+            partial(
+                open_models,
+                detector=detector,
+                embedder=embedder,
+                kind=engine,
+                precision=precision,
+                flip=flip,
+                threads=1,
+                workers=workers,
+            ),
+            root=root,
+            sweep=sweep,
+            fit_on=fit_on,
+            cache=kept,
+            workers=workers,
+            report=report,
+            json_out=json_out,
+        )
+
+
+def _measure(
+    bench: Bench,
+    models: OpenModels,
+    *,
+    root: Path,
+    sweep: SweepKind | None,
+    fit_on: Path | None,
+    cache: VectorCache,
+    workers: int,
+    report: Path | None,
+    json_out: Path | None,
+) -> None:
+    """Run a verification benchmark once, or once for each setting of a sweep."""
+    if sweep is None:
+        with models() as opened, _progress("images") as tell:
+            run = bench(models=opened, on_progress=tell)
+        _finish(run, root, report, json_out)
+        return
+    from training.results import save
+    from training.summary import show_sweep
+    from training.sweeps import sweep as run_sweep
+
+    skipped: list[str] = []
+    with _progress(sweep) as tell:
+        runs = run_sweep(
+            sweep,
+            lambda **options: bench(on_progress=tell, **options),
+            models,
+            fit_on=fit_on,
+            cache=cache,
+            workers=workers,
+            on_skipped=lambda setting, reason: skipped.append(f"{setting}: {reason}"),
+        )
+    show_sweep(sweep, runs, skipped, Console())
+    if json_out is not None:
+        for setting, run in runs:
+            save(run, json_out / f"{run.benchmark}-{sweep}-{setting}.json")
+    if report is not None:
+        from training.report import write_sweep_report
+
+        write_sweep_report(runs, report, setting=sweep)
+
+
+def bench_ident(
+    videos: YtfRoot,
+    stills: Annotated[
+        Path | None, typer.Option(help="Folder of people's photographs, to enrol them by.")
+    ] = None,
+    scenario: Annotated[
+        Literal["still-to-video", "video-to-video", "frame-to-video"],
+        typer.Option(help="What is enrolled: photographs, a video, or its best frame."),
+    ] = "still-to-video",
+    leave_out: Annotated[Path | None, typer.Option(help="List of names to leave out, one a line.")] = None,
+    distractors: Annotated[
+        bool, typer.Option("--distractors", help="Enrol also people of whom there are photographs alone.")
+    ] = False,
+    openness: Annotated[
+        float, typer.Option(min=0.01, help="Probes of enrolled people for each probe of others.")
+    ] = 0.5,
+    repetitions: Annotated[int, typer.Option(min=1, help="Trials, each with other people enrolled.")] = 10,
+    images: YtfImages = "frame_images_DB",
+    frames: Frames = 100,
+    choice: Choice = "first",
+    score: Annotated[
+        Literal["weighted", "mean"], typer.Option(help="How a set of faces becomes a template.")
+    ] = "weighted",
+    face: Annotated[
+        Literal["centre", "labelled"], typer.Option(help="Which of several faces in a frame.")
+    ] = "centre",
+    detector: Detector = "yunet",
+    embedder: Embedder = "sface",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    flip: Flip = False,
+    skip_missing: SkipMissing = False,
+    report: Report = None,
+    json_out: JsonOut = None,
+    debug: Debug = False,
+) -> None:
+    """Identify the people in videos: closed set by rank, open set at a false alarm rate."""
+    with one_line_errors(debug=debug):
+        from training.face_models import open_models
+        from training.ident_bench import run_ident
+
+        with (
+            open_models(
+                detector=detector,
+                embedder=embedder,
+                kind=engine,
+                precision=precision,
+                flip=flip,
+                min_score=0.6,
+            ) as models,
+            _staged_progress() as tell,
+        ):
+            run = run_ident(
+                videos,
+                models.detector,
+                models.embedder,
+                stills=stills,
+                scenario=scenario,
+                leave_out=leave_out,
+                distractors=distractors,
+                images=images,
+                frames_per_video=frames or None,
+                frames=choice,
+                face=face,
+                score=score,
+                openness=(openness,),
+                repetitions=repetitions,
+                skip_unreadable=skip_missing,
+                models=models.records,
+                command=_command(),
+                on_progress=tell,
+            )
+        _finish(run, videos if stills is None else _common(videos, stills), report, json_out)
+
+
+def _common(first: Path, second: Path) -> Path:
+    """The nearest folder that holds both."""
+    import os
+
+    return Path(os.path.commonpath([first.resolve(), second.resolve()]))
+
+
+def bench_fruits(
+    root: LfwRoot,
+    pairs: LfwPairs,
+    limit_ms: Annotated[float, typer.Option(min=1.0, help="For one image, all stages together.")] = 500.0,
+    percentile: Annotated[
+        float, typer.Option(min=1.0, max=100.0, help="Share of the images that must keep the limit.")
+    ] = 100.0,
+    timed: Annotated[int, typer.Option(min=10, help="Images that are timed.")] = 200,
+    workers: Workers = 2,
+    report: Report = None,
+    debug: Debug = False,
+) -> None:
+    """The best accuracy within a limit of time on one core: detection, alignment, embedding, matching."""
+    with one_line_errors(debug=debug):
+        from training.face_models import open_models
+        from training.fruits import run_fruits
+        from training.lfw import locate_lfw, read_lfw_pairs
+        from training.lfw_bench import run_lfw
+        from training.summary import show_fruits
+
+        kept = _cache(enabled=True)
+        images = locate_lfw(read_lfw_pairs(pairs), root).paths[:timed]
+        with _progress("images") as tell:
+            found = run_fruits(
+                partial(
+                    run_lfw,
+                    root,
+                    pairs,
+                    cache=kept,
+                    workers=workers,
+                    command=_command(),
+                    on_progress=tell,
+                ),
+                partial(open_models, threads=1),
+                images,
+                limit_ms=limit_ms,
+                percentile=percentile,
+            )
+        show_fruits(found, Console())
+        if report is not None:
+            from training.report import TimedRun, write_frontier_report
+
+            points = [TimedRun(each.name, each.at_percentile_ms, each.run) for each in found.points]
+            write_frontier_report(points, report, limits_ms=(limit_ms,))
+    if found.best is None:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def bench_compare(
+    first: Annotated[Path, typer.Argument(help="A .json file of `bench lfw` or `bench ytf`.")],
+    second: Annotated[Path, typer.Argument(help="Another, over the same pairs.")],
+    debug: Debug = False,
+) -> None:
+    """Say whether the difference of two runs over the same pairs is larger than the noise."""
+    with one_line_errors(debug=debug):
+        from training.compare import compare, comparison_text
+
+        from training.results import load
+
+        found = compare(load(first), load(second))
+        typer.echo(comparison_text(found, first=first.stem, second=second.stem))
+
+
+def _command() -> tuple[str, ...]:
+    return ("facestream", *sys.argv[1:])
+
+
+def _cache(*, enabled: bool) -> VectorCache:
+    from training.embedding_cache import VectorCache
+
+    return VectorCache(platformdirs.user_cache_path("facestream") / "benchmarks.sqlite" if enabled else None)
+
+
+@contextmanager
+def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time that is left."""
+    with _staged_progress() as tell:
+        yield partial(tell, unit)
+
+
+@contextmanager
+def _staged_progress() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)
+
+
+def _finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None) -> None:
+    """Show what was found, and write it to where it was asked for."""
+    from training.results import save
+    from training.summary import show_run
+
+    show_run(run, Console())
+    if json_out is not None:
+        save(run, json_out)
+    if report is not None:
+        from training.report import write_report
+
+        write_report(run, report, data_root=root)
