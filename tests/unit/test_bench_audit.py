@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from bench_runs import made_run
+
+from engine.errors import DatasetError
+from training.audit import Mismatch, propose_from_run, propose_mismatches, write_contact_sheet
+from training.verification import NEVER_ACCEPTED, PairScores
+
+PEOPLE = [f"Person_{number}" for number in range(40)]
+
+
+def still_to_video(namesakes: set[str], *, seed: int = 0) -> tuple[PairScores, list[str]]:
+    """Two stills of each person against three videos of each; namesakes' videos show somebody else."""
+    random = np.random.default_rng(seed)
+    names, similarities, same = [], [], []
+    for still in PEOPLE:
+        for video in PEOPLE:
+            alike = still == video and still not in namesakes
+            names += [still] * 6
+            same += [still == video] * 6
+            similarities += random.normal(0.6 if alike else 0.05, 0.1, 6).tolist()
+    return PairScores(np.array(similarities), np.array(same), np.zeros(len(same), np.intp)), names
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 15])
+def test_names_that_show_two_people_are_proposed(count: int) -> None:
+    namesakes = set(PEOPLE[3 : 3 + count])
+    found = propose_mismatches(*still_to_video(namesakes))
+    assert {each.name for each in found} == namesakes
+    assert [each.median for each in found] == sorted(each.median for each in found)
+    for each in found:
+        assert each.pairs == 6
+        assert each.median < each.threshold
+        assert 0.1 < each.threshold < 0.6
+        assert 3 <= each.below <= 6
+
+
+def test_a_bad_pair_does_not_condemn_a_name() -> None:
+    scores, names = still_to_video(set())
+    own = [row for row, name in enumerate(names) if name == PEOPLE[0] and scores.same[row]]
+    similarities = scores.similarities.copy()
+    similarities[own[:2]] = 0.0
+    assert propose_mismatches(PairScores(similarities, scores.same, scores.folds), names) == []
+    similarities[own[:4]] = 0.0
+    (found,) = propose_mismatches(PairScores(similarities, scores.same, scores.folds), names)
+    assert (found.name, found.below) == (PEOPLE[0], 4)
+
+
+def test_pairs_without_a_face_say_nothing() -> None:
+    scores, names = still_to_video({PEOPLE[9]})
+    similarities = scores.similarities.copy()
+    similarities[[row for row, name in enumerate(names) if name == PEOPLE[0]]] = NEVER_ACCEPTED
+    found = propose_mismatches(PairScores(similarities, scores.same, scores.folds), names)
+    assert [each.name for each in found] == [PEOPLE[9]]
+
+
+def test_what_cannot_be_audited() -> None:
+    scores, names = still_to_video(set())
+    with pytest.raises(ValueError, match=r"names: expected 9600, one for each pair, got 3"):
+        propose_mismatches(scores, names[:3])
+    with pytest.raises(DatasetError, match="genuine and impostor pairs"):
+        propose_mismatches(scores[scores.same], [n for n, s in zip(names, scores.same, strict=True) if s])
+
+
+def test_a_stored_run_is_audited_by_the_names_of_its_labels() -> None:
+    similarities = np.repeat([0.7, 0.1], 20)
+    assert propose_from_run(made_run(similarities)) == []
+
+
+def test_the_contact_sheet_shows_both_sides(tmp_path: Path) -> None:
+    picture = tmp_path / "<b>.jpg"
+    cv2.imwrite(str(picture), np.full((300, 200, 3), 90, np.uint8))
+    proposed = [Mismatch("Ann_<script>", 0.1, 0.3, 6, 5), Mismatch("Bob", 0.2, 0.3, 1, 1)]
+    path = tmp_path / "sheet.html"
+    write_contact_sheet(proposed, {"Ann_<script>": [picture]}, {"Ann_<script>": [picture] * 30}, path)
+    page = path.read_text("utf-8")
+    assert "<script" not in page
+    assert "Ann &lt;script&gt;" in page
+    assert page.count("<img") == 1 + 8
+    assert "frames of videos: 30, 8 shown" in page
+    assert "5 of 6 pairs below it" in page
+    assert page.index("Ann ") < page.index("Bob")
+    write_contact_sheet([], {}, {}, path)
+    assert "No name is proposed." in path.read_text("utf-8")

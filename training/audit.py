@@ -1,0 +1,156 @@
+"""Names under which two sets show different people: proposed from the scores, decided by eye.
+
+Stills and videos that were searched by name may show namesakes. What is compared under such a name looks
+like a pair of two people, whatever the list says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from training.judged import scores_of
+from training.markup import Markup, element, picture, write_page
+from training.results import BenchRun
+from training.roc import equal_error_rate, roc
+from training.verification import NEVER_ACCEPTED, BoolArray, PairScores
+
+SHOWN: Final = 8
+"""So many pictures of each side stand on a contact sheet."""
+
+RULE: Final = (
+    "A name is proposed where the median similarity of its own pairs lies below the threshold at which false "
+    "accept and false reject rates meet (EER). That threshold is found without the pairs of the names "
+    "proposed so far, until no more are proposed."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A name whose own pairs look like pairs of two people.
+
+    Attributes:
+        name: The person's.
+        median: Median similarity of the name's own pairs.
+        threshold: What it lies below.
+        pairs: Number of the name's own pairs with a face on both sides.
+        below: How many of them lie below the threshold.
+    """
+
+    name: str
+    median: float
+    threshold: float
+    pairs: int
+    below: int
+
+
+def propose_mismatches(scores: PairScores, names: Sequence[str]) -> list[Mismatch]:
+    """Propose names under which the two sides show different people; see ``RULE``.
+
+    Pairs without a face say nothing of who is shown, and are left aside.
+
+    Args:
+        scores: Pairs of one side with the other: all genuine ones, and impostor ones to compare with.
+        names: Of each pair the first side's person, whose own pair it is where it is genuine.
+
+    Returns:
+        The least alike first.
+
+    Raises:
+        DatasetError: There are no genuine or no impostor pairs with faces.
+        ValueError: There are more or fewer names than pairs.
+    """
+    if len(names) != len(scores):
+        raise ValueError(f"names: expected {len(scores)}, one for each pair, got {len(names)}")
+    rows = np.flatnonzero(scores.similarities > NEVER_ACCEPTED)
+    scores, people = scores[rows], np.asarray(names, np.str_)[rows]
+    own = {str(name): scores.similarities[(people == name) & scores.same] for name in np.unique(people)}
+    medians = {name: float(np.median(found)) for name, found in own.items() if len(found)}
+    proposed: set[str] = set()
+    while True:
+        threshold = _eer_threshold(scores, scores.same & np.isin(people, sorted(proposed)))
+        more = {name for name, median in medians.items() if median < threshold} - proposed
+        # Who is left must still be somebody to take the threshold from.
+        if not more or proposed | more == set(medians):
+            break
+        proposed |= more
+    found = [
+        Mismatch(name, medians[name], threshold, len(own[name]), int((own[name] < threshold).sum()))
+        for name in proposed
+    ]
+    return sorted(found, key=lambda each: (each.median, each.name))
+
+
+def _eer_threshold(scores: PairScores, left_out: BoolArray) -> float:
+    """Similarity at which false accepts and false rejects are equally frequent."""
+    curve = roc(scores[~left_out])
+    rate = equal_error_rate(curve)
+    return float(curve.thresholds[int(np.argmax(curve.far >= rate))])
+
+
+def propose_from_run(run: BenchRun) -> list[Mismatch]:
+    """The same, from a stored run; the person is what stands before the slash in a pair's first label.
+
+    Raises:
+        DatasetError: The run has no pairs, or no impostor or no genuine pairs with faces.
+    """
+    names = [pair.first.partition("/")[0] for pair in run.pairs]
+    return propose_mismatches(scores_of(run), names)
+
+
+def write_contact_sheet(
+    proposed: Sequence[Mismatch],
+    stills: Mapping[str, Sequence[Path]],
+    frames: Mapping[str, Sequence[Path]],
+    path: Path,
+    *,
+    title: str = "Do both sides show one person?",
+) -> None:
+    """Write a page to decide by eye: of each name the stills on the left, the videos' frames on the right.
+
+    Args:
+        proposed: Names, in the order in which they are shown.
+        stills: Pictures by name.
+        frames: Pictures by name; of many, some that are spread evenly are shown.
+        path: HTML file, which holds the pictures.
+        title: Of the page.
+
+    Raises:
+        DatasetError: The file cannot be written.
+    """
+    items = [_item(each, stills.get(each.name, ()), frames.get(each.name, ())) for each in proposed]
+    count = f"{len(proposed):,} proposed. " if proposed else "No name is proposed. "
+    write_page(
+        path,
+        title,
+        element("header", element("h1", title), element("p", count + RULE, class_="measured")),
+        element("ol", *items, class_="sheet") if items else Markup(""),
+    )
+
+
+def _item(proposed: Mismatch, stills: Sequence[Path], frames: Sequence[Path]) -> Markup:
+    told = (
+        f"median similarity {proposed.median:.3f}, threshold {proposed.threshold:.3f}; "
+        f"{proposed.below:,} of {proposed.pairs:,} pairs below it"
+    )
+    sides = [
+        _side(proposed.name, heading, paths)
+        for heading, paths in (("stills", stills), ("frames of videos", frames))
+    ]
+    return element(
+        "li",
+        element("h3", proposed.name.replace("_", " ")),
+        element("p", told, class_="aside"),
+        element("div", *sides, class_="sides"),
+    )
+
+
+def _side(name: str, heading: str, paths: Sequence[Path]) -> Markup:
+    chosen = np.unique(np.rint(np.linspace(0, len(paths) - 1, min(SHOWN, len(paths)))).astype(np.intp))
+    pictures = [picture(paths[row], f"{name}, {heading}, {paths[row].name}") for row in chosen]
+    told = f"{heading}: {len(paths):,}" + (f", {len(chosen)} shown" if len(chosen) < len(paths) else "")
+    return element("div", element("p", told), element("div", *pictures, class_="row"))
