@@ -18,6 +18,8 @@ from training.verification import mcnemar
 LEVEL: Final = 0.05
 """A difference is called larger than the noise where chance makes one like it less often than so."""
 
+_ON_ONE_SCREEN: Final = 14
+
 _Key = tuple[int, str, str, bool]
 
 
@@ -138,8 +140,8 @@ def _unlike(first: BenchRun, second: BenchRun, missing: list[PairRecord], more: 
 
 def _differences(first: BenchRun, second: BenchRun) -> Iterator[Difference]:
     groups: tuple[tuple[str, Mapping[str, object], Mapping[str, object]], ...] = (
-        ("protocol", first.protocol, second.protocol),
         ("models", _models(first), _models(second)),
+        ("protocol", first.protocol, second.protocol),
         ("data", first.data, second.data),
         ("machine", first.machine, second.machine),
     )
@@ -166,13 +168,16 @@ def _models(run: BenchRun) -> dict[str, str]:
     return told
 
 
-def comparison_text(found: Comparison, *, first: str = "A", second: str = "B") -> str:
+def comparison_text(
+    found: Comparison, *, first: str = "A", second: str = "B", most: int | None = _ON_ONE_SCREEN
+) -> str:
     """A comparison for people, on one screen.
 
     Args:
         found: What ``compare`` found.
         first: Name of the first run.
         second: Name of the second.
+        most: So many differences in protocol and the like are named; None names all.
     """
     first, second = clean(first), clean(second)
     width = max(len(first), len(second))
@@ -193,7 +198,9 @@ def comparison_text(found: Comparison, *, first: str = "A", second: str = "B") -
         lines.append("Nothing else differs in protocol, models, data or machine.")
     else:
         lines.append("What differs:")
-        lines += [f"  {each.what}: {each.first} -> {each.second}" for each in found.differences]
+        lines += [f"  {each.what}: {each.first} -> {each.second}" for each in found.differences[:most]]
+        if most is not None and len(found.differences) > most:
+            lines.append(f"  and {len(found.differences) - most:,} more")
     return "\n".join(lines)
 
 

@@ -102,7 +102,13 @@ def test_what_differs_is_named() -> None:
     assert "machine: cores: 2 -> not there" in text
     assert "sface" not in text, "the same in both"
     assert "\x1b" not in text, "names must not steer the terminal"
-    assert len(text.splitlines()) < 24
+    many = dataclasses.replace(other, machine={str(number): number for number in range(30)})
+    found = compare(RUN, many)
+    assert len(found.differences) == 34
+    text = comparison_text(found)
+    assert len(text.splitlines()) <= 24
+    assert text.splitlines()[-1] == "  and 20 more"
+    assert len(comparison_text(found, most=None).splitlines()) == len(text.splitlines()) + 19
 
 
 def test_runs_over_other_pairs_are_refused() -> None:
