@@ -78,7 +78,7 @@ def what_was_measured(run: BenchRun) -> str:
     if is_subset(run):
         parts.append(f"a subset, as the official list has {official:,}")
     if run.benchmark == IDENTIFICATION:
-        parts = [f"{name} {value:,}" for name, value in run.data.items() if isinstance(value, int)]
+        parts = [f"{name} {value:,}" for name, value in run.data.items() if isinstance(value, int) and value]
     elif run.folds:
         parts.append(f"{len(run.folds)} folds, each judged by the threshold of the others")
     named = next((value for name, value in run.data.items() if name in {"list", "pairs_list"}), None)
@@ -101,9 +101,12 @@ def headline(run: BenchRun, judged: Judged | None) -> Markup:
         told = f"{right:,} of {len(judged.scores):,}; each pair counts the same"
         cards.append(card("All pairs together", percent(float(judged.correct.mean())), told))
     if (eer := number(run, "eer")) is not None:
-        cards.append(card("Equal error rate", percent(eer), "false accepts = false rejects"))
+        told = _interval(run, "eer") or "false accepts = false rejects"
+        cards.append(card("Equal error rate", percent(eer), told))
     if (auc := number(run, "auc")) is not None:
-        cards.append(card("Area under the ROC", f"{auc:.5f}", "1 is perfect"))
+        low, high = number(run, "auc low"), number(run, "auc high")
+        told = "1 is perfect" if low is None or high is None else f"95 %: {low:.4f} to {high:.4f}"
+        cards.append(card("Area under the ROC", f"{auc:.5f}", told))
     stated = [(far, key) for far, key in _fars(run) if number(run, key) is not None]
     if stated:
         far, key = min(stated)
@@ -308,9 +311,9 @@ def other_figures_section(run: BenchRun) -> Markup:
 
 def plain(value: float | str | None, name: str) -> str:
     """A figure by its name: rates as per cent, other numbers as they are."""
-    if isinstance(value, int | float) and not _RATE.match(name):
-        return f"{value:,.6g}"
-    return percent(value)
+    if not isinstance(value, int | float) or _RATE.match(name):
+        return percent(value)
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def spread(run: BenchRun, name: str) -> str:

@@ -19,7 +19,7 @@ from training.judged import judge
 from training.markup import Markup, clean, element, escape, picture, within
 from training.plots import check_plots, histogram_plot, roc_plot, sweep_plot
 from training.report import TimedRun, frontier, write_frontier_report, write_report, write_sweep_report
-from training.report_sections import worst_errors
+from training.report_sections import plain, worst_errors
 from training.results import BenchRun, PairRecord
 from training.roc import roc
 from training.verification import NEVER_ACCEPTED
@@ -355,6 +355,22 @@ def test_identification_has_trials_and_mistakes(root: Path, tmp_path: Path) -> N
     assert "Somebody else · similarity 0.600" in page.text
     assert page.tags.count("img") == 1
     assert any("rank 5 96.88 %" in label for label in page.all("aria-label"))
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "shown"),
+    [
+        (0.93756, "rank-1 openness=0.2", "93.76 %"),
+        (56.10248, "wall seconds", "56.1"),
+        (0.199125, "openness", "0.1991"),
+        (12345.6, "frames", "12,346"),
+        (19.0, "errors", "19"),
+        ("refused: <few>", "dir@far=0.1", "refused: <few>"),
+        (None, "errors", "\u2013"),
+    ],
+)
+def test_figures_are_told_by_their_names(value: float | str | None, name: str, shown: str) -> None:
+    assert plain(value, name) == shown
 
 
 def test_a_run_without_pairs_is_reported(tmp_path: Path) -> None:
