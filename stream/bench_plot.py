@@ -1,4 +1,4 @@
-"""Draw what ``bench engine`` measured. The only file that imports ``matplotlib``, and only when it draws."""
+"""Draw what ``bench engine`` measured. The only file of the live half that imports ``matplotlib``."""
 
 from __future__ import annotations
 

@@ -372,6 +372,42 @@ def bench_fruits(
         raise typer.Exit(EXIT_FAILED)
 
 
+def bench_audit(
+    videos: YtfRoot,
+    stills: Annotated[Path, typer.Option(help="Folder of people's photographs, one a name.")],
+    sheet: Annotated[Path, typer.Option(help="Write pictures to decide by eye to this .html file.")],
+    images: YtfImages = "frame_images_DB",
+    frames: Frames = 20,
+    embedder: Embedder = "sface",
+    skip_missing: SkipMissing = False,
+    debug: Debug = False,
+) -> None:
+    """Propose names whose photographs and videos show different people."""
+    with one_line_errors(debug=debug):
+        from training.audit import RULE, write_contact_sheet
+        from training.face_models import open_models
+        from training.ident_audit import audit, pictures
+        from training.ident_bench import load_ident
+
+        with open_models(embedder=embedder, min_score=0.6) as models, _staged_progress() as tell:
+            faces = load_ident(
+                videos,
+                models.detector,
+                models.embedder,
+                stills=stills,
+                images=images,
+                frames_per_video=frames or None,
+                skip_unreadable=skip_missing,
+                on_progress=tell,
+            )
+        proposed = audit(faces)
+        names = {each.name for each in proposed}
+        write_contact_sheet(proposed, pictures(faces.stills, names), pictures(faces.videos, names), sheet)
+        for each in proposed:
+            typer.echo(each.name)
+        typer.echo(f"{len(proposed)} names; decide by eye: {sheet}. {RULE}", err=True)
+
+
 def bench_compare(
     first: Annotated[Path, typer.Argument(help="A .json file of `bench lfw` or `bench ytf`.")],
     second: Annotated[Path, typer.Argument(help="Another, over the same pairs.")],
@@ -380,7 +416,6 @@ def bench_compare(
     """Say whether the difference of two runs over the same pairs is larger than the noise."""
     with one_line_errors(debug=debug):
         from training.compare import compare, comparison_text
-
         from training.results import load
 
         found = compare(load(first), load(second))
