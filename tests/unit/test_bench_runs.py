@@ -355,3 +355,17 @@ def test_degraded_images_are_other_images(lfw: tuple[Path, Path], tmp_path: Path
     assert [run.protocol["degradation"] for run in runs] == [None, "grey", "flat", None]
     assert set(similarities(projected)) == {-1, 1}
     assert projected.protocol["projection"] == "one number"
+
+
+def test_quality_is_that_of_the_degraded_image(lfw: tuple[Path, Path], tmp_path: Path) -> None:
+    import cv2
+
+    blur = Degradation("blur", before=lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), 4)))
+    targets = [[Target(path) for path in sorted(lfw[0].glob("*/*.jpg"))[:6]]]
+    with VectorCache(tmp_path / "cache.db") as cache:
+        sharp, blurred = (
+            read_sets(targets, pattern_models(), cache=cache, degradation=each).sets[0]
+            for each in (None, blur)
+        )
+    for before, after in zip(sharp, blurred, strict=True):
+        assert after.quality < before.quality - 0.02
