@@ -19,6 +19,7 @@ from engine.detector import Detector
 from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
 from engine.embeddings import Embeddings
+from engine.enlarging import EnlargingDetector
 from engine.faces import FloatArray, Image
 from engine.machine import this_machine
 from engine.package import ModelPackage
@@ -90,6 +91,7 @@ def open_models(
     flip: bool = False,
     min_score: float = 0.3,
     long_side_px: int = 640,
+    enlarge: float | None = None,
     threads: int | None = None,
     workers: int = 1,
 ) -> Iterator[FaceModels]:
@@ -103,6 +105,7 @@ def open_models(
         flip: Add the embedding of the mirrored face.
         min_score: Faces below this confidence are none, 0..1.
         long_side_px: Images are shrunk for the detector until their longer side has so many pixels.
+        enlarge: Show the detector images enlarged by so much, where they stay within ``long_side_px``.
         threads: Of each engine, on processors; None takes one for each core.
         workers: As many calls run at the same time; give the benchmark as many.
 
@@ -128,6 +131,8 @@ def open_models(
             min_score=min_score,
             long_side_px=long_side_px,
         )
+        if enlarge is not None:
+            finder = EnlargingDetector(finder, factor=enlarge, most_px=long_side_px)
         found = tuple(records)
         turner = FaceEmbedder.from_package(package, opened(package, kind, precision), flip=flip)
         patches = [[patch.size_px, patch.template_xy] for patch in package.patches]
@@ -140,11 +145,12 @@ def open_models(
                 "detector": " + ".join(each.name for each in packages),
                 "min_score": min_score,
                 "long_side_px": long_side_px,
+                "enlarge": enlarge,
                 "embedder": package.name,
                 "flip": flip,
                 "alignment": f"similarity to 5 landmarks, template {template}",
             },
-            detector_recipe=f"{_SAME_RECIPE} {found} {min_score} {long_side_px}",
+            detector_recipe=f"{_SAME_RECIPE} {found} {min_score} {long_side_px} {enlarge}",
             align_recipe=f"{_SAME_RECIPE} {template}",
             embedder_recipe=f"{_SAME_RECIPE} {records[-1]} {template} {flip}",
         )

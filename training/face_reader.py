@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -24,6 +21,7 @@ from engine.quality import face_quality
 from training.embedding_cache import VectorCache, cache_key
 from training.face_crops import Progress, decode_image, nearest_to, read_bytes
 from training.face_models import FaceModels
+from training.tally import Tally
 
 NoFace: TypeAlias = Literal["leave-out", "centre"]
 """What becomes of an image in which nothing is detected: no embedding, or that of a crop of its centre (or of
@@ -166,39 +164,6 @@ def read_sets(
     )
 
 
-class _Tally:
-    """Counts and times of all workers together."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self.counts: Counter[str] = Counter()
-        self.unreadable: list[Path] = []
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._seconds[stage] += time.perf_counter() - begin
-
-    def add(self, **counts: int) -> None:
-        with self._lock:
-            self.counts.update(counts)
-
-    def skip(self, path: Path) -> None:
-        with self._lock:
-            self.unreadable.append(path)
-
-    def stages(self) -> dict[str, float]:
-        """Seconds; ``other`` is what is left of the sets' time."""
-        stages = ("read", "decode", "detect", "align", "embed", "cache")
-        known = {stage: self._seconds[stage] for stage in stages}
-        return {**known, "other": max(0.0, self._seconds["set"] - sum(known.values()))}
-
-
 @dataclass(slots=True)
 class _Work:
     """An image on its way; ``pixels`` are decoded when somebody first needs them."""
@@ -226,7 +191,7 @@ class _Reader:
         degradation: Degradation | None,
         skip_unreadable: bool,
     ) -> None:
-        self.tally = _Tally()
+        self.tally = Tally()
         self._models = models
         self._cache = cache
         self._no_face = no_face

@@ -20,7 +20,7 @@ from training.figures import Figures, verification_figures
 from training.lfw import locate_lfw, read_lfw_pairs
 from training.pairs import ImagePairs
 from training.results import BenchRun, PairRecord
-from training.verification import NEVER_ACCEPTED, PairScores, Scores
+from training.verification import NEVER_ACCEPTED, BoolArray, PairScores, Scores
 
 LfwImages: TypeAlias = Literal["deepfunneled", "funneled", "original"]
 
@@ -107,30 +107,20 @@ def run_lfw(
     return BenchRun(
         benchmark="lfw",
         protocol={
-            "protocol": "unrestricted with labelled outside data",
             "images": images,
-            "list": pairs.name,
-            "label": "same name, same person",
             "face": "nearest to the image's centre",
-            "no_face": no_face,
             "score": "cosine",
             "balanced": False,
-            "degradation": degradation.name if degradation else None,
-            "projection": projection.name if projection else None,
-            "bootstrap_rounds": rounds,
-            **models.choices,
+            **shared_choices(pairs, models, no_face, degradation, projection, rounds=rounds),
         },
         models=models.records,
         data={
             **file_facts(root, pairs),
-            "pairs": len(benchmark),
-            "genuine": int(benchmark.same.sum()),
-            "impostors": int((~benchmark.same).sum()),
+            **pair_counts(benchmark.same, benchmark.skipped),
             "listed pairs": len(listed),
             "images": len(benchmark.paths),
             "missing": len(missing),
             "unreadable": len(damaged),
-            "skipped": benchmark.skipped,
             "without face": seen.without_face,
         },
         command=tuple(command),
@@ -141,6 +131,34 @@ def run_lfw(
         pairs=_records(benchmark, root, scores),
         notes=(*notes, *skip_notes(missing, "image"), *skip_notes(damaged, "unreadable image")),
     )
+
+
+def shared_choices(
+    pairs: Path,
+    models: FaceModels,
+    no_face: NoFace,
+    degradation: Degradation | None,
+    projection: Projection | None,
+    *,
+    rounds: int,
+) -> dict[str, str | int | float | bool | None]:
+    """The choices that benchmarks of images and of videos have in common, for the record."""
+    return {
+        "protocol": "unrestricted with labelled outside data",
+        "list": pairs.name,
+        "label": "same name, same person",
+        "no_face": no_face,
+        "degradation": degradation.name if degradation else None,
+        "projection": projection.name if projection else None,
+        "bootstrap_rounds": rounds,
+        **models.choices,
+    }
+
+
+def pair_counts(same: BoolArray, skipped: int) -> dict[str, str | int]:
+    """How many pairs there are, of each kind, and left out."""
+    genuine = int(same.sum())
+    return {"pairs": len(same), "genuine": genuine, "impostors": len(same) - genuine, "skipped": skipped}
 
 
 def _in_images(on_progress: Progress | None, tasks: Sequence[Sequence[Target]]) -> Progress | None:

@@ -17,7 +17,7 @@ from training.face_crops import Progress
 from training.face_models import FaceModels, file_facts, machine_facts
 from training.face_reader import Degradation, FaceSeen, NoFace, SetsSeen, Target, read_sets
 from training.figures import Figures, verification_figures
-from training.lfw_bench import Projection, skip_notes, speed_figures
+from training.lfw_bench import Projection, pair_counts, shared_choices, skip_notes, speed_figures
 from training.results import BenchRun, PairRecord
 from training.set_scores import SetScore, score_sets
 from training.verification import PairScores, Scores
@@ -109,20 +109,13 @@ def run_ytf(
     return BenchRun(
         benchmark="ytf",
         protocol={
-            "protocol": "unrestricted with labelled outside data",
             "images": images,
-            "list": pairs.name,
-            "label": "same name, same person",
             "frames": frames,
             "frame_choice": choice,
             "score": score,
             "face": "nearest to the labelled box" if face == "labelled" else "nearest to the frame's centre",
-            "no_face": no_face,
             "balanced": balanced,
-            "degradation": degradation.name if degradation else None,
-            "projection": projection.name if projection else None,
-            "bootstrap_rounds": rounds,
-            **models.choices,
+            **shared_choices(pairs, models, no_face, degradation, projection, rounds=rounds),
         },
         models=models.records,
         data={**file_facts(root, pairs), "listed pairs": len(listed), **_counts(benchmark, targets, seen)},
@@ -189,9 +182,7 @@ def _counts(
     benchmark: VideoPairs, targets: Sequence[Sequence[Target]], seen: SetsSeen
 ) -> dict[str, str | int]:
     return {
-        "pairs": len(benchmark),
-        "genuine": int(benchmark.same.sum()),
-        "impostors": int((~benchmark.same).sum()),
+        **pair_counts(benchmark.same, benchmark.skipped),
         "videos": len(benchmark.videos),
         "frames": sum(len(each) for each in targets),
         "frames looked at": seen.looked_at,
@@ -200,7 +191,6 @@ def _counts(
         "frames unreadable": len(seen.unreadable),
         "videos without face": sum(not faces for faces in seen.sets),
         "missing": len(benchmark.missing),
-        "skipped": benchmark.skipped,
     }
 
 

@@ -136,7 +136,7 @@ def test_a_shrunk_face_has_so_many_pixels_and_keeps_its_place(
     eyes = float(np.linalg.norm(moved[0, 1] - moved[0, 0]))
     crop = 112 * eyes / (73.5318 - 38.2946)
     before = 112 * 0.4 * side / (73.5318 - 38.2946)
-    assert crop**2 == pytest.approx(min(pixels, before**2), rel=0.05)
+    assert crop**2 == pytest.approx(min(pixels, before**2), rel=0.15)
     shares = (moved + 0.5) / [small.shape[1], small.shape[0]]
     np.testing.assert_allclose(shares, (landmarks + 0.5) / 400, atol=1e-4)
 
