@@ -369,3 +369,26 @@ def test_quality_is_that_of_the_degraded_image(lfw: tuple[Path, Path], tmp_path:
         )
     for before, after in zip(sharp, blurred, strict=True):
         assert after.quality < before.quality - 0.02
+
+
+@pytest.mark.parametrize("choice", ["first", "spread", "best"])
+def test_so_many_frames_of_each_video(choice: str, tmp_path: Path) -> None:
+    pairs = make_ytf(tmp_path, people=6, videos=2, frames=5)
+    models = pattern_models()
+    run = run_ytf(tmp_path, pairs, models=models, frames=2, choice=choice, rounds=1)
+    assert (run.protocol["frames"], run.protocol["frame_choice"]) == (2, choice)
+    assert run.data["frames taken"] == models.embedder.faces == 24
+    assert run.data["frames"] == (24 if choice == "spread" else 60)
+
+
+def test_the_data_sets_own_crops(tmp_path: Path) -> None:
+    pairs = make_ytf(tmp_path)
+    for path in sorted((tmp_path / "frame_images_DB").glob("*/*/*.jpg")):
+        person, video = path.parent.parent.name, path.parent.name
+        aligned = tmp_path / "aligned_images_DB" / person / video / f"aligned_detect_{path.name}"
+        aligned.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(aligned)
+    run = run_ytf(tmp_path, pairs, models=pattern_models(), images="aligned_images_DB", rounds=1)
+    assert run.figures["accuracy"] == 1
+    assert run.protocol["images"] == "aligned_images_DB"
+    assert any("no box is taken from labels" in note for note in run.notes)
