@@ -30,6 +30,10 @@ Precision = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option(help="What it computes in.")
 ]
 Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Add the embedding of the mirrored face.")]
+Enlarge = Annotated[
+    float | None,
+    typer.Option(min=1.01, max=8.0, help="Show the detector small images enlarged by so much; 2 is good."),
+]
 NoFace = Annotated[
     Literal["leave-out", "centre"], typer.Option(help="What becomes of an image without a face.")
 ]
@@ -74,6 +78,7 @@ def bench_lfw(
     engine: Engine = "auto",
     precision: Precision = "auto",
     flip: Flip = False,
+    enlarge: Enlarge = None,
     no_face: NoFace = "leave-out",
     workers: Workers = 2,
     skip_missing: SkipMissing = False,
@@ -109,6 +114,7 @@ def bench_lfw(
                 kind=engine,
                 precision=precision,
                 flip=flip,
+                enlarge=enlarge,
                 threads=1,
                 workers=workers,
             ),
@@ -146,6 +152,7 @@ def bench_ytf(
     engine: Engine = "auto",
     precision: Precision = "auto",
     flip: Flip = False,
+    enlarge: Enlarge = None,
     no_face: NoFace = "leave-out",
     workers: Workers = 2,
     skip_missing: SkipMissing = False,
@@ -186,6 +193,7 @@ def bench_ytf(
                 kind=engine,
                 precision=precision,
                 flip=flip,
+                enlarge=enlarge,
                 threads=1,
                 workers=workers,
             ),
@@ -273,6 +281,7 @@ def bench_ident(
     engine: Engine = "auto",
     precision: Precision = "auto",
     flip: Flip = False,
+    enlarge: Enlarge = None,
     skip_missing: SkipMissing = False,
     report: Report = None,
     json_out: JsonOut = None,
@@ -290,6 +299,7 @@ def bench_ident(
                 kind=engine,
                 precision=precision,
                 flip=flip,
+                enlarge=enlarge,
                 min_score=0.6,
             ) as models,
             _staged_progress() as tell,

@@ -77,6 +77,7 @@ class ModelSettings(Settings):
     Attributes:
         detector: ``yunet``, ``mtcnn``, or an ONNX file of YuNet's family.
         embedder: ``sface``, ``dlib``, ``fused``, the name of an imported model, or a file.
+        mirror: Add the embedding of the mirrored face: twice the embedder's work, slightly more accurate.
         engine: ``auto`` takes the fastest that gives what the model gives on this machine.
         precision: ``auto`` takes the lowest that passes the parity gate.
         engines_dir: Where ``facestream compile`` put engines; null for the user's cache.
@@ -85,6 +86,7 @@ class ModelSettings(Settings):
 
     detector: str = "yunet"
     embedder: str = "sface"
+    mirror: bool = False
     engine: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = "auto"
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
     engines_dir: Path | None = None
@@ -97,11 +99,14 @@ class DetectionSettings(Settings):
     Attributes:
         long_side_px: Frames are scaled down to this before detection. The smallest face found is about
             one sixtieth of the picture's long side at 640.
+        enlarge: Frames so small that they stay within ``long_side_px`` are enlarged by so much for the
+            detector, whose landmarks then lie better; null leaves them as they are.
         min_score: Detections below are dropped at once; those between this and ``tracking.high_score``
             only keep tracks alive.
     """
 
     long_side_px: Annotated[int, Field(ge=64, le=4096)] = 640
+    enlarge: Annotated[float, Field(gt=1, le=8)] | None = None
     min_score: Fraction = 0.3
 
 

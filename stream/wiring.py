@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from engine.detector import Detector
 from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
+from engine.enlarging import EnlargingDetector
 from engine.errors import ConfigError
 from engine.package import ModelPackage
 from engine.protocol import Engine
@@ -18,7 +20,7 @@ from engine.select import open_engine
 from engine.store import EngineStore
 from engine.zoo import load_detector, load_model
 from stream.camera_tracks import LeftListener
-from stream.config import CameraSettings, ModelSettings, RunSettings
+from stream.config import CameraSettings, DetectionSettings, ModelSettings, RunSettings
 from stream.pipeline import Camera, Pipeline
 from stream.recognizer import Recognizer
 from stream.sinks import EventSink, FanOut, open_sink
@@ -65,16 +67,13 @@ def open_pipeline(
             stack.callback(engine.close)
             return engine
 
-        embedder = FaceEmbedder.from_package(embedder_package, open_model(embedder_package))
+        embedder = FaceEmbedder.from_package(
+            embedder_package, open_model(embedder_package), flip=models.mirror
+        )
         embedder.warm_up()
         detection, tracking = settings.detection, settings.tracking
         recognizer = Recognizer(
-            open_detector(
-                detector_packages,
-                open_engine=open_model,
-                min_score=detection.min_score,
-                long_side_px=detection.long_side_px,
-            ),
+            _open_detector(detector_packages, open_model, detection),
             embedder,
             high_score=max(tracking.high_score, detection.min_score),
             low_score=detection.min_score,
@@ -86,6 +85,22 @@ def open_pipeline(
             on_left=on_left,
         )
         yield Pipeline(cameras, recognizer, frames_per_step=_FRAMES_PER_STEP)
+
+
+def _open_detector(
+    packages: Sequence[ModelPackage],
+    open_model: Callable[[ModelPackage], Engine],
+    settings: DetectionSettings,
+) -> Detector:
+    detector = open_detector(
+        packages,
+        open_engine=open_model,
+        min_score=settings.min_score,
+        long_side_px=settings.long_side_px,
+    )
+    if settings.enlarge is None:
+        return detector
+    return EnlargingDetector(detector, factor=settings.enlarge, most_px=settings.long_side_px)
 
 
 def _check_tasks(models: ModelSettings, detector: Sequence[ModelPackage], embedder: ModelPackage) -> None:
@@ -106,7 +121,11 @@ def make_cameras(
         SourceError: An address does not make sense.
     """
     recognition = "|".join(
-        [settings.detection.model_dump_json(), settings.tracking.model_dump_json()]
+        [
+            settings.detection.model_dump_json(),
+            settings.tracking.model_dump_json(),
+            str(settings.models.mirror),
+        ]
         + [package.sha256 for package in packages]
     )
     return [_camera(each, recognition, started_at) for each in settings.cameras]
