@@ -243,7 +243,7 @@ def _measure(
     show_sweep(sweep, runs, skipped, Console())
     if json_out is not None:
         for setting, run in runs:
-            save(run, json_out / f"{run.benchmark}-{sweep}-{setting}.json")
+            save(run, json_out / f"{run.benchmark}-{sweep}-{setting.replace(' ', '-')}.json")
     if report is not None:
         from training.report import write_sweep_report
 

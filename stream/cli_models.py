@@ -261,7 +261,10 @@ def compile_model(
     lfw: Annotated[
         Path | None, typer.Option(help="LFW's folder of people: also record the change of accuracy on it.")
     ] = None,
-    pairs: Annotated[Path | None, typer.Option(help="LFW's list of pairs, for --lfw.")] = None,
+    ytf: Annotated[
+        Path | None, typer.Option(help="YouTube Faces' folder: the same on its videos, 5 frames of each.")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="The list of pairs of --lfw or --ytf.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Keep an engine that does not give what the model gives.")
     ] = False,
@@ -274,14 +277,15 @@ def compile_model(
         from engine.store import EngineStore
         from engine.zoo import load_detector, load_model
 
-        if (lfw is None) != (pairs is None):
-            raise ConfigError("--lfw and --pairs go together: the folder of people and the list of pairs")
+        if [lfw, ytf, pairs].count(None) not in {1, 3} or (lfw is not None and ytf is not None):
+            raise ConfigError("give --lfw or --ytf, a data set's folder, together with --pairs, its list")
         built = []
         for package in load_detector(model):
             with _progress(package.name) as report:
                 measure = None
-                if lfw is not None and pairs is not None and package.task == "embedder":
-                    measure = partial(_lfw_accuracy, package, lfw, pairs, report)
+                if pairs is not None and package.task == "embedder":
+                    of_set = _lfw_accuracy if lfw is not None else _ytf_accuracy
+                    measure = partial(of_set, package, lfw or ytf or Path(), pairs, report)
                 try:
                     compiled = compile_engine(
                         package,
@@ -338,9 +342,40 @@ def _lfw_accuracy(
         FaceEmbedder.from_package(package, reference),
         {"candidate": FaceEmbedder.from_package(package, candidate)},
         FaceDetector(open_reference(load_model("yunet")), min_score=0.6),
-        on_progress=lambda stage, done, total: report(f"LFW: {stage}", done / max(1, total)),
+        on_progress=lambda stage, done, total: _tell(report, f"LFW: {stage}", done, total),
     )
     return [Accuracy(f"LFW, {got.pairs} pairs of {pairs.name}", got.accuracy, exact.accuracy)]
+
+
+def _tell(report: Report, stage: str, done: int, total: int) -> None:
+    report(stage, done / max(1, total))
+
+
+def _ytf_accuracy(
+    package: ModelPackage, root: Path, pairs: Path, report: Report, candidate: Engine, reference: Engine
+) -> list[Accuracy]:
+    from engine.detector import FaceDetector
+    from engine.embedder import FaceEmbedder
+    from engine.gate import open_reference
+    from engine.store import Accuracy
+    from engine.zoo import load_model
+    from training.face_models import FaceModels
+    from training.ytf_bench import run_ytf
+
+    detector = FaceDetector(open_reference(load_model("yunet")), min_score=0.6)
+    found = []
+    for stage, engine in (("reference", reference), ("engine", candidate)):
+        run = run_ytf(
+            root,
+            pairs,
+            models=FaceModels(detector, FaceEmbedder.from_package(package, engine)),
+            frames=5,
+            rounds=1,
+            on_progress=partial(_tell, report, f"YTF: {stage}"),
+        )
+        found.append(float(run.figures["accuracy"] or 0.0))
+        count = len(run.pairs)
+    return [Accuracy(f"YTF, {count} pairs of {pairs.name}, 5 frames", found[1], found[0])]
 
 
 @contextmanager

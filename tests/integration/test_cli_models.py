@@ -348,7 +348,8 @@ def test_an_engine_that_fails_is_kept_by_force_only(home: Path, faces: Path) -> 
         (("--batch", "4,2,1"), "batches: expected 1 <= least <= usual <= greatest, got 4,2,1", 2),
         (("--batch", "0"), "batches: expected 1 <= least", 2),
         (("--gpu", "sm86"), "openvino is built for this machine", 1),
-        (("--lfw", "somewhere"), "--lfw and --pairs go together", 2),
+        (("--lfw", "somewhere"), "together with --pairs", 2),
+        (("--lfw", "here", "--ytf", "there", "--pairs", "list"), "give --lfw or --ytf", 2),
         (("--engine", "onnxruntime", "--precision", "bf16"), "ONNX Runtime has no bf16", 1),
     ],
 )
