@@ -21,12 +21,14 @@ from engine.machine import processor_key, this_machine
 from engine.onnx_graph import parse_model
 from engine.package import ModelPackage
 from engine.protocol import Engine
+from engine.runtimes import why_unavailable
 from engine.select import open_engine
+from engine.store import CompiledKind
 from engine.zoo import load_model
 from stream.bench_plot import check_plot, draw
 from stream.bench_points import STOCK, EngineBench, Point
 
-KINDS: Final = ("openvino", "onnxruntime")
+KINDS: Final[tuple[CompiledKind, ...]] = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8")
 
 _PEAK_SECONDS: Final = 0.5
@@ -48,7 +50,7 @@ def bench_engine(
     *,
     console: Console,
     batches: Sequence[int] = (1, 4, 8),
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     precisions: Sequence[str] = PRECISIONS,
     size_wh: tuple[int, int] = (640, 384),
     threads: int = 1,
@@ -63,7 +65,7 @@ def bench_engine(
         models: Names or files, as ``load_model`` takes them.
         console: For progress and the table.
         batches: Images in a call.
-        kinds: Of engines.
+        kinds: Of engines; by default all that can run on this machine.
         precisions: That are tried on each; what does not run here is left out and said.
         size_wh: Of the images, for models that take any size.
         threads: That compute.
@@ -77,6 +79,7 @@ def bench_engine(
         ValueError: A number is out of range.
     """
     _check(batches, threads, seconds, plot_out)
+    kinds = kinds or [kind for kind in KINDS if why_unavailable(kind, purpose="run") is None]
     left_out: dict[str, list[str]] = {}
     with ExitStack() as stack, Progress(console=console, transient=True) as progress:
         subjects = []
@@ -129,7 +132,9 @@ def _open(
             try:
                 engines[kind, precision] = _open_one(package, kind, precision, threads)
             except ModelError as exc:
-                left_out.setdefault(f"{kind} {precision}: {exc}", []).append(package.name)
+                command = f"facestream compile MODEL --engine {kind} --precision {precision}"
+                reason = f"not compiled; run: {command}" if "facestream compile" in str(exc) else str(exc)
+                left_out.setdefault(f"{kind} {precision}: {reason}", []).append(package.name)
     return _Subject(package, engines, size_wh, macs)
 
 
