@@ -54,8 +54,10 @@ def show_sweep(
     """
     table = Table(kind, "accuracy", "tar@far=0.001", "equal error rate", "images/s")
     for setting, run in runs:
-        names = ("accuracy", "tar@far=0.001", "eer", "images per second")
-        table.add_row(setting, *(_text(run, name, run.figures.get(name)) for name in names))
+        names = ("accuracy", "tar@far=0.001", "eer")
+        speed = run.figures.get("images per second")
+        fresh = f"{speed:.0f}" if isinstance(speed, float) else "kept"
+        table.add_row(setting, *(_text(run, name, run.figures.get(name)) for name in names), fresh)
     console.print(table)
     for each in skipped:
         console.print(f"left out: {each}", markup=False, highlight=False, soft_wrap=True)
