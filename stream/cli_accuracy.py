@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.console import Console
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 
 if TYPE_CHECKING:
+    from engine.select import EngineKind
     from training.embedding_cache import VectorCache
     from training.results import BenchRun
     from training.sweeps import Bench, OpenModels, SweepKind
@@ -91,7 +93,6 @@ def bench_lfw(
 ) -> None:
     """Verify the pairs of Labeled Faces in the Wild: ten folds, labelled outside data."""
     with one_line_errors(debug=debug):
-        from training.face_models import open_models
         from training.lfw_bench import run_lfw
 
         kept = _cache(enabled=cache)
@@ -107,17 +108,7 @@ def bench_lfw(
                 skip_missing=skip_missing,
                 command=_command(),
             ),
-            partial(
-                open_models,
-                detector=detector,
-                embedder=embedder,
-                kind=engine,
-                precision=precision,
-                flip=flip,
-                enlarge=enlarge,
-                threads=workers,
-                workers=workers,
-            ),
+            _opener(detector, embedder, engine, precision, flip=flip, enlarge=enlarge, workers=workers),
             root=root,
             sweep=sweep,
             fit_on=fit_on,
@@ -165,7 +156,6 @@ def bench_ytf(
 ) -> None:
     """Verify the pairs of videos of YouTube Faces."""
     with one_line_errors(debug=debug):
-        from training.face_models import open_models
         from training.ytf_bench import run_ytf
 
         kept = _cache(enabled=cache)
@@ -186,17 +176,7 @@ def bench_ytf(
                 skip_missing=skip_missing,
                 command=_command(),
             ),
-            partial(
-                open_models,
-                detector=detector,
-                embedder=embedder,
-                kind=engine,
-                precision=precision,
-                flip=flip,
-                enlarge=enlarge,
-                threads=workers,
-                workers=workers,
-            ),
+            _opener(detector, embedder, engine, precision, flip=flip, enlarge=enlarge, workers=workers),
             root=root,
             sweep=sweep,
             fit_on=fit_on,
@@ -205,6 +185,32 @@ def bench_ytf(
             report=report,
             json_out=json_out,
         )
+
+
+def _opener(
+    detector: str,
+    embedder: str,
+    engine: EngineKind,
+    precision: str,
+    *,
+    flip: bool,
+    enlarge: float | None,
+    workers: int,
+) -> OpenModels:
+    """Opens the models of a verification benchmark, whose workers each have a thread of the engines."""
+    from training.face_models import open_models
+
+    return partial(
+        open_models,
+        detector=detector,
+        embedder=embedder,
+        kind=engine,
+        precision=precision,
+        flip=flip,
+        enlarge=enlarge,
+        threads=workers,
+        workers=workers,
+    )
 
 
 def _measure(
@@ -329,8 +335,6 @@ def bench_ident(
 
 def _common(first: Path, second: Path) -> Path:
     """The nearest folder that holds both."""
-    import os
-
     return Path(os.path.commonpath([first.resolve(), second.resolve()]))
 
 
