@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import platformdirs
 import typer
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from training.embedding_cache import VectorCache
     from training.results import BenchRun
     from training.sweeps import Bench, OpenModels, SweepKind
+
+_CMC_RANKS: Final = (1, 2, 3, 5, 10, 20)
+"""Points of the curve of how often the right person is among the nearest."""
 
 Detector = Annotated[str, typer.Option(help="A detector of `facestream models list`.")]
 Embedder = Annotated[str, typer.Option(help="An embedder of the same; fused is the most accurate.")]
@@ -325,6 +328,7 @@ def bench_ident(
                 score=score,
                 openness=(openness,),
                 repetitions=repetitions,
+                ranks=_CMC_RANKS,
                 skip_unreadable=skip_missing,
                 models=models.records,
                 command=_command(),

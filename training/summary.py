@@ -29,7 +29,7 @@ def show_run(run: BenchRun, console: Console) -> None:
     for model in run.models:
         table.add_row(model.task, f"{model.name} on {model.engine} in {model.precision}")
     for name, value in run.figures.items():
-        if not name.startswith("standard_error") and not name.endswith((" low", " high")):
+        if not name.startswith("standard_error") and not name.endswith((" low", " high", " sd")):
             table.add_row(_HEADLINES.get(name, name), _text(run, name, value))
     total = sum(run.seconds.values())
     shares = (
