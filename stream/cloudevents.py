@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.embeddings import quantise_int8
-from stream.events import CameraEvent, Event, FaceEvent
+from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent
 from stream.wire import EmbeddingEncoding, decode, load_object, read_event
 
 _HEADER_PREFIX = "ce_"
@@ -44,7 +44,7 @@ def to_cloudevent(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") 
     """An event as the JSON object of CloudEvents' structured mode (CloudEvents JSON format 1.0, section 3).
 
     Args:
-        event: Of a track or of a camera.
+        event: Of a track, a camera or an identity.
         encoding: How the embedding is written: ``float32-b64`` takes 4 bytes a value before base64 and is
             exact, ``int8-b64`` takes 1.
 
@@ -54,10 +54,13 @@ def to_cloudevent(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") 
     Raises:
         ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
-    if isinstance(event, CameraEvent):
-        noun, subject, data = "camera", event.camera_id, _camera_data(event)
-    else:
-        noun, subject, data = "track", event.track_id, _track_data(event, encoding)
+    match event:
+        case CameraEvent():
+            noun, subject, data = "camera", event.camera_id, _camera_data(event)
+        case IdentityEvent():
+            noun, subject, data = "identity", event.track_id, _identity_data(event)
+        case FaceEvent():
+            noun, subject, data = "track", event.track_id, _track_data(event, encoding)
     return {
         "specversion": "1.0",
         "id": event.event_id,
@@ -97,7 +100,7 @@ def to_json(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> byt
     """An event in structured mode as one line of UTF-8 JSON, without the line's end.
 
     Args:
-        event: Of a track or of a camera.
+        event: Of a track, a camera or an identity.
         encoding: As in ``to_cloudevent``.
 
     Raises:
@@ -122,7 +125,7 @@ def to_binary(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> B
     """An event as a Kafka record.
 
     Args:
-        event: Of a track or of a camera.
+        event: Of a track, a camera or an identity.
         encoding: As in ``to_cloudevent``.
 
     Raises:
@@ -191,6 +194,27 @@ def _camera_data(event: CameraEvent) -> dict[str, Any]:
         "run_id": event.run_id,
         "sequence": event.sequence,
         "uri": event.uri,
+        "reason": event.reason,
+    }
+
+
+def _identity_data(event: IdentityEvent) -> dict[str, Any]:
+    return {
+        "camera_id": event.camera_id,
+        "run_id": event.run_id,
+        "track_id": event.track_id,
+        "sequence": event.sequence,
+        "person_id": event.person_id,
+        "person_name": event.person_name,
+        "similarity": None if event.similarity is None else _rounded(event.similarity, 6),
+        "margin": None if event.margin is None else _rounded(event.margin, 6),
+        "threshold": _rounded(event.threshold, 6),
+        "false_accept_rate": _rounded(event.false_accept_rate, 9),
+        "gallery_id": event.gallery_id,
+        "gallery_version": event.gallery_version,
+        "gallery_people": event.gallery_people,
+        "embedding_model": event.embedding_model,
+        "previous_person_id": event.previous_person_id,
         "reason": event.reason,
     }
 

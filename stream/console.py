@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from stream.events import CameraEvent, Event, TrackChange
+from stream.events import CameraEvent, Event, IdentityEvent, TrackChange
 from stream.frames import CameraState
 from stream.pipeline import CameraReport
 
@@ -110,6 +110,13 @@ def describe_event(event: Event) -> str:
     if isinstance(event, CameraEvent):
         because = f": {event.reason}" if event.reason else ""
         return f"{clock}  {event.camera_id}  camera {event.change.value}{because}"
+    if isinstance(event, IdentityEvent):
+        who = "unknown" if event.person_name is None else event.person_name
+        score = "" if event.similarity is None else f"  similarity {event.similarity:.2f}"
+        because = f": {event.reason}" if event.reason else ""
+        return (
+            f"{clock}  {event.camera_id}  track {event.track_id} {event.change.value} {who}{score}{because}"
+        )
     stay_s = (event.last_seen - event.first_seen).total_seconds()
     stay = f", {stay_s:.1f} s in view" if event.change is not TrackChange.APPEARED else ""
     return (

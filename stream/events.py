@@ -1,4 +1,4 @@
-"""What facestream tells the world: events of tracks and of cameras.
+"""What facestream tells the world: events of tracks, of cameras and of identities.
 
 The field names here are the wire format (docs/events.md); a golden-file test holds them.
 """
@@ -116,4 +116,66 @@ class CameraEvent:
         return f"{self.run_id}.camera.{self.sequence}"
 
 
-Event: TypeAlias = FaceEvent | CameraEvent
+class IdentityChange(Enum):
+    """What happened to the answer to "who is it?"."""
+
+    DECIDED = "decided"
+    CORRECTED = "corrected"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityEvent:
+    """A track was found to be somebody of a gallery or nobody of it, or an earlier answer was withdrawn.
+
+    Attributes:
+        change: DECIDED is the track's first answer, CORRECTED takes the place of the one before.
+        sequence: Of the track's event that gave the evidence.
+        camera_id: Which camera.
+        run_id: Which run of that camera.
+        track_id: Which track.
+        at: When that evidence came, in the camera's clock, UTC.
+        person_id: Who it is; None for unknown.
+        person_name: Name of that person as the gallery has it; None for unknown.
+        similarity: Score of the nearest person; None when the gallery has nobody.
+        margin: How far the next person is behind; None when there is none.
+        threshold: From which similarity a person is named.
+        false_accept_rate: Share of strangers that are named anybody, which the threshold is made for, 0..1.
+        gallery_id: Which gallery.
+        gallery_version: State of the gallery; every change of it raises the number.
+        gallery_people: People in it.
+        embedding_model: Name of the model that made the embeddings.
+        previous_person_id: Of a correction: who it was before; None for unknown.
+        reason: Of a correction: why, in one line; empty otherwise.
+    """
+
+    change: IdentityChange
+    sequence: int
+    camera_id: str
+    run_id: str
+    track_id: str
+    at: datetime
+    person_id: str | None
+    person_name: str | None
+    similarity: float | None
+    margin: float | None
+    threshold: float
+    false_accept_rate: float
+    gallery_id: str
+    gallery_version: int
+    gallery_people: int
+    embedding_model: str
+    previous_person_id: str | None = None
+    reason: str = ""
+
+    @property
+    def event_id(self) -> str:
+        """Deterministic: the same evidence against the same state of the gallery has the same id."""
+        return f"{self.track_id}.{self.sequence}.identity.{self.gallery_id}.{self.gallery_version}"
+
+    @property
+    def known(self) -> bool:
+        """Whether somebody is named."""
+        return self.person_id is not None
+
+
+Event: TypeAlias = FaceEvent | CameraEvent | IdentityEvent

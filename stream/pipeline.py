@@ -13,7 +13,7 @@ from itertools import groupby
 import structlog
 
 from engine.errors import FacestreamError
-from stream.events import CameraChange, CameraEvent, Event
+from stream.events import CameraChange, CameraEvent, Event, FaceEvent
 from stream.frames import CameraState, CameraStatus, Frame, FrameSource, SourceStats
 from stream.mux import FrameMux
 from stream.recognizer import Recognition, Recognizer
@@ -277,7 +277,7 @@ class Pipeline:
         for event in events:
             report = self._lanes[event.camera_id].report
             report.events += 1
-            if not isinstance(event, CameraEvent) and event.sequence == 0:
+            if isinstance(event, FaceEvent) and event.sequence == 0:
                 report.tracks += 1
         return events
 

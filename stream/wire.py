@@ -10,10 +10,18 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.embeddings import dequantise_int8
-from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
+from stream.events import (
+    CameraChange,
+    CameraEvent,
+    Event,
+    FaceEvent,
+    IdentityChange,
+    IdentityEvent,
+    TrackChange,
+)
 
 EmbeddingEncoding: TypeAlias = Literal["float32-b64", "int8-b64"]
 
@@ -21,6 +29,7 @@ MAX_EVENT_BYTES = 1_000_000
 """Longest event that is read."""
 
 _MAX_DIM = 8192
+_MOST_SIMILARITY = 100.0  # a score that was normalised is no cosine
 _UNIT_TOLERANCE = 1e-3
 _MAX_COMPLAINTS = 3
 
@@ -75,10 +84,9 @@ def read_event(envelope: dict[str, Any]) -> tuple[Event, dict[str, str]]:
         ValueError: It is not an event of facestream, version 1; says what is wrong in one line.
     """
     kind = envelope.get("type")
-    is_camera = isinstance(kind, str) and kind.startswith("facestream.camera.")
-    model: type[_CameraEnvelope | _TrackEnvelope] = _CameraEnvelope if is_camera else _TrackEnvelope
+    noun = ".".join(kind.split(".")[:2]) if isinstance(kind, str) else ""
     try:
-        checked = model.model_validate(envelope)
+        checked = _ENVELOPES.get(noun, _TrackEnvelope).model_validate(envelope)
         return checked.event(), checked.model_dump(exclude={"data"})
     except ValidationError as exc:
         raise _refusal(_complaints(exc)) from exc
@@ -201,6 +209,31 @@ class _CameraData(_Strict):
     reason: _Text
 
 
+class _IdentityData(_Strict):
+    camera_id: _Id
+    run_id: _Id
+    track_id: _Id
+    sequence: _Count
+    person_id: _Id | None
+    person_name: _Id | None
+    similarity: Annotated[float, Field(ge=-_MOST_SIMILARITY, le=_MOST_SIMILARITY)] | None
+    margin: Annotated[float, Field(ge=0.0, le=2 * _MOST_SIMILARITY)] | None
+    threshold: Annotated[float, Field(ge=-_MOST_SIMILARITY, le=_MOST_SIMILARITY)]
+    false_accept_rate: _Fraction
+    gallery_id: _Id
+    gallery_version: _Count
+    gallery_people: _Count
+    embedding_model: _Id
+    previous_person_id: _Id | None
+    reason: _Text
+
+    @model_validator(mode="after")
+    def _names_somebody_or_nobody(self) -> _IdentityData:
+        if (self.person_id is None) != (self.person_name is None):
+            raise ValueError("person_id and person_name go together")
+        return self
+
+
 class _Envelope(_Strict):
     specversion: Literal["1.0"]
     id: _Id
@@ -253,6 +286,26 @@ class _CameraEnvelope(_Envelope):
             at=datetime.fromisoformat(self.time),
             **self.data.model_dump(),
         )
+
+
+class _IdentityEnvelope(_Envelope):
+    type: Literal["facestream.identity.decided.v1", "facestream.identity.corrected.v1"]
+    dataschema: Literal["urn:facestream:schema:identity.v1"]
+    data: _IdentityData
+
+    def event(self) -> Event:
+        return IdentityEvent(
+            change=IdentityChange(self.type.split(".")[2]),
+            at=datetime.fromisoformat(self.time),
+            **self.data.model_dump(),
+        )
+
+
+_ENVELOPES: dict[str, type[_TrackEnvelope | _CameraEnvelope | _IdentityEnvelope]] = {
+    "facestream.track": _TrackEnvelope,
+    "facestream.camera": _CameraEnvelope,
+    "facestream.identity": _IdentityEnvelope,
+}
 
 
 def _box(values: list[float]) -> tuple[float, float, float, float]:

@@ -13,10 +13,17 @@ import numpy as np
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from stream.events import CameraChange, CameraEvent, FaceEvent, TrackChange
+from stream.events import (
+    CameraChange,
+    CameraEvent,
+    FaceEvent,
+    IdentityChange,
+    IdentityEvent,
+    TrackChange,
+)
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
-SCHEMAS = ("event.v1", "track.v1", "camera.v1")
+SCHEMAS = ("event.v1", "track.v1", "camera.v1", "identity.v1")
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -78,3 +85,28 @@ def camera_event(**changes: Any) -> CameraEvent:
         "reason": "no frame for 3 s",
     }
     return CameraEvent(**values | changes)
+
+
+def identity_event(**changes: Any) -> IdentityEvent:
+    """An answer to "who is it?" with plain values, some of them changed."""
+    values: dict[str, Any] = {
+        "change": IdentityChange.DECIDED,
+        "sequence": 0,
+        "camera_id": "door",
+        "run_id": "door-7f3a",
+        "track_id": "door-7f3a-1",
+        "at": AT,
+        "person_id": "p-000017",
+        "person_name": "Ann Example",
+        "similarity": 0.6123,
+        "margin": 0.2511,
+        "threshold": 0.47,
+        "false_accept_rate": 0.01,
+        "gallery_id": "g-5c1e",
+        "gallery_version": 12,
+        "gallery_people": 87,
+        "embedding_model": "sface",
+        "previous_person_id": None,
+        "reason": "",
+    }
+    return IdentityEvent(**values | changes)

@@ -11,14 +11,31 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_checks import AT, camera_event, face_event, schema, validate_event, validator
+from event_checks import (
+    AT,
+    SCHEMAS,
+    camera_event,
+    face_event,
+    identity_event,
+    schema,
+    validate_event,
+    validator,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from stream.cloudevents import from_binary, from_cloudevent, from_json, to_binary, to_cloudevent, to_json
-from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
+from stream.events import (
+    CameraChange,
+    CameraEvent,
+    Event,
+    FaceEvent,
+    IdentityChange,
+    IdentityEvent,
+    TrackChange,
+)
 from stream.wire import MAX_EVENT_BYTES
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -82,6 +99,33 @@ camera_events = st.builds(
     reason=text,
 )
 
+millionths = st.integers(-1_000_000, 1_000_000).map(lambda value: value / 1e6)
+
+
+@st.composite
+def identity_events(draw: st.DrawFn) -> IdentityEvent:
+    person = draw(st.none() | st.tuples(ids, ids))
+    return IdentityEvent(
+        change=draw(st.sampled_from(IdentityChange)),
+        sequence=draw(counts),
+        camera_id=draw(ids),
+        run_id=draw(ids),
+        track_id=draw(ids),
+        at=draw(times),
+        person_id=person and person[0],
+        person_name=person and person[1],
+        similarity=draw(st.none() | millionths),
+        margin=draw(st.none() | millionths.map(abs)),
+        threshold=draw(millionths),
+        false_accept_rate=draw(st.sampled_from([0.0, 1e-6, 0.01, 1.0])),
+        gallery_id=draw(ids),
+        gallery_version=draw(counts),
+        gallery_people=draw(counts),
+        embedding_model=draw(ids),
+        previous_person_id=draw(st.none() | ids),
+        reason=draw(text),
+    )
+
 
 def through_json(envelope: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(envelope, allow_nan=False))
@@ -130,8 +174,13 @@ def test_a_camera_event_comes_back_as_it_was(event: CameraEvent):
     assert from_json(to_json(event)) == event
 
 
+@given(identity_events())
+def test_an_identity_event_comes_back_as_it_was(event: IdentityEvent):
+    assert from_json(to_json(event)) == event
+
+
 @some
-@given(st.one_of(face_events, camera_events))
+@given(st.one_of(face_events, camera_events, identity_events()))
 def test_every_event_meets_the_schema_in_both_modes(event: Event):
     envelope = through_json(to_cloudevent(event))
     validate_event(envelope)
@@ -142,7 +191,7 @@ def test_every_event_meets_the_schema_in_both_modes(event: Event):
     assert to_json(from_binary(message.headers, message.value)) == to_json(event)
 
 
-@pytest.mark.parametrize("name", ["track.v1", "camera.v1", "event.v1"])
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_the_schemas_are_schemas_and_strict(name: str):
     tree = schema(name)
     Draft202012Validator.check_schema(tree)
@@ -161,6 +210,20 @@ def test_the_schemas_are_schemas_and_strict(name: str):
         ("track.left.float32", face_event(change=TrackChange.LEFT, sequence=2), "float32-b64"),
         ("camera.up", camera_event(change=CameraChange.UP, sequence=0, reason=""), "float32-b64"),
         ("camera.down", camera_event(camera_id="yard/west ü"), "float32-b64"),
+        ("identity.decided", identity_event(), "float32-b64"),
+        (
+            "identity.corrected",
+            identity_event(
+                change=IdentityChange.CORRECTED,
+                sequence=3,
+                person_id=None,
+                person_name=None,
+                margin=None,
+                previous_person_id="p-000017",
+                reason="the person was removed",
+            ),
+            "float32-b64",
+        ),
     ],
 )
 def test_the_wire_format_is_frozen(name: str, event: Event, encoding: Any):
@@ -317,6 +380,36 @@ def test_reader_and_schema_refuse_the_malformed(spoil: Callable[[dict[str, Any]]
     with pytest.raises(ValueError, match=r"^not an event of facestream: ") as caught:
         from_cloudevent(envelope)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        data_with(person_id=""),
+        data_with(person_id=7),
+        data_with(similarity="0.5"),
+        data_with(similarity=1000),
+        data_with(margin=-0.1),
+        data_with(false_accept_rate=1.5),
+        data_with(gallery_version=-1),
+        data_with(threshold=None),
+        lambda envelope: envelope["data"].pop("reason"),
+    ],
+)
+def test_reader_and_schema_refuse_a_malformed_identity(spoil: Callable[[dict[str, Any]], Any]):
+    envelope = through_json(to_cloudevent(identity_event()))
+    spoil(envelope)
+    with pytest.raises(ValidationError):
+        validate_event(envelope)
+    with pytest.raises(ValueError, match=r"^not an event of facestream: "):
+        from_cloudevent(envelope)
+
+
+def test_a_person_has_an_id_and_a_name_or_neither():
+    envelope = through_json(to_cloudevent(identity_event()))
+    envelope["data"]["person_name"] = None
+    with pytest.raises(ValueError, match="go together"):
+        from_cloudevent(envelope)
 
 
 @pytest.mark.parametrize(("spoil", "reason"), CONTRADICTORY)
