@@ -1,7 +1,7 @@
 """Encryption at rest, for what identifies people: galleries and the spool.
 
-AES-256-GCM (NIST SP 800-38D) of the library ``cryptography``, with a random nonce for each piece and the piece's
-context bound to it, so that a sealed piece can be neither read nor changed nor put in another's place.
+AES-256-GCM (NIST SP 800-38D) of the library ``cryptography``, with a random nonce for each piece and the
+piece's context bound to it, so that a sealed piece can be neither read nor changed nor put in another's place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from engine.errors import ConfigError
 
@@ -39,6 +41,7 @@ class Sealer:
     def __init__(self, key: bytes) -> None:
         if len(key) != _KEY_BYTES:
             raise ValueError(f"key: expected {_KEY_BYTES} bytes, got {len(key)}")
+        self._key = key
         self._cipher = AESGCM(key)
         self._fingerprint = hashlib.sha256(b"facestream key check\0" + key).hexdigest()[:16]
 
@@ -69,6 +72,18 @@ class Sealer:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that tell keys apart and tell nothing of them; kept beside what is sealed."""
         return self._fingerprint
+
+    def for_file(self, salt: bytes) -> Sealer:
+        """A sealer with a key of its own for one file (HKDF, RFC 5869).
+
+        Random nonces are safe for 2**32 pieces under one key (SP 800-38D, section 8.3); a file that is written
+        piece by piece, for ever, needs keys that end with it.
+
+        Args:
+            salt: 16 random bytes or more, kept in the file in the clear.
+        """
+        derive = HKDF(hashes.SHA256(), _KEY_BYTES, salt=salt, info=b"facestream file")
+        return Sealer(derive.derive(self._key))
 
     def seal(self, plain: bytes, *, context: bytes) -> bytes:
         """Encrypt.

@@ -62,3 +62,12 @@ def test_what_is_no_key_is_refused_without_being_repeated(text: str):
 def test_a_sealer_does_not_show_its_key():
     assert base64.b64encode(KEY).decode() not in repr(Sealer(KEY))
     assert KEY.hex() not in repr(Sealer(KEY))
+
+
+def test_each_file_has_a_key_of_its_own():
+    one, other = Sealer(KEY).for_file(b"1" * 16), Sealer(KEY).for_file(b"2" * 16)
+    sealed = one.seal(b"face", context=b"")
+    assert Sealer(KEY).for_file(b"1" * 16).open(sealed, context=b"") == b"face"
+    for sealer in (other, Sealer(KEY)):
+        with pytest.raises(ValueError, match="another key"):
+            sealer.open(sealed, context=b"")
