@@ -1,7 +1,7 @@
 """Encryption at rest, for what identifies people: galleries and the spool.
 
 AES-256-GCM (NIST SP 800-38D) of the library ``cryptography``, with a random nonce for each piece and the
-piece's context bound to it, so that a sealed piece can be neither read nor changed nor put in another's place.
+piece's context bound to it: a sealed piece can be neither read nor changed nor put in another's place.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Sealer:
     def for_file(self, salt: bytes) -> Sealer:
         """A sealer with a key of its own for one file (HKDF, RFC 5869).
 
-        Random nonces are safe for 2**32 pieces under one key (SP 800-38D, section 8.3); a file that is written
-        piece by piece, for ever, needs keys that end with it.
+        Random nonces are safe for 2**32 pieces under one key (SP 800-38D, section 8.3); files that are
+        written piece by piece, for ever, need keys that end with them.
 
         Args:
             salt: 16 random bytes or more, kept in the file in the clear.
