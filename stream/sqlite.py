@@ -1,21 +1,40 @@
-"""Events in a SQLite file: every event, and the state of every track, to be asked with SQL."""
+"""Events in a SQLite file: every event, the state of every track and who it is, to be asked with SQL."""
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from engine.errors import SinkError
 from stream.cloudevents import to_cloudevent
-from stream.events import Event, FaceEvent
+from stream.events import Event, FaceEvent, IdentityEvent
 from stream.wire import EmbeddingEncoding
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _APPLICATION_ID = 0x66616365  # "face"
 _BUSY_TIMEOUT_S = 5.0
+_SWEEP_EVERY_S: Final = 600.0
+_IDENTITIES = """
+CREATE TABLE identities (
+    track_id TEXT PRIMARY KEY,
+    camera_id TEXT NOT NULL,
+    person_id TEXT,
+    person_name TEXT,
+    similarity REAL,
+    at TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    gallery_id TEXT NOT NULL,
+    gallery_version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX identities_by_person ON identities (person_id, at);
+"""
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -42,7 +61,9 @@ CREATE TABLE tracks (
     sequence INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tracks_by_camera ON tracks (camera_id, first_seen);
+{_IDENTITIES}
 """
+_FROM_1 = f"{_IDENTITIES} PRAGMA user_version = 2;"
 _ADD_EVENT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?)"
 _SET_TRACK = """
 INSERT INTO tracks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -52,24 +73,51 @@ ON CONFLICT (track_id) DO UPDATE SET
     embedding = excluded.embedding, sequence = excluded.sequence
 WHERE excluded.sequence >= sequence
 """
+_SET_IDENTITY = """
+INSERT INTO identities VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (track_id) DO UPDATE SET
+    person_id = excluded.person_id, person_name = excluded.person_name, similarity = excluded.similarity,
+    at = excluded.at, sequence = excluded.sequence, gallery_id = excluded.gallery_id,
+    gallery_version = excluded.gallery_version
+WHERE (excluded.sequence, excluded.gallery_version) >= (sequence, gallery_version)
+"""
+_OLD = (
+    "DELETE FROM events WHERE time < ?",
+    "DELETE FROM tracks WHERE last_seen < ?",
+    "DELETE FROM identities WHERE at < ?",
+)
+_OF_TRACK = (
+    "DELETE FROM events WHERE track_id = ?",
+    "DELETE FROM tracks WHERE track_id = ?",
+    "DELETE FROM identities WHERE track_id = ?",
+)
 
 
 class SqliteSink:
     """Writes each ``emit`` as one transaction. An event that is there already is not written twice.
 
     The table ``tracks`` holds the newest state of each track: ``embedding`` is float32, little-endian, unit
-    length. Others may read while events are written (write-ahead log).
+    length; ``identities`` holds the newest answer to who it is. Others may read while events are written
+    (write-ahead log). A new file is readable by its owner alone.
 
     Args:
         path: Of the file; made when it is not there.
         encoding: How embeddings are written in the events' data; in ``tracks`` they are always exact.
+        keep_days: Events and tracks older than this are deleted, at the start and then every ten minutes
+            that bring events; None keeps them for ever.
 
     Raises:
         SinkError: The file cannot be opened, or belongs to another program.
+        ValueError: ``keep_days`` is not above 0.
     """
 
-    def __init__(self, path: Path, *, encoding: EmbeddingEncoding = "float32-b64") -> None:
-        self._path, self._encoding = path, encoding
+    def __init__(
+        self, path: Path, *, encoding: EmbeddingEncoding = "float32-b64", keep_days: float | None = None
+    ) -> None:
+        if keep_days is not None and not keep_days > 0:
+            raise ValueError(f"keep_days: expected above 0, got {keep_days}")
+        self._path, self._encoding, self._keep_days = path, encoding, keep_days
+        self._swept_at: float | None = None
         self._database: sqlite3.Connection | None = _open(path)
 
     def emit(self, events: Sequence[Event]) -> None:
@@ -97,14 +145,71 @@ class SqliteSink:
             for event, envelope in zip(events, envelopes, strict=True)
             if isinstance(event, FaceEvent)
         ]
+        identities = [
+            _identity_row(event, envelope["time"])
+            for event, envelope in zip(events, envelopes, strict=True)
+            if isinstance(event, IdentityEvent)
+        ]
         try:
             with self._database:
                 self._database.executemany(_ADD_EVENT, rows)
                 self._database.executemany(_SET_TRACK, tracks)
+                self._database.executemany(_SET_IDENTITY, identities)
+            self._sweep_when_due()
         except sqlite3.Error as exc:
             raise SinkError(
                 f"{self._path}: events cannot be written ({exc}); make room or choose another file"
             ) from exc
+
+    def sweep(self, *, now: datetime) -> int:
+        """Delete what has been kept long enough.
+
+        Args:
+            now: With a time zone.
+
+        Returns:
+            How many events were deleted.
+
+        Raises:
+            SinkError: The file cannot be written.
+        """
+        if self._keep_days is None:
+            return 0
+        before = (now - timedelta(days=self._keep_days)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return self._delete(_OLD, [(before,)])
+
+    def erase(self, track_ids: Iterable[str]) -> int:
+        """Delete all that is known of some tracks.
+
+        Args:
+            track_ids: Of any source.
+
+        Returns:
+            How many events were deleted.
+
+        Raises:
+            SinkError: The file cannot be written.
+        """
+        erased = self._delete(_OF_TRACK, [(track_id,) for track_id in track_ids])
+        assert self._database is not None
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return erased
+
+    def _delete(self, statements: Sequence[str], rows: Sequence[tuple[str]]) -> int:
+        if self._database is None:
+            raise ValueError("expected an open sink, got a closed one")
+        try:
+            with self._database:
+                counts = [self._database.executemany(each, rows).rowcount for each in statements]
+        except sqlite3.Error as exc:
+            raise SinkError(f"{self._path}: events cannot be deleted ({exc}); try again") from exc
+        return counts[0]
+
+    def _sweep_when_due(self) -> None:
+        clock_s = time.monotonic()
+        if self._swept_at is None or clock_s - self._swept_at >= _SWEEP_EVERY_S:
+            self._swept_at = clock_s
+            self.sweep(now=datetime.now(UTC))
 
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 - the contract's; nothing waits here
         """Close the file; everything has been written already."""
@@ -128,10 +233,25 @@ def _track_row(event: FaceEvent, data: dict[str, object]) -> tuple[object, ...]:
     )
 
 
+def _identity_row(event: IdentityEvent, at: str) -> tuple[object, ...]:
+    return (
+        event.track_id,
+        event.camera_id,
+        event.person_id,
+        event.person_name,
+        event.similarity,
+        at,
+        event.sequence,
+        event.gallery_id,
+        event.gallery_version,
+    )
+
+
 def _open(path: Path) -> sqlite3.Connection:
     try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
-    except sqlite3.Error as exc:
+    except (OSError, sqlite3.Error) as exc:
         raise SinkError(
             f"{path}: cannot be opened for events ({exc}); make its folder, or change the permissions"
         ) from exc
@@ -155,7 +275,10 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
         database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
     elif application != _APPLICATION_ID:
         raise SinkError(f"{path}: a database of another program; choose another file")
+    elif version == 1:
+        database.executescript(f"BEGIN IMMEDIATE; {_FROM_1} COMMIT;")
     elif version != SCHEMA_VERSION:
         raise SinkError(f"{path}: of version {version}, expected {SCHEMA_VERSION}; choose another file")
     database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not just unlinked
     database.execute("PRAGMA synchronous = NORMAL")

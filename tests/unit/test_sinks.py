@@ -3,16 +3,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from event_checks import camera_event, face_event
+from event_checks import camera_event, face_event, identity_event
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SinkError
-from stream.cloudevents import from_json
+from stream.cloudevents import from_json, to_json
 from stream.events import Event, TrackChange
 from stream.jsonl import JsonLinesSink
 from stream.sinks import FanOut, JsonLinesAddress, KafkaAddress, SqliteAddress, open_sink, parse_sink
@@ -107,6 +109,67 @@ def test_sqlite_takes_a_repeat_once_and_keeps_the_newest_state(tmp_path: Path) -
     assert (state, quality) == ("left", 0.8)
     np.testing.assert_array_equal(np.frombuffer(blob, "<f4"), left.embedding)
     assert json.loads(data)["quality"] == 0.8
+
+
+def test_sqlite_keeps_the_newest_answer_to_who_it_is(tmp_path: Path) -> None:
+    corrected = identity_event(sequence=4, person_id=None, person_name=None, previous_person_id="p-000017")
+    sink = SqliteSink(tmp_path / "events.db")
+    sink.emit([identity_event(sequence=1), corrected])
+    sink.emit([identity_event(sequence=1)])
+    sink.close(1.0)
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database:
+        rows = database.execute("SELECT track_id, person_id, sequence FROM identities").fetchall()
+        assert rows == [("door-7f3a-1", None, 4)]
+        assert database.execute("SELECT count(*) FROM events").fetchone() == (2,)
+
+
+def test_sqlite_deletes_what_was_kept_long_enough(tmp_path: Path) -> None:
+    sink = SqliteSink(tmp_path / "events.db", keep_days=7)
+    old, young = datetime.now(UTC) - timedelta(days=8), datetime.now(UTC)
+    sink.emit(
+        [
+            face_event(track_id="old", at=old, last_seen=old),
+            identity_event(track_id="old", at=old),
+            face_event(track_id="young", at=young, last_seen=young),
+        ]
+    )
+    sink.close(1.0)
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database:
+        for table in ("events", "tracks"):
+            assert database.execute(f"SELECT track_id FROM {table}").fetchall() == [("young",)]
+        assert database.execute("SELECT count(*) FROM identities").fetchone() == (0,)
+
+
+def test_sqlite_erases_a_track_from_the_files_bytes(tmp_path: Path) -> None:
+    gone, stays = (
+        face_event(track_id="gone-1"),
+        face_event(track_id="stays-1", embedding=np.eye(128, dtype=np.float32)[0]),
+    )
+    sink = SqliteSink(tmp_path / "events.db")
+    sink.emit([gone, stays, identity_event(track_id="gone-1", person_name="Zebedee")])
+    secrets = (b"Zebedee", gone.embedding.tobytes(), to_json(gone)[-200:-20])
+    assert sink.erase(["gone-1", "nobody"]) == 2
+    raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    sink.close(1.0)
+    assert not [each for each in secrets if each in raw]
+    assert b"stays-1" in raw
+
+
+def test_sqlite_takes_over_a_file_of_the_first_version(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    SqliteSink(path).close(0.0)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("DROP TABLE identities; PRAGMA user_version = 1;")
+    sink = SqliteSink(path)
+    sink.emit([identity_event()])
+    sink.close(1.0)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT person_name FROM identities").fetchone() == ("Ann Example",)
+
+
+def test_a_new_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:
+    SqliteSink(tmp_path / "events.db").close(0.0)
+    assert (tmp_path / "events.db").stat().st_mode & 0o777 == 0o600
 
 
 def test_sqlite_can_be_read_while_it_is_written(tmp_path: Path) -> None:
