@@ -7,20 +7,36 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import structlog
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.net.compat import KafkaNetClient
 
 from engine.errors import SinkError
 from stream.cloudevents import BinaryMessage, to_binary
 from stream.events import Event
-from stream.sinks import KafkaAddress, parse_sink
+from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.kafka_topics import TopicPlan, replicas
 from stream.wire import EmbeddingEncoding
 
+__all__ = [
+    "KafkaError",
+    "KafkaSink",
+    "close_producer",
+    "connect_admin",
+    "connect_consumer",
+    "connect_producer",
+    "ensure_topic",
+    "probe_broker",
+    "show_kafka",
+]
+
 log = structlog.get_logger(__name__)
+
+_Client = TypeVar("_Client")
 
 _TICK_S = 0.05
 _IN_FLIGHT = 500
@@ -205,37 +221,146 @@ def probe_broker(address: str, *, timeout_s: float) -> str:
         SinkError: It does not answer, or the address means nothing.
     """
     whole = address if address.startswith("kafka://") else f"kafka://{address}/facestream.doctor"
-    parsed = parse_sink(whole)
-    if not isinstance(parsed, KafkaAddress):
-        raise SinkError(f"{address}: expected HOST:PORT")
+    parsed = parse_kafka(whole)
     begun = time.monotonic()
-    close_producer(_new_producer(parsed, timeout_s))
+    connect_admin(parsed, timeout_s).close()
     return f"{','.join(parsed.brokers)} answers within {time.monotonic() - begun:.1f} s"
 
 
-def show_kafka(address: KafkaAddress) -> str:
-    """An address without its secrets."""
-    return f"kafka://{','.join(address.brokers)}/{address.topic}"
+def connect_producer(address: KafkaAddress, timeout_s: float, **settings: Any) -> KafkaProducer:
+    """A producer that has met its brokers and knows the topic, which is made where it is missing.
 
-
-def connect_producer(address: KafkaAddress, timeout_s: float) -> KafkaProducer:
-    """A producer that has met its brokers and knows the topic.
+    Args:
+        address: Where to.
+        timeout_s: How long it may take.
+        **settings: kafka-python's, over those that this function sets: ``acks="all"``, idempotent.
 
     Raises:
-        SinkError: No broker answers, or none has the topic.
+        SinkError: No broker answers or lets us in, or there is no topic for us.
     """
-    producer = _new_producer(address, timeout_s)
+    _meet_topic(address, timeout_s)
+    return _open(
+        KafkaProducer,
+        address,
+        timeout_s,
+        {
+            "acks": "all",
+            "linger_ms": 10,
+            "max_block_ms": round(timeout_s * 1000),
+            "delivery_timeout_ms": round(_DELIVERY_S * 1000),
+            "allow_auto_create_topics": False,
+        }
+        | settings,
+    )
+
+
+def connect_consumer(
+    address: KafkaAddress,
+    *,
+    group: str | None,
+    timeout_s: float,
+    topics: Sequence[str] = (),
+    **settings: Any,
+) -> KafkaConsumer:
+    """A consumer that has met its brokers and knows the topic. It commits nothing by itself.
+
+    Args:
+        address: Where from; its topic must be there.
+        group: Consumers of one group share the partitions; None for a consumer on its own.
+        timeout_s: How long it may take.
+        topics: What is subscribed to; nothing when empty, and partitions may be assigned.
+        **settings: kafka-python's, over those that this function sets: ``auto_offset_reset="earliest"``,
+            ``enable_auto_commit=False``, CRCs checked.
+
+    Returns:
+        The consumer; close it with ``close(autocommit=False)``.
+
+    Raises:
+        SinkError: No broker answers or lets us in, or there is no topic for us. Reading fails with the same
+            error as writing: it is the same Kafka that is out of order.
+    """
+    _meet_topic(address, timeout_s, reading=True)
+    consumer = _open(
+        KafkaConsumer,
+        address,
+        timeout_s,
+        {
+            "group_id": group,
+            "auto_offset_reset": "earliest",
+            "enable_auto_commit": False,
+            "allow_auto_create_topics": False,
+        }
+        | settings,
+    )
+    if topics:
+        consumer.subscribe(list(topics))
+    return consumer
+
+
+def connect_admin(address: KafkaAddress, timeout_s: float) -> KafkaAdminClient:
+    """A client that looks at and changes topics, and has met its brokers.
+
+    Raises:
+        SinkError: No broker answers or lets us in.
+    """
+    return _open(KafkaAdminClient, address, timeout_s, {"request_timeout_ms": round(timeout_s * 1000)})
+
+
+def ensure_topic(address: KafkaAddress, timeout_s: float, *, plan: TopicPlan | None = None) -> bool:
+    """Make a topic where it is missing. One that is there is left as it is.
+
+    Args:
+        address: The cluster, and the topic where there is no plan.
+        timeout_s: How long it may take.
+        plan: How the topic is to be; when not given, the address's topic as ``TopicPlan`` has it.
+
+    Returns:
+        Whether it was made now.
+
+    Raises:
+        SinkError: No broker answers or lets us in, or the user may not make it.
+    """
+    with contextlib.closing(connect_admin(address, timeout_s)) as admin:
+        return _make_topic(admin, address, plan or TopicPlan(address.topic))
+
+
+def _meet_topic(address: KafkaAddress, timeout_s: float, *, reading: bool = False) -> None:
+    """See that there is the topic; make it where that is wanted.
+
+    Raises:
+        SinkError: There is none.
+    """
+    with contextlib.closing(connect_admin(address, timeout_s)) as admin:
+        (found,) = admin.describe_topics([address.topic])
+        if found["error_code"] == UnknownTopicOrPartitionError.errno and address.create and not reading:
+            _make_topic(admin, address, TopicPlan(address.topic))
+        elif found["error_code"]:
+            raise SinkError(
+                f"{show_kafka(address)}: the brokers have no such topic, or not for this user; make it: "
+                f"facestream events topics kafka://{address.brokers[0]}/{address.topic}"
+            )
+
+
+def _make_topic(admin: KafkaAdminClient, address: KafkaAddress, plan: TopicPlan) -> bool:
     try:
-        partitions = producer.partitions_for(address.topic)
-    except KafkaError:
-        partitions = None
-    if not partitions:
-        close_producer(producer)
-        raise SinkError(
-            f"{show_kafka(address)}: the brokers have no such topic, or not for this user; make it: "
-            f"kafka-topics.sh --bootstrap-server {address.brokers[0]} --create --topic {address.topic}"
+        brokers = len(admin.describe_cluster()["brokers"])
+        admin.create_topics(
+            {
+                plan.name: {
+                    "num_partitions": plan.partitions,
+                    "replication_factor": replicas(brokers),
+                    "configs": plan.settings(brokers),
+                }
+            },
+            wait_for_metadata=True,
         )
-    return producer
+    except TopicAlreadyExistsError:
+        return False
+    except KafkaError as exc:
+        raise SinkError(
+            f"{show_kafka(address)}: the topic {plan.name} could not be made ({type(exc).__name__})"
+        ) from exc
+    return True
 
 
 def close_producer(producer: KafkaProducer) -> None:
@@ -249,9 +374,15 @@ def close_producer(producer: KafkaProducer) -> None:
         producer.close(timeout=_CLOSE_S)
 
 
-def _new_producer(address: KafkaAddress, timeout_s: float) -> KafkaProducer:
+def _open(
+    kind: Callable[..., _Client], address: KafkaAddress, timeout_s: float, settings: dict[str, Any]
+) -> _Client:
+    """A client of kafka-python that has met its brokers.
+
+    Raises:
+        SinkError: No broker answers or lets us in.
+    """
     _check_reachable(address, timeout_s)
-    milliseconds = round(timeout_s * 1000)
     options: dict[str, Any] = {}
     if address.username is not None:
         options |= {
@@ -264,26 +395,21 @@ def _new_producer(address: KafkaAddress, timeout_s: float) -> KafkaProducer:
     clients: list[Any] = []
 
     def make_client(**settings: Any) -> Any:
-        clients.append(KafkaProducer.DEFAULT_CONFIG["kafka_client"](**settings))
+        clients.append(KafkaNetClient(**settings))
         return clients[0]
 
     try:
-        return KafkaProducer(
+        return kind(
             bootstrap_servers=list(address.brokers),
             client_id="facestream",
             security_protocol=address.security,
-            acks="all",
-            linger_ms=10,
-            bootstrap_timeout_ms=milliseconds,
-            max_block_ms=milliseconds,
-            request_timeout_ms=round(_REQUEST_S * 1000),
-            delivery_timeout_ms=round(_DELIVERY_S * 1000),
+            bootstrap_timeout_ms=round(timeout_s * 1000),
             reconnect_backoff_max_ms=1000,
             kafka_client=make_client,
-            **options,
+            **({"request_timeout_ms": round(_REQUEST_S * 1000)} | options | settings),
         )
     except (KafkaError, OSError, ValueError) as exc:
-        for client in clients:  # a producer that was not finished leaves its sockets open
+        for client in clients:  # one that was not finished leaves its sockets open
             client.close()
         login = ", the user name, the password" if address.username is not None else ""
         raise SinkError(

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
-from urllib.parse import parse_qsl, unquote
 
 from engine.errors import SinkError
 from stream.events import Event
+from stream.kafka_address import KafkaAddress, parse_kafka
 from stream.uris import redact_text
 from stream.wire import EmbeddingEncoding
 
 KNOWN_SINKS = "kafka://HOST:PORT/TOPIC, jsonl:PATH, jsonl:- (standard output), sqlite:PATH"
-
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):[0-9]{1,5}")
-_OPTIONS = {"security", "mechanism", "ca"}
-_SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class EventSink(Protocol):
@@ -54,29 +47,6 @@ class SqliteAddress:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaAddress:
-    """A topic of a Kafka cluster.
-
-    Attributes:
-        brokers: ``HOST:PORT`` of one or more.
-        topic: Name.
-        username: For SASL; None for no login.
-        password: The same.
-        security: ``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``.
-        mechanism: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``.
-        ca_file: Certificates that sign the broker's; None takes the system's.
-    """
-
-    brokers: tuple[str, ...]
-    topic: str
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    security: str = "PLAINTEXT"
-    mechanism: str = "SCRAM-SHA-512"
-    ca_file: Path | None = None
-
-
 SinkAddress: TypeAlias = JsonLinesAddress | SqliteAddress | KafkaAddress
 
 
@@ -84,7 +54,7 @@ def parse_sink(text: str) -> SinkAddress:
     """What a sink's address means. Touches no file and no network.
 
     Args:
-        text: ``kafka://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]/TOPIC[?security=…&mechanism=…&ca=…]``,
+        text: ``kafka://…`` as ``stream.kafka_address.parse_kafka`` takes it,
             ``jsonl:PATH``, ``jsonl:-`` or ``sqlite:PATH``.
 
     Raises:
@@ -97,7 +67,7 @@ def parse_sink(text: str) -> SinkAddress:
         case "sqlite" if rest:
             return SqliteAddress(Path(rest))
         case "kafka" if rest.startswith("//"):
-            return _parse_kafka(rest[2:])
+            return parse_kafka(text)
     shown = redact_text(text) if colon else "the address"
     raise SinkError(f"sink {shown}: not understood, expected {KNOWN_SINKS}")
 
@@ -172,49 +142,3 @@ class FanOut:
                 errors.append(exc)
         if errors:
             raise errors[0]
-
-
-def _parse_kafka(rest: str) -> KafkaAddress:
-    form = "kafka://[USER:PASSWORD@]HOST:PORT/TOPIC"
-    location, _, query = rest.partition("?")
-    authority, _, topic = location.partition("/")
-    login, at, hosts = authority.rpartition("@")
-    brokers = tuple(hosts.split(","))
-    if not all(_BROKER.fullmatch(broker) for broker in brokers):
-        raise SinkError(f"sink kafka: expected {form}, and the port a number")
-    if not _TOPIC.fullmatch(topic):
-        raise SinkError(
-            f"sink kafka: expected {form}; a topic is of letters, digits, dots, dashes, underscores"
-        )
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := set(options) - _OPTIONS:
-        raise SinkError(f"sink kafka: unknown option {', '.join(sorted(unknown))}; known: {sorted(_OPTIONS)}")
-    username, colon, password = login.partition(":")
-    if at and not (username and colon and password):
-        raise SinkError(f"sink kafka: expected {form}, with @ and : inside a password as %40 and %3A")
-    ca_file = options.get("ca")
-    security = options.get("security", _default_security(has_login=bool(at), has_ca=bool(ca_file)))
-    mechanism = options.get("mechanism", "SCRAM-SHA-512")
-    if security not in _SECURITY or mechanism not in _MECHANISMS:
-        raise SinkError(
-            f"sink kafka: expected security as one of {', '.join(_SECURITY)} "
-            f"and mechanism as one of {', '.join(_MECHANISMS)}"
-        )
-    if security.startswith("SASL") != bool(at):
-        raise SinkError("sink kafka: USER:PASSWORD@ and security=SASL_… go together")
-    return KafkaAddress(
-        brokers,
-        topic,
-        username=unquote(username) if at else None,
-        password=unquote(password) if at else None,
-        security=security,
-        mechanism=mechanism,
-        ca_file=Path(ca_file) if ca_file else None,
-    )
-
-
-def _default_security(*, has_login: bool, has_ca: bool) -> str:
-    """A login goes over TLS unless the user says otherwise."""
-    if has_login:
-        return "SASL_SSL"
-    return "SSL" if has_ca else "PLAINTEXT"
