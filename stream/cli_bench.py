@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -88,3 +89,32 @@ def bench_stream(
         from stream.bench import bench_stream as bench
 
         bench(source, rounds=rounds, console=Console(), json_out=json_out)
+
+
+@bench_app.command("gallery")
+def bench_gallery(
+    people: Annotated[int, typer.Option(min=1, help="Enrolled, one template each.")] = 1_000_000,
+    searches: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 1000,
+    adds: Annotated[int, typer.Option(min=0, help="Made while others search.")] = 10_000,
+    size: Annotated[int, typer.Option(min=2, max=4096, help="Numbers of an embedding.")] = 128,
+    store: Annotated[
+        Literal["float32", "int8"], typer.Option(help="How templates are kept in memory.")
+    ] = "float32",
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Speed and recall of the gallery's index, on one core."""
+    with one_line_errors(debug=debug):
+        # One core is measured: the libraries read this when they are loaded, which is below.
+        os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        from stream.bench_gallery import bench_gallery as bench
+
+        bench(
+            people,
+            searches=searches,
+            adds=adds,
+            console=Console(),
+            size=size,
+            store=store,
+            json_out=json_out,
+        )
