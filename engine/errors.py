@@ -5,6 +5,7 @@
     ├── SourceError     a camera, file or folder cannot be read
     ├── SinkError       events cannot be delivered
     ├── ConfigError     a configuration file or a command line does not make sense
+    ├── GalleryError    the people enrolled cannot be read, changed, or compared with
     └── DatasetError    a benchmark's data is missing or contradicts itself
 
 A message says what happened, what was found and expected, and how to mend it. It is one line, holds no
@@ -34,3 +35,7 @@ class ConfigError(FacestreamError):
 
 class DatasetError(FacestreamError):
     """A benchmark's data is missing or contradicts itself."""
+
+
+class GalleryError(FacestreamError):
+    """The people enrolled cannot be read, changed, or compared with."""

@@ -1,0 +1,200 @@
+"""A gallery's file beneath its people: transactions, sealing, rows."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import GalleryError
+from stream.gallery_audit import AuditTrail
+from stream.gallery_records import GalleryModel, Negative, Template
+from stream.gallery_schema import timestamp
+from stream.sealing import Sealer
+
+
+class GalleryFile:
+    """What all that work with a gallery's file share; ``stream.gallery.Gallery`` is what they open.
+
+    Args:
+        path: Of the file.
+        database: Connection to it, checked.
+        sealer: Of the key that it was made with; None where it was made without.
+
+    Attributes:
+        path: Of the file.
+        database: Connection to it.
+        id: Of the gallery.
+        created: When it was made, UTC.
+        keeps_photos: Whether photographs are kept.
+        sealer: Of this file; None where nothing is sealed.
+        audit: Who did what.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection, sealer: Sealer | None) -> None:
+        self.path = path
+        self.database = database
+        row = database.execute("SELECT id, created, keep_photos, salt FROM gallery").fetchone()
+        self.id = str(row[0])
+        self.created = datetime.fromisoformat(row[1])
+        self.keeps_photos = bool(row[2])
+        self.sealer = None if sealer is None else sealer.for_file(row[3])
+        self.audit = AuditTrail(path, database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self.database.close()
+
+    @property
+    def model(self) -> GalleryModel:
+        """Whose embeddings it holds. An upgrade changes it."""
+        with self.reading():
+            row = self.database.execute("SELECT model, model_sha256, mirror, size FROM gallery").fetchone()
+            return GalleryModel(row[0], row[1], bool(row[2]), row[3])
+
+    @property
+    def version(self) -> int:
+        """Every change raises it."""
+        with self.reading():
+            return int(self.database.execute("SELECT version FROM gallery").fetchone()[0])
+
+    @property
+    def change_mark(self) -> int:
+        """A number that is another one once somebody else has written; costs next to nothing to ask for."""
+        with self.reading():
+            return int(self.database.execute("PRAGMA data_version").fetchone()[0])
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One state of the file for the whole block; errors of the database as GalleryError."""
+        try:
+            with self._transaction("BEGIN"):
+                yield
+        except (ValueError, TypeError, KeyError) as exc:
+            raise GalleryError(f"{self.path}: damaged ({exc}); restore a copy of it") from exc
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """All changes of the block or none, and a higher version; errors of the database as GalleryError."""
+        with self._transaction("BEGIN IMMEDIATE"):
+            yield
+            self.database.execute("UPDATE gallery SET version = version + 1")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        if self.database.in_transaction:
+            yield
+            return
+        try:
+            self.database.execute(begin)
+            yield
+            self.database.execute("COMMIT")
+        except BaseException as exc:
+            with contextlib.suppress(sqlite3.Error):
+                self.database.execute("ROLLBACK")
+            if isinstance(exc, sqlite3.OperationalError):
+                raise GalleryError(
+                    f"{self.path}: cannot be used now ({exc}); make room, or let others finish"
+                ) from exc
+            if isinstance(exc, sqlite3.Error):
+                raise GalleryError(f"{self.path}: damaged ({exc}); restore a copy of it") from exc
+            raise
+
+    def seal(self, kind: str, person_id: str, plain: bytes) -> bytes:
+        """Seal something of a person, where there is a key."""
+        if self.sealer is None:
+            return plain
+        return self.sealer.seal(plain, context=f"{self.id}|{kind}|{person_id}".encode())
+
+    def unseal(self, kind: str, person_id: str, sealed: bytes) -> bytes:
+        """Open what ``seal`` made.
+
+        Raises:
+            GalleryError: It was changed, or is another person's.
+        """
+        if self.sealer is None:
+            return sealed
+        try:
+            return self.sealer.open(sealed, context=f"{self.id}|{kind}|{person_id}".encode())
+        except ValueError as exc:
+            raise GalleryError(f"{self.path}: the {kind} of {person_id} is {exc}; restore a copy") from exc
+
+    def put_person(self, person_id: str, name: str, notes: str, created: datetime | None) -> str:
+        """Add a person within a transaction."""
+        row = (
+            person_id,
+            self.seal("name", person_id, name.encode()),
+            self.seal("notes", person_id, notes.encode()),
+            timestamp(created),
+        )
+        self.database.execute("INSERT INTO people (id, name, notes, created) VALUES (?, ?, ?, ?)", row)
+        return person_id
+
+    def put_template(self, person_id: str, template: Template) -> None:
+        """Add a template within a transaction."""
+        cursor = self.database.execute(
+            "INSERT INTO templates (person, embedding, quality, source, origin, added) "
+            "VALUES ((SELECT number FROM people WHERE id = ?), ?, ?, ?, ?, ?)",
+            (
+                person_id,
+                self._sealed_vector(person_id, template.embedding),
+                template.quality,
+                template.source,
+                self.seal("origin", person_id, template.origin.encode()),
+                timestamp(template.added),
+            ),
+        )
+        if self.keeps_photos and template.photo is not None:
+            row = (cursor.lastrowid, self.seal("photo", person_id, template.photo))
+            self.database.execute("INSERT INTO photos VALUES (?, ?)", row)
+
+    def put_negative(self, person_id: str, negative: Negative) -> None:
+        """Add a face that is not a person's within a transaction."""
+        self.database.execute(
+            "INSERT INTO negatives (person, embedding, origin, added) "
+            "VALUES ((SELECT number FROM people WHERE id = ?), ?, ?, ?)",
+            (
+                person_id,
+                self._sealed_vector(person_id, negative.embedding),
+                self.seal("origin", person_id, negative.origin.encode()),
+                timestamp(negative.added),
+            ),
+        )
+
+    def _sealed_vector(self, person_id: str, embedding: npt.NDArray[np.float32]) -> bytes:
+        if len(embedding) != (size := self.model.size):
+            raise ValueError(f"embedding: expected {size} numbers, got {len(embedding)}")
+        return self.seal("embedding", person_id, embedding.astype("<f4").tobytes())
+
+    def vector(self, person_id: str, sealed: bytes, size: int) -> npt.NDArray[np.float32]:
+        """An embedding as it stands in a row.
+
+        Raises:
+            GalleryError: It is damaged.
+        """
+        raw = self.unseal("embedding", person_id, sealed)
+        if len(raw) != 4 * size:
+            raise GalleryError(
+                f"{self.path}: an embedding of {person_id} has {len(raw)} bytes, expected {4 * size}; "
+                "restore a copy"
+            )
+        return np.frombuffer(raw, "<f4").astype(np.float32)

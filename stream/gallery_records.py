@@ -1,0 +1,193 @@
+"""What a gallery holds: its model, people, templates, and all of it at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.embeddings import Embeddings
+from engine.package import ModelPackage
+
+Source: TypeAlias = Literal["photo", "track"]
+
+MAX_NAME: Final = 200
+MAX_NOTES: Final = 10_000
+MAX_PHOTO_BYTES: Final = 32_000_000
+
+_MAX_SIZE: Final = 8192
+_UNIT_TOLERANCE: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryModel:
+    """A model, as far as it matters to whether embeddings compare.
+
+    Attributes:
+        name: Of its package.
+        sha256: Of its ONNX file.
+        mirror: Whether the embedding of the mirrored face is added.
+        size: Numbers of an embedding.
+
+    Raises:
+        ValueError: A value is empty or out of range.
+    """
+
+    name: str
+    sha256: str
+    mirror: bool
+    size: int
+
+    def __post_init__(self) -> None:
+        if not self.name or len(self.sha256) != 64 or not 1 <= self.size <= _MAX_SIZE:
+            raise ValueError(
+                f"expected a name, a SHA-256 and a size in 1..{_MAX_SIZE}, "
+                f"got {self.name!r}, {self.sha256!r} and {self.size}"
+            )
+
+    @classmethod
+    def of(cls, package: ModelPackage, *, mirror: bool) -> GalleryModel:
+        """The model of an embedder's package.
+
+        Raises:
+            ValueError: The package is not an embedder's.
+        """
+        if package.task != "embedder" or package.embedding_size is None:
+            raise ValueError(f"{package.name}: expected an embedder, got a {package.task}")
+        return cls(package.name, package.sha256, mirror, package.embedding_size)
+
+    def __str__(self) -> str:
+        mirrored = ", mirrored" if self.mirror else ""
+        return f"{self.name}{mirrored} ({self.sha256[:8]})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """One face of a person.
+
+    Attributes:
+        embedding: float32 (D,), unit length.
+        quality: 0..1.
+        source: A photograph or a track.
+        origin: SHA-256 of the photograph's file, or the track's id.
+        added: When, UTC; None for now.
+        photo: The photograph's file, where it is kept.
+
+    Raises:
+        ValueError: The embedding is no finite unit vector, or another value is out of range.
+    """
+
+    embedding: npt.NDArray[np.float32]
+    quality: float
+    source: Source
+    origin: str
+    added: datetime | None = None
+    photo: bytes | None = None
+
+    def __post_init__(self) -> None:
+        check_embedding(self.embedding)
+        if not 0 <= self.quality <= 1 or self.source not in {"photo", "track"} or not self.origin:
+            raise ValueError(
+                f"expected quality 0..1, source photo or track and an origin, "
+                f"got {self.quality}, {self.source!r} and {self.origin!r}"
+            )
+        if self.photo is not None and len(self.photo) > MAX_PHOTO_BYTES:
+            raise ValueError(f"photo: expected at most {MAX_PHOTO_BYTES} bytes, got {len(self.photo)}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Negative:
+    """A face that is not a person's, though it may look like it.
+
+    Attributes:
+        embedding: float32 (D,), unit length.
+        origin: The track's id.
+        added: When, UTC; None for now.
+    """
+
+    embedding: npt.NDArray[np.float32]
+    origin: str
+    added: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_embedding(self.embedding)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who is enrolled.
+
+    Attributes:
+        id: Stands in events; never used again for somebody else.
+        name: For people.
+        notes: Anything.
+        created: When, UTC.
+        templates: How many.
+        photos: How many of them with a photograph.
+        negatives: How many faces are known not to be this person's.
+    """
+
+    id: str
+    name: str
+    notes: str
+    created: datetime
+    templates: int
+    photos: int
+    negatives: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GallerySnapshot:
+    """All that is needed to identify, at one moment; parallel arrays.
+
+    Attributes:
+        gallery_id: Which gallery.
+        version: Every change of the gallery raises it.
+        model: Whose embeddings these are.
+        ids: Of the people.
+        names: Of the people.
+        keys: int64 (T,), number of each template; ascending, never used again.
+        templates: float32 (T, D), unit rows.
+        owners: intp (T,), row in ``ids`` of each template's person.
+        negatives: float32 (N, D), unit rows.
+        negative_owners: intp (N,), whose face each is not.
+    """
+
+    gallery_id: str
+    version: int
+    model: GalleryModel
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    keys: npt.NDArray[np.int64]
+    templates: Embeddings
+    owners: npt.NDArray[np.intp]
+    negatives: Embeddings
+    negative_owners: npt.NDArray[np.intp]
+
+
+def check_name(name: str) -> None:
+    """See that a person can be called so.
+
+    Raises:
+        ValueError: It is empty, too long, or has characters that cannot be printed.
+    """
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
+        raise ValueError(
+            f"name: expected 1 to {MAX_NAME} printable characters without spaces at the ends, got {name!r}"
+        )
+
+
+def check_embedding(embedding: npt.NDArray[np.float32]) -> None:
+    """See that something is an embedding.
+
+    Raises:
+        ValueError: It is not float32 (D,), finite, and of length 1.
+    """
+    if embedding.ndim != 1 or embedding.dtype != np.float32 or not 1 <= len(embedding) <= _MAX_SIZE:
+        raise ValueError(f"embedding: expected float32 (D,), got {embedding.dtype} {embedding.shape}")
+    length = float(np.linalg.norm(embedding.astype(np.float64)))
+    if not abs(length - 1) <= _UNIT_TOLERANCE:
+        raise ValueError(f"embedding: expected a vector of length 1, got {length:.4g}")

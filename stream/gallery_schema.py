@@ -1,0 +1,138 @@
+"""The tables of a gallery's file, and how the file is opened and told from others."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from engine.errors import GalleryError
+from stream.sealing import KEY_VARIABLE, Sealer
+
+SCHEMA_VERSION: Final = 1
+
+_APPLICATION_ID: Final = 0x66616367  # "facg"
+_BUSY_TIMEOUT_S: Final = 10.0
+SCHEMA: Final = f"""
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+CREATE TABLE gallery (
+    id TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    created TEXT NOT NULL,
+    model TEXT NOT NULL,
+    model_sha256 TEXT NOT NULL,
+    mirror INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    keep_photos INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    salt BLOB NOT NULL
+) STRICT;
+CREATE TABLE people (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name BLOB NOT NULL,
+    notes BLOB NOT NULL,
+    created TEXT NOT NULL
+) STRICT;
+CREATE TABLE templates (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    person INTEGER NOT NULL REFERENCES people ON DELETE CASCADE,
+    embedding BLOB NOT NULL,
+    quality REAL NOT NULL,
+    source TEXT NOT NULL,
+    origin BLOB NOT NULL,
+    added TEXT NOT NULL
+) STRICT;
+CREATE INDEX templates_by_person ON templates (person);
+CREATE TABLE photos (
+    template INTEGER PRIMARY KEY REFERENCES templates ON DELETE CASCADE,
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE negatives (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    person INTEGER NOT NULL REFERENCES people ON DELETE CASCADE,
+    embedding BLOB NOT NULL,
+    origin BLOB NOT NULL,
+    added TEXT NOT NULL
+) STRICT;
+CREATE INDEX negatives_by_person ON negatives (person);
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    who TEXT NOT NULL,
+    action TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a file as a database in which deleted rows are overwritten with zeros.
+
+    Raises:
+        GalleryError: It cannot be opened, or is no database.
+    """
+    try:
+        database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    except sqlite3.Error as exc:
+        raise GalleryError(f"{path}: cannot be opened ({exc}); check the path and its permissions") from exc
+    try:
+        for pragma in ("foreign_keys = ON", "secure_delete = ON", "trusted_schema = OFF"):
+            database.execute(f"PRAGMA {pragma}")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as exc:
+        database.close()
+        raise GalleryError(f"{path}: no gallery, or a damaged one ({exc}); restore a copy of it") from exc
+    return database
+
+
+def check_file(path: Path, database: sqlite3.Connection) -> str:
+    """See that a database is a gallery.
+
+    Returns:
+        Fingerprint of the key that it was made with; empty for none.
+
+    Raises:
+        GalleryError: It is another program's, or of another version.
+        sqlite3.Error: It is damaged.
+    """
+    application = database.execute("PRAGMA application_id").fetchone()[0]
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if application != _APPLICATION_ID:
+        raise GalleryError(f"{path}: no gallery of facestream; choose another file")
+    if version != SCHEMA_VERSION:
+        raise GalleryError(
+            f"{path}: of version {version}, expected {SCHEMA_VERSION}; use the facestream that made it"
+        )
+    row = database.execute("SELECT key FROM gallery").fetchone()
+    if row is None:
+        raise GalleryError(f"{path}: its making was interrupted; delete it and make it again")
+    return str(row[0])
+
+
+def right_sealer(path: Path, key: str, sealer: Sealer | None) -> Sealer | None:
+    """The sealer of a file that was made with a key, or without.
+
+    Args:
+        path: Of the file.
+        key: Fingerprint of its key; empty for none.
+        sealer: That was given; one that is not needed is not used.
+
+    Raises:
+        GalleryError: It wants a key, or another one.
+    """
+    if not key:
+        return None
+    if sealer is None:
+        raise GalleryError(f"{path}: is sealed; set the key that it was made with: export {KEY_VARIABLE}=…")
+    if sealer.fingerprint != key:
+        raise GalleryError(f"{path}: is sealed with another key than {KEY_VARIABLE}; set the one of {key}")
+    return sealer
+
+
+def timestamp(at: datetime | None) -> str:
+    """RFC 3339 in UTC; None is now."""
+    return (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds")
