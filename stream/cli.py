@@ -189,7 +189,11 @@ def demo(
 @app.command()
 def doctor(
     broker: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Also see whether this Kafka broker answers.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Also see whether this Kafka broker lets us in; kafka://… with a login is taken as well.",
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from engine.errors import ConfigError
+from stream.kafka_address import fill_references
 from stream.uris import name_source
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -335,6 +336,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def expand_environment(node: Any, environment: Mapping[str, str], where: str) -> Any:
     """Put the environment's values in place of ``${NAME}`` in every string of a tree.
 
+    In the login and the options of a ``kafka://`` address a value may hold any character.
+
     Args:
         node: A string, or dicts and lists of strings and other values, which are left alone.
         environment: Values by name.
@@ -352,6 +355,8 @@ def expand_environment(node: Any, environment: Mapping[str, str], where: str) ->
             raise ConfigError(f"{where}: environment variable {name} is not set; set it: export {name}=…")
         return environment[name]
 
+    if isinstance(node, str) and node.startswith("kafka://"):
+        return fill_references(node, lambda reference: _REFERENCE.sub(value_of, reference))
     if isinstance(node, str):
         return _REFERENCE.sub(value_of, node)
     if isinstance(node, dict):

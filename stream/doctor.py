@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
@@ -55,7 +56,7 @@ def examine(*, broker: str | None = None) -> list[Finding]:
     """Look at this machine; takes a few seconds, since it starts the engines.
 
     Args:
-        broker: ``HOST:PORT`` of a Kafka broker to be asked as well.
+        broker: ``HOST:PORT`` or ``kafka://…`` of a Kafka broker to be asked as well.
     """
     findings = [Finding("Python", Verdict.OK, platform.python_version())]
     findings += _gstreamer()
@@ -156,6 +157,8 @@ def _broker(address: str) -> Finding:
 
     probe: Callable[..., str] = probe_broker
     try:
-        return Finding("Kafka", Verdict.OK, probe(address, timeout_s=_PROBE_TIMEOUT_S))
+        return Finding(
+            "Kafka", Verdict.OK, probe(address, timeout_s=_PROBE_TIMEOUT_S, environment=os.environ)
+        )
     except FacestreamError as exc:
-        return Finding("Kafka", Verdict.FAILED, str(exc), "start the broker, or correct the address")
+        return Finding("Kafka", Verdict.FAILED, str(exc), "as it says; docs/kafka.md says more")

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import (
+    AuthorizationError,
+    IllegalSaslStateError,
+    KafkaError,
+    NoError,
+    SaslAuthenticationFailedError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+    for_code,
+)
 from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.sasl.oauth import AbstractTokenProvider
+from kafka.net.selector import NetworkSelector
 
-from engine.errors import SinkError
+from engine.errors import FacestreamError, SinkError
 from stream.cloudevents import BinaryMessage, to_binary
 from stream.events import Event
 from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
-from stream.kafka_topics import TopicPlan, replicas
+from stream.kafka_failures import GRANT, explain_all, explain_failure
+from stream.kafka_greeting import check_listeners
+from stream.kafka_tls import tls_context
+from stream.kafka_topics import TopicPlan, TopicState, replicas
+from stream.oauth import BearerToken, TokenSource, fetch_token
 from stream.wire import EmbeddingEncoding
 
 __all__ = [
@@ -30,13 +50,25 @@ __all__ = [
     "connect_consumer",
     "connect_producer",
     "ensure_topic",
+    "explain_failure",
     "probe_broker",
     "show_kafka",
+    "topic_states",
 ]
 
 log = structlog.get_logger(__name__)
 
 _Client = TypeVar("_Client")
+_Answer = TypeVar("_Answer")
+
+# Asking again does not help.
+_REFUSALS = (
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+    IllegalSaslStateError,
+    AuthorizationError,
+    FacestreamError,
+)
 
 _TICK_S = 0.05
 _IN_FLIGHT = 500
@@ -207,28 +239,29 @@ class KafkaSink:
             self._changed.wait_for(lambda: self._closing, seconds)
 
 
-def probe_broker(address: str, *, timeout_s: float) -> str:
-    """Whether a Kafka broker answers.
+def probe_broker(address: str, *, timeout_s: float, environment: Mapping[str, str] | None = None) -> str:
+    """Whether a Kafka broker answers and lets us in.
 
     Args:
         address: ``HOST:PORT``, or a whole ``kafka://`` address.
         timeout_s: How long it may take.
+        environment: Where ``${NAME}`` in the address is looked up.
 
     Returns:
         What was found, for people.
 
     Raises:
-        SinkError: It does not answer, or the address means nothing.
+        SinkError: It does not answer or let us in, or the address means nothing.
     """
     whole = address if address.startswith("kafka://") else f"kafka://{address}/facestream.doctor"
-    parsed = parse_kafka(whole)
+    parsed = parse_kafka(whole, environment=environment)
     begun = time.monotonic()
     connect_admin(parsed, timeout_s).close()
     return f"{','.join(parsed.brokers)} answers within {time.monotonic() - begun:.1f} s"
 
 
 def connect_producer(address: KafkaAddress, timeout_s: float, **settings: Any) -> KafkaProducer:
-    """A producer that has met its brokers and knows the topic, which is made where it is missing.
+    """A producer that has met its brokers and may write to the topic, which is made where it is missing.
 
     Args:
         address: Where to.
@@ -236,19 +269,18 @@ def connect_producer(address: KafkaAddress, timeout_s: float, **settings: Any) -
         **settings: kafka-python's, over those that this function sets: ``acks="all"``, idempotent.
 
     Raises:
-        SinkError: No broker answers or lets us in, or there is no topic for us.
+        SinkError: No broker answers or lets us in, or there is no topic for us; says which.
     """
-    _meet_topic(address, timeout_s)
-    return _open(
+    return _connect(
         KafkaProducer,
         address,
         timeout_s,
+        "WRITE",
         {
             "acks": "all",
             "linger_ms": 10,
             "max_block_ms": round(timeout_s * 1000),
             "delivery_timeout_ms": round(_DELIVERY_S * 1000),
-            "allow_auto_create_topics": False,
         }
         | settings,
     )
@@ -262,7 +294,7 @@ def connect_consumer(
     topics: Sequence[str] = (),
     **settings: Any,
 ) -> KafkaConsumer:
-    """A consumer that has met its brokers and knows the topic. It commits nothing by itself.
+    """A consumer that has met its brokers and may read the topic. It commits nothing by itself.
 
     Args:
         address: Where from; its topic must be there.
@@ -270,7 +302,7 @@ def connect_consumer(
         timeout_s: How long it may take.
         topics: What is subscribed to; nothing when empty, and partitions may be assigned.
         **settings: kafka-python's, over those that this function sets: ``auto_offset_reset="earliest"``,
-            ``enable_auto_commit=False``, CRCs checked.
+            ``enable_auto_commit=False``.
 
     Returns:
         The consumer; close it with ``close(autocommit=False)``.
@@ -279,18 +311,12 @@ def connect_consumer(
         SinkError: No broker answers or lets us in, or there is no topic for us. Reading fails with the same
             error as writing: it is the same Kafka that is out of order.
     """
-    _meet_topic(address, timeout_s, reading=True)
-    consumer = _open(
+    consumer = _connect(
         KafkaConsumer,
         address,
         timeout_s,
-        {
-            "group_id": group,
-            "auto_offset_reset": "earliest",
-            "enable_auto_commit": False,
-            "allow_auto_create_topics": False,
-        }
-        | settings,
+        "READ",
+        {"group_id": group, "auto_offset_reset": "earliest", "enable_auto_commit": False} | settings,
     )
     if topics:
         consumer.subscribe(list(topics))
@@ -298,12 +324,12 @@ def connect_consumer(
 
 
 def connect_admin(address: KafkaAddress, timeout_s: float) -> KafkaAdminClient:
-    """A client that looks at and changes topics, and has met its brokers.
+    """A client that looks at topics and changes them, and has met its brokers.
 
     Raises:
-        SinkError: No broker answers or lets us in.
+        SinkError: No broker answers or lets us in; says why.
     """
-    return _open(KafkaAdminClient, address, timeout_s, {"request_timeout_ms": round(timeout_s * 1000)})
+    return _open_admin(_enter(address, timeout_s))
 
 
 def ensure_topic(address: KafkaAddress, timeout_s: float, *, plan: TopicPlan | None = None) -> bool:
@@ -320,47 +346,31 @@ def ensure_topic(address: KafkaAddress, timeout_s: float, *, plan: TopicPlan | N
     Raises:
         SinkError: No broker answers or lets us in, or the user may not make it.
     """
-    with contextlib.closing(connect_admin(address, timeout_s)) as admin:
-        return _make_topic(admin, address, plan or TopicPlan(address.topic))
+    entry = _enter(address, timeout_s)
+    with contextlib.closing(_open_admin(entry)) as admin:
+        return _make_topic(admin, entry, plan or TopicPlan(address.topic))
 
 
-def _meet_topic(address: KafkaAddress, timeout_s: float, *, reading: bool = False) -> None:
-    """See that there is the topic; make it where that is wanted.
+def topic_states(
+    address: KafkaAddress, plans: Sequence[TopicPlan], timeout_s: float
+) -> tuple[int, list[TopicState | None]]:
+    """How topics are.
+
+    Args:
+        address: The cluster.
+        plans: Which topics, and which of their settings are of interest.
+        timeout_s: How long it may take.
+
+    Returns:
+        How many brokers there are, and for each topic its state, None where it is missing.
 
     Raises:
-        SinkError: There is none.
+        SinkError: No broker answers or lets us in, or the user may not look at a topic.
     """
-    with contextlib.closing(connect_admin(address, timeout_s)) as admin:
-        (found,) = admin.describe_topics([address.topic])
-        if found["error_code"] == UnknownTopicOrPartitionError.errno and address.create and not reading:
-            _make_topic(admin, address, TopicPlan(address.topic))
-        elif found["error_code"]:
-            raise SinkError(
-                f"{show_kafka(address)}: the brokers have no such topic, or not for this user; make it: "
-                f"facestream events topics kafka://{address.brokers[0]}/{address.topic}"
-            )
-
-
-def _make_topic(admin: KafkaAdminClient, address: KafkaAddress, plan: TopicPlan) -> bool:
-    try:
-        brokers = len(admin.describe_cluster()["brokers"])
-        admin.create_topics(
-            {
-                plan.name: {
-                    "num_partitions": plan.partitions,
-                    "replication_factor": replicas(brokers),
-                    "configs": plan.settings(brokers),
-                }
-            },
-            wait_for_metadata=True,
-        )
-    except TopicAlreadyExistsError:
-        return False
-    except KafkaError as exc:
-        raise SinkError(
-            f"{show_kafka(address)}: the topic {plan.name} could not be made ({type(exc).__name__})"
-        ) from exc
-    return True
+    entry = _enter(address, timeout_s)
+    with contextlib.closing(_open_admin(entry)) as admin:
+        brokers = _ask(entry, admin, lambda: len(admin.describe_cluster()["brokers"]))
+        return brokers, [_state(admin, entry, plan, brokers) for plan in plans]
 
 
 def close_producer(producer: KafkaProducer) -> None:
@@ -374,62 +384,279 @@ def close_producer(producer: KafkaProducer) -> None:
         producer.close(timeout=_CLOSE_S)
 
 
-def _open(
-    kind: Callable[..., _Client], address: KafkaAddress, timeout_s: float, settings: dict[str, Any]
+class _Manager(KafkaConnectionManager):  # type: ignore[misc] # has no types
+    """Keeps why brokers did not let us in, which kafka-python tells its log alone.
+
+    A login that is refused is refused every time. kafka-python has a place for such failures, which it looks
+    at before it connects again, but fills it for none of them.
+    """
+
+    def __init__(self, net: Any, **settings: Any) -> None:
+        super().__init__(net, **settings)
+        self.failures: dict[str, BaseException] = {}
+
+    async def _build_transport(self, *args: Any, **options: Any) -> Any:
+        transport = await super()._build_transport(*args, **options)
+        transport._sock_recv = partial(_data_first, transport._sock_recv)  # noqa: SLF001 - there is no other way
+        return transport
+
+    async def _connect(self, node: Any, conn: Any, **options: Any) -> None:
+        await super()._connect(node, conn, **options)
+        name = f"{node.host}:{node.port}"
+        if not conn.init_future.failed():
+            self.failures.pop(name, None)
+            return
+        failure = conn.init_future.exception
+        self.failures[name] = failure
+        if not self.bootstrapped and isinstance(failure, _REFUSALS):
+            self._auth_failures[node.node_id] = failure
+
+
+def _data_first(receive: Callable[[], tuple[bytes, Exception | None]]) -> tuple[bytes, Exception | None]:
+    """What was received, before that the connection was ended then.
+
+    kafka-python throws away what came together with the end: a broker's last words, such as why it refuses
+    a login. The end is met again by the next read.
+    """
+    data, failure = receive()
+    return data, None if data else failure
+
+
+class _BearerTokens(AbstractTokenProvider):  # type: ignore[misc] # has no types
+    """Hands our tokens to kafka-python, which asks for one whenever it logs in."""
+
+    def __init__(self, source: TokenSource) -> None:
+        super().__init__()
+        self._source = source
+
+    def token(self) -> str:
+        return self._source.token()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What opens the door: made once, for all clients of one attempt.
+
+    Attributes:
+        address: Where to.
+        deadline_s: When it must be done, on the monotonic clock.
+        options: kafka-python's.
+    """
+
+    address: KafkaAddress
+    deadline_s: float
+    options: dict[str, Any] = field(repr=False)
+
+    @property
+    def left_s(self) -> float:
+        return max(0.2, self.deadline_s - time.monotonic())
+
+
+def _enter(address: KafkaAddress, timeout_s: float) -> _Entry:
+    """See that somebody is there to let us in, and have ready what he will ask for.
+
+    Raises:
+        SinkError: Nobody is, or it is not ready.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    tls = tls_context(address)
+    check_listeners(address, tls, timeout_s / 2)
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(address.brokers),
+        "client_id": "facestream",
+        "security_protocol": address.security,
+        "ssl_context": tls,
+        "reconnect_backoff_max_ms": 1000,
+    }
+    if address.uses_sasl:
+        options["sasl_mechanism"] = address.mechanism
+    if address.mechanism == "OAUTHBEARER":
+        source = _token_source(address, timeout_s)
+        source.token()
+        options["sasl_oauth_token_provider"] = _BearerTokens(source)
+    elif address.username is not None and address.password is not None:
+        options["sasl_plain_username"] = address.username
+        options["sasl_plain_password"] = _Secret(address.password)
+    return _Entry(address, deadline_s, options)
+
+
+class _Secret(str):
+    """A password that does not show when kafka-python prints its settings."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def _token_source(address: KafkaAddress, timeout_s: float) -> TokenSource:
+    if address.token is not None:
+        token = BearerToken(address.token, math.inf)
+        return TokenSource(lambda: token)
+    assert address.token_url is not None
+    return TokenSource(
+        partial(
+            fetch_token,
+            address.token_url,
+            client_id=address.username or "",
+            client_secret=address.password or "",
+            scope=address.scope,
+            timeout_s=timeout_s,
+        )
+    )
+
+
+def _connect(
+    kind: Callable[..., _Client],
+    address: KafkaAddress,
+    timeout_s: float,
+    right: str,
+    settings: dict[str, Any],
 ) -> _Client:
+    """A client whose topic is there, with the right that it will need.
+
+    Raises:
+        SinkError: It is not; says why.
+    """
+    entry = _enter(address, timeout_s)
+    with contextlib.closing(_open_admin(entry)) as admin:
+        _meet_topic(admin, entry, right)
+    request_ms = round(_REQUEST_S * 1000)
+    return _open(
+        kind, entry, {"allow_auto_create_topics": False, "request_timeout_ms": request_ms} | settings
+    )
+
+
+def _open_admin(entry: _Entry) -> KafkaAdminClient:
+    return _open(KafkaAdminClient, entry, {"request_timeout_ms": round(entry.left_s * 1000)})
+
+
+def _open(kind: Callable[..., _Client], entry: _Entry, settings: dict[str, Any]) -> _Client:
     """A client of kafka-python that has met its brokers.
 
     Raises:
-        SinkError: No broker answers or lets us in.
+        SinkError: None of them lets us in; says why.
     """
-    _check_reachable(address, timeout_s)
-    options: dict[str, Any] = {}
-    if address.username is not None:
-        options |= {
-            "sasl_mechanism": address.mechanism,
-            "sasl_plain_username": address.username,
-            "sasl_plain_password": address.password,
-        }
-    if address.ca_file is not None:
-        options["ssl_cafile"] = str(address.ca_file)
-    clients: list[Any] = []
+    managers: list[_Manager] = []
 
-    def make_client(**settings: Any) -> Any:
-        clients.append(KafkaNetClient(**settings))
-        return clients[0]
+    def make_client(**given: Any) -> KafkaNetClient:
+        net = NetworkSelector(**given)
+        managers.append(_Manager(net, **given, socket_connection_setup_timeout_ms=round(entry.left_s * 1000)))
+        return KafkaNetClient(net, managers[0])
 
     try:
         return kind(
-            bootstrap_servers=list(address.brokers),
-            client_id="facestream",
-            security_protocol=address.security,
-            bootstrap_timeout_ms=round(timeout_s * 1000),
-            reconnect_backoff_max_ms=1000,
+            bootstrap_timeout_ms=round(entry.left_s * 1000),
             kafka_client=make_client,
-            **({"request_timeout_ms": round(_REQUEST_S * 1000)} | options | settings),
+            **(entry.options | settings),
         )
-    except (KafkaError, OSError, ValueError) as exc:
-        for client in clients:  # one that was not finished leaves its sockets open
-            client.close()
-        login = ", the user name, the password" if address.username is not None else ""
+    except (KafkaError, FacestreamError, OSError) as exc:
+        for manager in managers:  # a client that was not finished leaves its sockets open
+            KafkaNetClient(manager._net, manager).close()  # noqa: SLF001
+        failures = managers[0].failures if managers else {}
         raise SinkError(
-            f"{show_kafka(address)}: something listens there but does not let us in within {timeout_s:g} s "
-            f"({type(exc).__name__}); check that it is Kafka, security={address.security}{login}"
+            explain_all(exc, failures, entry.address)
         ) from None  # the cause may hold the password
 
 
-def _check_reachable(address: KafkaAddress, timeout_s: float) -> None:
-    """Connect to any of the brokers, since kafka-python does not tell why it could not."""
-    reasons = []
-    for broker in address.brokers:
-        host, _, port = broker.rpartition(":")
+def _ask(entry: _Entry, admin: KafkaAdminClient, question: Callable[[], _Answer]) -> _Answer:
+    """Ask brokers something, once more where one of them is away.
+
+    Raises:
+        SinkError: None answers in time, or they refuse; says why.
+    """
+    while True:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
-        except (OSError, OverflowError) as exc:
-            reasons.append(f"{broker}: {getattr(exc, 'strerror', None) or exc}")
-        else:
-            return
-    raise SinkError(
-        f"{show_kafka(address)}: no broker can be reached ({'; '.join(reasons)}); "
-        "start it or correct the address"
+            return question()
+        except KafkaError as exc:
+            if not exc.retriable or time.monotonic() > entry.deadline_s:
+                failures = admin._manager.failures  # noqa: SLF001 - our own
+                raise SinkError(explain_all(exc, failures, entry.address)) from exc
+        time.sleep(_TICK_S)
+
+
+def _meet_topic(admin: KafkaAdminClient, entry: _Entry, right: str) -> None:
+    """See that the topic is there and that we have the right to it; make it where that is wanted.
+
+    Raises:
+        SinkError: It is not, or we have not.
+    """
+    address = entry.address
+    topic = _describe(admin, entry, address.topic)
+    if topic is None and address.create and right == "WRITE":
+        _make_topic(admin, entry, TopicPlan(address.topic))
+        topic = _describe(admin, entry, address.topic)
+    if topic is None:
+        raise SinkError(
+            f"{show_kafka(address)}: there is no such topic; make it: "
+            f"facestream events topics {show_kafka(address)}"
+        )
+    rights = topic.get("authorized_operations")
+    if rights and right not in rights:
+        who = "this user" if address.username is None else f"the user {address.username}"
+        raise SinkError(f"{show_kafka(address)}: {who} has no right to {right} the topic; {GRANT}")
+
+
+def _describe(admin: KafkaAdminClient, entry: _Entry, name: str) -> dict[str, Any] | None:
+    """What the brokers know of a topic; None where they have none of that name.
+
+    Raises:
+        SinkError: They do not tell.
+    """
+
+    def question() -> dict[str, Any] | None:
+        (topic,) = admin.describe_topics([name])
+        failure = for_code(topic["error_code"])
+        if failure is UnknownTopicOrPartitionError:
+            return None
+        if failure is not NoError:
+            raise failure
+        return dict(topic)
+
+    return _ask(entry, admin, question)
+
+
+def _make_topic(admin: KafkaAdminClient, entry: _Entry, plan: TopicPlan) -> bool:
+    """Make a topic where it is missing; whether it was made.
+
+    Raises:
+        SinkError: The brokers refuse.
+    """
+    brokers = _ask(entry, admin, lambda: len(admin.describe_cluster()["brokers"]))
+    topic = {
+        "num_partitions": plan.partitions,
+        "replication_factor": replicas(brokers),
+        "configs": plan.settings(brokers),
+    }
+    try:
+        admin.create_topics({plan.name: topic})
+        admin.wait_for_topics([plan.name], timeout_ms=round(entry.left_s * 1000))
+    except TopicAlreadyExistsError:
+        return False
+    except AuthorizationError:
+        raise SinkError(
+            f"{show_kafka(entry.address)}: there is no topic {plan.name}, and no right to make it; "
+            f"grant CREATE, or have it made: facestream events topics {show_kafka(entry.address)}"
+        ) from None
+    except KafkaError as exc:
+        why = explain_failure(exc, entry.address)
+        raise SinkError(
+            f"{show_kafka(entry.address)}: the topic {plan.name} could not be made: {why}"
+        ) from exc
+    log.info("made a topic", topic=plan.name, partitions=plan.partitions, replicas=replicas(brokers))
+    return True
+
+
+def _state(admin: KafkaAdminClient, entry: _Entry, plan: TopicPlan, brokers: int) -> TopicState | None:
+    topic = _describe(admin, entry, plan.name)
+    if topic is None:
+        return None
+    resource = ConfigResource(ConfigResourceType.TOPIC, plan.name)
+    found = _ask(entry, admin, lambda: admin.describe_configs([resource], config_filter="all"))
+    settings = found.get("topic", {}).get(plan.name, {})
+    return TopicState(
+        plan.name,
+        partitions=len(topic["partitions"]),
+        replicas=min(len(each["replica_nodes"]) for each in topic["partitions"]),
+        settings={name: settings[name]["value"] for name in plan.settings(brokers) if name in settings},
     )

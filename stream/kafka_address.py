@@ -6,8 +6,9 @@ Nothing here touches a file, a network or kafka-python.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -24,7 +25,7 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):[0-9]{1,5}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
 _OPTIONS = (
     *("security", "mechanism", "ca", "cert", "key", "key_password"),
     *("token", "token_url", "scope", "create"),
@@ -89,16 +90,20 @@ def is_topic(name: str) -> bool:
     return _TOPIC.fullmatch(name) is not None and name not in {".", ".."}
 
 
-def quote_references(text: str, environment: Mapping[str, str]) -> str:
-    """An address with the environment's values for ``${NAME}``, written so that any character may occur.
+def fill_references(text: str, fill: Callable[[str], str]) -> str:
+    """An address with values in place of ``${NAME}``. In the login and the options any character may occur.
 
     Args:
         text: An address.
-        environment: Values by name; a name that is not there stays as it is.
+        fill: As a text with values in place of its references; is given one reference at a time.
     """
-    return _REFERENCE.sub(
-        lambda found: quote(environment[found[1]], safe="") if found[1] in environment else found[0], text
-    )
+    location, mark, query = text.partition("?")
+    login, at, rest = location.rpartition("@")
+
+    def quoted(part: str) -> str:
+        return _REFERENCE.sub(lambda found: quote(fill(found[0]), safe=""), part)
+
+    return quoted(login) + at + _REFERENCE.sub(lambda found: fill(found[0]), rest) + mark + quoted(query)
 
 
 def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> KafkaAddress:
@@ -113,7 +118,7 @@ def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> K
         SinkError: It means nothing.
     """
     if environment is not None:
-        text = quote_references(text, environment)
+        text = fill_references(text, partial(_look_up, environment))
     location, _, query = text.removeprefix("kafka://").partition("?")
     authority, _, topic = location.rpartition("/")
     login, at, hosts = authority.rpartition("@")
@@ -133,6 +138,13 @@ def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> K
     )
     _check(address)
     return address
+
+
+def _look_up(environment: Mapping[str, str], reference: str) -> str:
+    name = reference[2:-1]
+    if name not in environment:
+        raise _refusal(f"environment variable {name} is not set; set it: export {name}=…")
+    return environment[name]
 
 
 def _parse_options(query: str) -> dict[str, str]:

@@ -177,7 +177,7 @@ def test_nobody_there() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     begun = time.monotonic()
-    with pytest.raises(SinkError, match=r"no broker can be reached"):
+    with pytest.raises(SinkError, match=r"it cannot be reached"):
         open_sink(f"kafka://127.0.0.1:{port}/x")
     assert time.monotonic() - begun < 5.0
 
@@ -186,6 +186,6 @@ def test_something_else_listens_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         begun = time.monotonic()
-        with pytest.raises(SinkError, match=r"check that it is Kafka"):
+        with pytest.raises(SinkError, match=r"does not answer as Kafka does"):
             open_sink(f"kafka://127.0.0.1:{port}/x", connect_timeout_s=1.0)
         assert time.monotonic() - begun < 5.0

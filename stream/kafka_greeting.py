@@ -1,0 +1,196 @@
+"""Meeting a Kafka listener for the first time: does it answer, with TLS, does it ask for a login?
+
+kafka-python tries again until its time is up whatever the reason is, and then tells none. So a connection of
+our own goes first. It sends a SaslHandshake request (KIP-43), which every listener answers before anybody has
+logged in, and which holds no secret.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.errors import SinkError
+from stream.kafka_address import KafkaAddress, show_kafka
+from stream.kafka_tls import explain_tls, load_identity
+
+_SASL_HANDSHAKE, _VERSION, _CORRELATION = 17, 1, 0x66616365
+_OK, _UNSUPPORTED_MECHANISM, _NO_SASL_HERE = 0, 33, 34
+_LONGEST_ANSWER = 4096
+
+
+class UnreachableError(OSError):
+    """No connection to a listener."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a listener answered.
+
+    Attributes:
+        asks_login: Whether it wants SASL.
+        mechanisms: Those that it takes, where it does.
+    """
+
+    asks_login: bool
+    mechanisms: tuple[str, ...] = ()
+
+
+def check_listeners(address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s: float) -> None:
+    """See that one broker at least is there and is to be spoken to as the address says.
+
+    A listener that takes the connection and says nothing is passed over: it may be busy.
+
+    Args:
+        address: The brokers.
+        tls: Where the address uses TLS.
+        timeout_s: How long it may take altogether.
+
+    Raises:
+        SinkError: None is; says for each what the trouble is.
+    """
+    share_s = timeout_s / len(address.brokers)
+    reasons = []
+    for broker in address.brokers:
+        reason = _trouble(broker, address, tls, share_s)
+        if reason is None:
+            return
+        reasons.append(f"{broker}: {reason}")
+    raise SinkError(f"{show_kafka(address)}: no broker lets us in ({'; '.join(reasons)})")
+
+
+def greet(broker: str, tls: ssl.SSLContext | None, timeout_s: float, *, mechanism: str = "") -> Greeting:
+    """Ask a listener whether it wants a login.
+
+    Args:
+        broker: ``HOST:PORT``.
+        tls: None speaks without TLS.
+        timeout_s: How long each step may take.
+        mechanism: Of SASL, that we would use.
+
+    Raises:
+        UnreachableError: There is no connection to it.
+        OSError: It refuses TLS, or ends the connection.
+        TimeoutError: It is silent.
+        ValueError: What it says is not Kafka.
+    """
+    host, _, port = broker.rpartition(":")
+    host = host.strip("[]")
+    try:
+        plain = socket.create_connection((host, int(port)), timeout=timeout_s)
+    except (OSError, OverflowError, UnicodeError) as exc:
+        raise UnreachableError(getattr(exc, "strerror", None) or str(exc)) from exc
+    with plain:
+        if tls is None:
+            return _ask(plain, mechanism)
+        with tls.wrap_socket(plain, server_hostname=host.rstrip(".")) as encrypted:
+            return _ask(encrypted, mechanism)
+
+
+def parse_answer(answer: bytes) -> Greeting:
+    """Read the answer to a SaslHandshake request, without its length in front.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        correlation, error, count = struct.unpack_from(">ihi", answer)
+        if correlation != _CORRELATION or error not in (_OK, _UNSUPPORTED_MECHANISM, _NO_SASL_HERE):
+            raise ValueError(f"expected an answer to our request, got error {error}")
+        mechanisms, place = [], 10
+        for _ in range(count):
+            (length,) = struct.unpack_from(">h", answer, place)
+            mechanisms.append(answer[place + 2 : place + 2 + length].decode("ascii"))
+            place += 2 + max(0, length)
+    except (struct.error, UnicodeDecodeError) as exc:
+        raise ValueError("expected an answer of Kafka, got other bytes") from exc
+    return Greeting(error != _NO_SASL_HERE, tuple(mechanisms) if error != _NO_SASL_HERE else ())
+
+
+def _ask(connection: socket.socket, mechanism: str) -> Greeting:
+    name = mechanism.encode("ascii")
+    client = b"facestream"
+    request = struct.pack(">hhih", _SASL_HANDSHAKE, _VERSION, _CORRELATION, len(client)) + client
+    request += struct.pack(">h", len(name)) + name
+    connection.sendall(struct.pack(">i", len(request)) + request)
+    (length,) = struct.unpack(">i", _read(connection, 4))
+    if not 10 <= length <= _LONGEST_ANSWER:
+        raise ValueError(f"expected an answer of Kafka, got one of {length} bytes")
+    return parse_answer(_read(connection, length))
+
+
+def _read(connection: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        piece = connection.recv(count - len(found))
+        if not piece:
+            raise ConnectionResetError("the connection was ended")
+        found += piece
+    return found
+
+
+def _trouble(broker: str, address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s: float) -> str | None:
+    """Why a broker is not to be spoken to as the address says; None where it is, or where nobody can tell."""
+    mechanism = address.mechanism if address.uses_sasl else ""
+    try:
+        greeting = greet(broker, tls, timeout_s, mechanism=mechanism)
+    except UnreachableError as exc:
+        return f"it cannot be reached ({exc}); start it or correct the address"
+    except TimeoutError:
+        return None
+    except (OSError, ValueError) as exc:
+        return _explain(exc, broker, address, timeout_s)
+    return _mismatch(greeting, address)
+
+
+def _explain(error: Exception, broker: str, address: KafkaAddress, timeout_s: float) -> str | None:
+    """What an odd answer means: try the other way of speaking, which tells more."""
+    if address.uses_tls and isinstance(error, OSError) and (told := explain_tls(error, address)):
+        return told
+    if address.uses_tls:
+        if _answers(lambda: greet(broker, None, timeout_s)):
+            return f"it speaks no TLS; use security={address.security.replace('SSL', 'PLAINTEXT')} there"
+        return f"it refuses TLS ({type(error).__name__}); check that it is Kafka and speaks TLS there"
+    if _answers(lambda: greet(broker, _unchecked_tls(address), timeout_s)):
+        return f"it speaks TLS; use security={address.security.replace('PLAINTEXT', 'SSL')} there"
+    if isinstance(error, ValueError):
+        return f"what it says is not Kafka ({error}); check the address"
+    return None
+
+
+def _answers(ask: Callable[[], Greeting]) -> bool:
+    """Whether a listener speaks that way, or at least knows what is spoken."""
+    try:
+        ask()
+    except ssl.SSLError as exc:
+        return "ALERT" in (exc.reason or "")
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _unchecked_tls(address: KafkaAddress) -> ssl.SSLContext:
+    """A context that takes any certificate, to find out whether TLS is spoken; no secret goes over it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    load_identity(context, address)
+    return context
+
+
+def _mismatch(greeting: Greeting, address: KafkaAddress) -> str | None:
+    offered = ", ".join(greeting.mechanisms) or "none"
+    if greeting.asks_login and not address.uses_sasl:
+        security = "SASL_SSL" if address.uses_tls else "SASL_PLAINTEXT"
+        return f"it asks for a login ({offered}); use USER:PASSWORD@ before it and security={security}"
+    if not greeting.asks_login and address.uses_sasl:
+        security = "SSL" if address.uses_tls else "PLAINTEXT"
+        return (
+            f"it asks for no login; leave USER:PASSWORD@ away, with security={security}, or use another port"
+        )
+    if address.uses_sasl and address.mechanism not in greeting.mechanisms:
+        return f"it knows no mechanism={address.mechanism}; it offers {offered}"
+    return None
