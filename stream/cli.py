@@ -133,12 +133,17 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
             watchers.append(stack.enter_context(VideoRenderer(render, names)))
         if not addresses and not sys.stdout.isatty():
             addresses = ["jsonl:-"]
-        sink = open_sinks(addresses, encoding=settings.events.embedding_encoding)
+        sink = open_sinks(
+            addresses,
+            encoding=settings.events.embedding_encoding,
+            spool=settings.spool,
+            track_states=settings.events.track_states,
+        )
         stack.callback(sink.close, 0.0)
         pipeline = stack.enter_context(open_pipeline(settings))
         if settings.metrics is not None:
             host, port = parse_address(settings.metrics)
-            stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port))
+            stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port, sinks=sink.spooled))
         if screen.is_terminal:
             stack.enter_context(LiveTable(screen, pipeline.reports))
         if not addresses:

@@ -136,9 +136,29 @@ class EventSettings(Settings):
 
     Attributes:
         embedding_encoding: ``float32-b64`` (512 bytes) or ``int8-b64`` (128 bytes).
+        track_states: The latest state of each track goes to the compacted topic ``TOPIC.tracks`` as well.
     """
 
     embedding_encoding: Literal["float32-b64", "int8-b64"] = "float32-b64"
+    track_states: bool = True
+
+
+class SpoolSettings(Settings):
+    """Where events wait until Kafka has acknowledged them; sealed where ``FACESTREAM_KEY`` is set.
+
+    Attributes:
+        dir: Folder of the spools, one for each topic; null for the user's state folder.
+        max_mib: Size of each, in MiB.
+        when_full: ``drop-oldest`` gives up the oldest events, says so and counts them; ``block`` waits for
+            ten seconds and then ends the run.
+        sync_every_s: A power cut costs the events of so many seconds; 0 writes each through to the disk. The
+            end of the process alone costs none.
+    """
+
+    dir: Path | None = None
+    max_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 1024
+    when_full: Literal["drop-oldest", "block"] = "drop-oldest"
+    sync_every_s: Annotated[float, Field(ge=0.0, le=60.0)] = 0.5
 
 
 class RunSettings(Settings):
@@ -151,6 +171,7 @@ class RunSettings(Settings):
         detection: How faces are found.
         tracking: How faces become tracks.
         events: How events are written.
+        spool: Where events wait until Kafka has them.
         metrics: ``HOST:PORT`` to serve Prometheus metrics at; null serves none.
     """
 
@@ -160,6 +181,7 @@ class RunSettings(Settings):
     detection: DetectionSettings = DetectionSettings()
     tracking: TrackingSettings = TrackingSettings()
     events: EventSettings = EventSettings()
+    spool: SpoolSettings = SpoolSettings()
     metrics: str | None = None
 
     @field_validator("metrics")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     AuthorizationError,
@@ -30,20 +28,24 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.net.selector import NetworkSelector
+from kafka.partitioner.default import murmur2
+from kafka.producer.producer_batch import ProducerBatch
+from kafka.record.memory_records import MemoryRecordsBuilder
 
 from engine.errors import FacestreamError, SinkError
-from stream.cloudevents import BinaryMessage, to_binary
-from stream.events import Event
 from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.kafka_errors import BrokersAwayError
 from stream.kafka_failures import GRANT, explain_all, explain_failure
 from stream.kafka_greeting import check_listeners
 from stream.kafka_tls import tls_context
 from stream.kafka_topics import TopicPlan, TopicState, replicas
 from stream.oauth import BearerToken, TokenSource, fetch_token
-from stream.wire import EmbeddingEncoding
 
 __all__ = [
     "KafkaError",
+    "MemoryRecordsBuilder",
+    "ProducerBatch",
+    "TopicPartition",
     "KafkaSink",
     "close_producer",
     "connect_admin",
@@ -51,6 +53,7 @@ __all__ = [
     "connect_producer",
     "ensure_topic",
     "explain_failure",
+    "murmur2",
     "probe_broker",
     "show_kafka",
     "topic_states",
@@ -71,172 +74,9 @@ _REFUSALS = (
 )
 
 _TICK_S = 0.05
-_IN_FLIGHT = 500
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 5.0
 _DELIVERY_S: Final = 20.0
 _REQUEST_S: Final = 10.0
 _CLOSE_S: Final = 0.5
-
-
-class KafkaSink:
-    """Sends each event as a CloudEvent in binary mode, with the camera's id as the key.
-
-    A thread of its own talks to the brokers, with ``acks=all`` and an idempotent producer. While no broker
-    answers, events wait in memory; when one is back, all that was not acknowledged is sent, in order. An
-    event may then come twice (with the same id), but none is lost as long as this process lives.
-
-    Args:
-        address: Where to.
-        encoding: How embeddings are written.
-        capacity: Events that may wait.
-        emit_timeout_s: How long ``emit`` waits for room.
-    """
-
-    def __init__(
-        self,
-        address: KafkaAddress,
-        *,
-        encoding: EmbeddingEncoding = "float32-b64",
-        capacity: int = 10_000,
-        emit_timeout_s: float = 10.0,
-    ) -> None:
-        if capacity < 1 or not emit_timeout_s > 0:
-            raise ValueError(
-                f"expected capacity and emit_timeout_s above 0, got {capacity}, {emit_timeout_s}"
-            )
-        self._address, self._encoding = address, encoding
-        self._capacity, self._emit_timeout_s = capacity, emit_timeout_s
-        self._name = show_kafka(address)
-        self._changed = threading.Condition()
-        self._waiting: deque[BinaryMessage] = deque()
-        self._sent: deque[tuple[BinaryMessage, Any]] = deque()
-        self._trouble = ""
-        self._closing = False
-        self._producer: KafkaProducer | None = None
-        self._worker = threading.Thread(target=self._work, name="kafka-sink", daemon=True)
-
-    def connect(self, timeout_s: float) -> None:
-        """See that the brokers answer and have the topic, then begin.
-
-        Raises:
-            SinkError: They do not.
-        """
-        self._producer = connect_producer(self._address, timeout_s)
-        self._worker.start()
-
-    def emit(self, events: Sequence[Event]) -> None:
-        """Take some events; waits while too many are on their way.
-
-        Raises:
-            SinkError: There was no room in time; none of these events was taken.
-        """
-        messages = [to_binary(event, encoding=self._encoding) for event in events]
-        with self._changed:
-            if self._closing:
-                raise ValueError("expected an open sink, got a closed one")
-            has_room = self._changed.wait_for(
-                lambda: not self._backlog or self._backlog + len(messages) <= self._capacity,
-                self._emit_timeout_s,
-            )
-            if not has_room:
-                raise SinkError(
-                    f"{self._name}: {self._backlog} events wait and there is no room for more"
-                    f"{self._because}; bring the brokers back, and start again"
-                )
-            self._waiting.extend(messages)
-            self._changed.notify_all()
-
-    def close(self, timeout_s: float) -> None:
-        """Deliver what was taken.
-
-        Raises:
-            SinkError: Some events could not be delivered in time; says how many.
-        """
-        deadline = time.monotonic() + timeout_s
-        with self._changed:
-            if self._closing:
-                return
-            self._changed.wait_for(lambda: not self._backlog, timeout_s)
-            self._closing = True
-            left, because = self._backlog, self._because
-            self._changed.notify_all()
-        if self._worker.is_alive():
-            self._worker.join(max(0.5, deadline - time.monotonic()))
-        if left:
-            raise SinkError(f"{self._name}: {left} events were not delivered{because}")
-
-    @property
-    def _backlog(self) -> int:
-        return len(self._waiting) + len(self._sent)
-
-    @property
-    def _because(self) -> str:
-        return f" ({self._trouble})" if self._trouble else ""
-
-    def _work(self) -> None:
-        """Body of the thread: send, settle what is acknowledged, begin anew after trouble."""
-        backoff_s = _FIRST_BACKOFF_S
-        while not self._closing:
-            try:
-                if self._producer is None:
-                    self._producer = connect_producer(self._address, _REQUEST_S)
-                    log.info("kafka is back", sink=self._name, events=self._backlog)
-                self._exchange(self._producer)
-                backoff_s = _FIRST_BACKOFF_S
-                self._trouble = ""
-            except (KafkaError, SinkError) as exc:
-                if not self._trouble:
-                    log.warning("kafka does not take events; they wait in memory", sink=self._name)
-                self._trouble = str(exc) if isinstance(exc, SinkError) else f"{type(exc).__name__}"
-                self._give_up_producer()
-                self._pause(backoff_s)
-                backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
-        self._give_up_producer()
-
-    def _exchange(self, producer: KafkaProducer) -> None:
-        """Send some of what waits; take note of what is acknowledged.
-
-        Raises:
-            KafkaError: Something was refused, or was not acknowledged in time.
-        """
-        with self._changed:
-            if not self._backlog:
-                self._changed.wait(_TICK_S)
-        while self._waiting and len(self._sent) < _IN_FLIGHT:
-            message = self._waiting[0]
-            future = producer.send(
-                self._address.topic, key=message.key, value=message.value, headers=message.headers
-            )
-            with self._changed:
-                self._sent.append((message, future))
-                self._waiting.popleft()
-        if self._sent and not self._sent[0][1].is_done:
-            with contextlib.suppress(KafkaError):  # looked at below
-                self._sent[0][1].get(timeout=_TICK_S)
-        with self._changed:
-            while self._sent and self._sent[0][1].is_done:
-                failure = self._sent[0][1].exception
-                if failure is not None:
-                    raise failure
-                self._sent.popleft()
-            self._changed.notify_all()
-
-    def _give_up_producer(self) -> None:
-        """Close the producer; what it did not get acknowledged waits again, in order."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            close_producer(producer)
-        with self._changed:
-            unsettled = [
-                message for message, future in self._sent if not (future.is_done and future.exception is None)
-            ]
-            self._sent.clear()
-            self._waiting.extendleft(reversed(unsettled))
-            self._changed.notify_all()
-
-    def _pause(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closing, seconds)
 
 
 def probe_broker(address: str, *, timeout_s: float, environment: Mapping[str, str] | None = None) -> str:
@@ -554,7 +394,9 @@ def _open(kind: Callable[..., _Client], entry: _Entry, settings: dict[str, Any])
         for manager in managers:  # a client that was not finished leaves its sockets open
             KafkaNetClient(manager._net, manager).close()  # noqa: SLF001
         failures = managers[0].failures if managers else {}
-        raise SinkError(
+        refused = any(isinstance(each, _REFUSALS) for each in (exc, *failures.values()))
+        error = SinkError if refused else BrokersAwayError
+        raise error(
             explain_all(exc, failures, entry.address)
         ) from None  # the cause may hold the password
 
@@ -571,7 +413,8 @@ def _ask(entry: _Entry, admin: KafkaAdminClient, question: Callable[[], _Answer]
         except KafkaError as exc:
             if not exc.retriable or time.monotonic() > entry.deadline_s:
                 failures = admin._manager.failures  # noqa: SLF001 - our own
-                raise SinkError(explain_all(exc, failures, entry.address)) from exc
+                error = BrokersAwayError if exc.retriable else SinkError
+                raise error(explain_all(exc, failures, entry.address)) from exc
         time.sleep(_TICK_S)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from engine.errors import SinkError
 from stream.kafka_address import KafkaAddress, show_kafka
+from stream.kafka_errors import BrokersAwayError
 from stream.kafka_tls import explain_tls, load_identity
 
 _SASL_HANDSHAKE, _VERSION, _CORRELATION = 17, 1, 0x66616365
@@ -23,7 +24,11 @@ _LONGEST_ANSWER = 4096
 
 
 class UnreachableError(OSError):
-    """No connection to a listener."""
+    """No connection to a listener. Waiting may mend it."""
+
+
+class UnknownHostError(UnreachableError):
+    """Nobody knows the listener's name. Waiting seldom mends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +55,22 @@ def check_listeners(address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s
         timeout_s: How long it may take altogether.
 
     Raises:
+        BrokersAwayError: No connection came about, with names that are known.
         SinkError: None is; says for each what the trouble is.
     """
     share_s = timeout_s / len(address.brokers)
-    reasons = []
+    reasons, away = [], False
     for broker in address.brokers:
-        reason = _trouble(broker, address, tls, share_s)
+        try:
+            reason = _trouble(broker, address, tls, share_s)
+        except UnreachableError as exc:
+            reason = f"it cannot be reached ({exc}); start it or correct the address"
+            away = away or not isinstance(exc, UnknownHostError)
         if reason is None:
             return
         reasons.append(f"{broker}: {reason}")
-    raise SinkError(f"{show_kafka(address)}: no broker lets us in ({'; '.join(reasons)})")
+    error = BrokersAwayError if away else SinkError
+    raise error(f"{show_kafka(address)}: no broker lets us in ({'; '.join(reasons)})")
 
 
 def greet(broker: str, tls: ssl.SSLContext | None, timeout_s: float, *, mechanism: str = "") -> Greeting:
@@ -72,7 +83,7 @@ def greet(broker: str, tls: ssl.SSLContext | None, timeout_s: float, *, mechanis
         mechanism: Of SASL, that we would use.
 
     Raises:
-        UnreachableError: There is no connection to it.
+        UnreachableError: There is no connection to it, or its name is unknown.
         OSError: It refuses TLS, or ends the connection.
         TimeoutError: It is silent.
         ValueError: What it says is not Kafka.
@@ -81,7 +92,9 @@ def greet(broker: str, tls: ssl.SSLContext | None, timeout_s: float, *, mechanis
     host = host.strip("[]")
     try:
         plain = socket.create_connection((host, int(port)), timeout=timeout_s)
-    except (OSError, OverflowError, UnicodeError) as exc:
+    except (socket.gaierror, UnicodeError) as exc:
+        raise UnknownHostError(getattr(exc, "strerror", None) or str(exc)) from exc
+    except (OSError, OverflowError) as exc:
         raise UnreachableError(getattr(exc, "strerror", None) or str(exc)) from exc
     with plain:
         if tls is None:
@@ -133,12 +146,16 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 
 def _trouble(broker: str, address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s: float) -> str | None:
-    """Why a broker is not to be spoken to as the address says; None where it is, or where nobody can tell."""
+    """Why a broker is not to be spoken to as the address says; None where it is, or where nobody can tell.
+
+    Raises:
+        UnreachableError: There is no connection to it.
+    """
     mechanism = address.mechanism if address.uses_sasl else ""
     try:
         greeting = greet(broker, tls, timeout_s, mechanism=mechanism)
-    except UnreachableError as exc:
-        return f"it cannot be reached ({exc}); start it or correct the address"
+    except UnreachableError:
+        raise
     except TimeoutError:
         return None
     except (OSError, ValueError) as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 from engine.errors import ConfigError
 from stream.frames import CameraState
 from stream.pipeline import CameraReport
+from stream.sinks import SpooledSink
+from stream.spool import SpoolStats
 
 _Value = Callable[[CameraReport], float | None]
 
@@ -27,6 +29,16 @@ _COUNTERS: Mapping[str, tuple[str, _Value]] = {
     "frames_dropped": ("Frames lost to lateness or damage.", lambda r: r.dropped),
     "tracks": ("Tracks that appeared.", lambda r: r.tracks),
     "events": ("Events made.", lambda r: r.events),
+}
+
+_SPOOL_GAUGES: Mapping[str, tuple[str, Callable[[SpoolStats], float]]] = {
+    "events": ("Events that wait to be delivered.", lambda s: s.events),
+    "bytes": ("Of the spool on the disk.", lambda s: s.bytes),
+    "oldest_seconds": ("Age of the oldest event that waits.", lambda s: s.oldest_s),
+}
+_SPOOL_COUNTERS: Mapping[str, tuple[str, Callable[[SpoolStats], float]]] = {
+    "dropped_events": ("Events given up because the spool was full.", lambda s: s.dropped_events),
+    "damaged_bytes": ("Of the spool that could not be read.", lambda s: s.damaged_bytes),
 }
 
 
@@ -55,14 +67,39 @@ class CameraMetrics(Collector):
             yield counter
 
 
+class SpoolMetrics(Collector):
+    """Reads what waits for Kafka at the moment of each scrape.
+
+    Args:
+        sinks: That have a spool.
+    """
+
+    def __init__(self, sinks: Sequence[SpooledSink]) -> None:
+        self._sinks = sinks
+
+    def collect(self) -> Iterable[Metric]:
+        """Metrics of all spools, each labelled with ``sink``, the address without secrets."""
+        stats = {sink.name: sink.stats() for sink in self._sinks}
+        kinds = ((GaugeMetricFamily, _SPOOL_GAUGES), (CounterMetricFamily, _SPOOL_COUNTERS))
+        for kind, table in kinds:
+            for name, (text, value_of) in table.items():
+                family = kind(f"facestream_spool_{name}", text, labels=["sink"])
+                for sink, values in stats.items():
+                    family.add_metric([sink], value_of(values))
+                yield family
+
+
 @contextmanager
-def serve_metrics(reports: Mapping[str, CameraReport], *, host: str, port: int) -> Iterator[int]:
+def serve_metrics(
+    reports: Mapping[str, CameraReport], *, host: str, port: int, sinks: Sequence[SpooledSink] = ()
+) -> Iterator[int]:
     """Serve ``/metrics`` from a thread of its own while the context lasts.
 
     Args:
         reports: The pipeline's reports by camera id.
         host: Address to listen on; loopback unless others are to read it.
         port: 0 takes a free one.
+        sinks: Whose spools are reported as well.
 
     Yields:
         The port.
@@ -72,6 +109,7 @@ def serve_metrics(reports: Mapping[str, CameraReport], *, host: str, port: int) 
     """
     registry = CollectorRegistry()
     registry.register(CameraMetrics(reports))
+    registry.register(SpoolMetrics(sinks))
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as exc:

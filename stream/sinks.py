@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from engine.errors import SinkError
 from stream.events import Event
-from stream.kafka_address import KafkaAddress, parse_kafka
+from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.spool import Spool, SpoolStats
+from stream.spool_files import spool_folder
 from stream.uris import redact_text
 from stream.wire import EmbeddingEncoding
 
@@ -31,6 +34,27 @@ class EventSink(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Deliver what was taken, within ``timeout_s``, and free everything."""
+
+
+@runtime_checkable
+class SpooledSink(EventSink, Protocol):
+    """A sink that keeps events on disk until they were delivered."""
+
+    @property
+    def name(self) -> str:
+        """Its address, without secrets."""
+
+    def stats(self) -> SpoolStats:
+        """What waits; any thread may ask."""
+
+
+def open_spool(address: KafkaAddress) -> Spool:
+    """The spool of a topic at its usual place, with the usual limits, in the clear.
+
+    Raises:
+        SinkError: It cannot be used.
+    """
+    return Spool(spool_folder(show_kafka(address)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +97,13 @@ def parse_sink(text: str) -> SinkAddress:
 
 
 def open_sink(
-    text: str, *, encoding: EmbeddingEncoding = "float32-b64", connect_timeout_s: float = 5.0
+    text: str,
+    *,
+    encoding: EmbeddingEncoding = "float32-b64",
+    connect_timeout_s: float = 5.0,
+    spool_of: Callable[[KafkaAddress], Spool] = open_spool,
+    sync_every_s: float = 0.5,
+    track_states: bool = True,
 ) -> EventSink:
     """Open a sink.
 
@@ -81,9 +111,13 @@ def open_sink(
         text: As ``parse_sink`` takes it.
         encoding: How embeddings are written.
         connect_timeout_s: How long a broker may take to answer.
+        spool_of: Opens the spool of a Kafka topic.
+        sync_every_s: A power cut costs the spooled events of so many seconds.
+        track_states: Whether the latest state of each track goes to a topic of its own.
 
     Raises:
-        SinkError: The address means nothing, the file cannot be written, or no broker answers.
+        SinkError: The address means nothing, the file cannot be written, or the brokers do not let us in.
+            That no broker answers is no error: events wait in the spool.
     """
     match parse_sink(text):
         case JsonLinesAddress(path):
@@ -95,9 +129,16 @@ def open_sink(
 
             return SqliteSink(path, encoding=encoding)
         case KafkaAddress() as address:
-            from stream.kafka import KafkaSink
+            from stream.kafka_sink import KafkaSink
+            from stream.quick_json import quick_binary
 
-            sink = KafkaSink(address, encoding=encoding)
+            sink = KafkaSink(
+                address,
+                spool_of(address),
+                encode=partial(quick_binary, encoding=encoding),
+                track_states=track_states,
+                sync_every_s=sync_every_s,
+            )
             sink.connect(connect_timeout_s)
             return sink
 
@@ -111,6 +152,11 @@ class FanOut:
 
     def __init__(self, sinks: Sequence[EventSink]) -> None:
         self._sinks = tuple(sinks)
+
+    @property
+    def spooled(self) -> tuple[SpooledSink, ...]:
+        """Those of the sinks that keep events on disk until they were delivered."""
+        return tuple(sink for sink in self._sinks if isinstance(sink, SpooledSink))
 
     def emit(self, events: Sequence[Event]) -> None:
         """Give events to all sinks.

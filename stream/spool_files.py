@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import platformdirs
 from crc32c import crc32c
 
 from engine.errors import SinkError
@@ -24,7 +26,7 @@ _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SpoolFullError(SinkError):
-    """There is no room for more events; there may be again once a broker takes some or the disk is cleared."""
+    """There is no room for more events; once a broker takes some or the disk is cleared, there may be."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,6 +93,17 @@ class SpoolLock:
                 os.pwrite(file, str(os.getpid()).encode(), 0)
                 return file
             os.close(file)  # the process before has just cleared it away
+
+
+def spool_folder(name: str, *, within: Path | None = None) -> Path:
+    """Where the spool of a sink is kept: the same in every run, and another for each sink.
+
+    Args:
+        name: The sink's address, without secrets.
+        within: Folder of all spools; the user's own for states of programs when not given.
+    """
+    base = within or platformdirs.user_state_path("facestream") / "spool"
+    return base / f"{name.rpartition('/')[2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def segment_path(folder: Path, number: int) -> Path:

@@ -20,11 +20,15 @@ from engine.select import open_engine
 from engine.store import EngineStore
 from engine.zoo import load_detector, load_model
 from stream.camera_tracks import LeftListener
-from stream.config import CameraSettings, DetectionSettings, ModelSettings, RunSettings
+from stream.config import CameraSettings, DetectionSettings, ModelSettings, RunSettings, SpoolSettings
+from stream.kafka_address import KafkaAddress, show_kafka
 from stream.pipeline import Camera, Pipeline
 from stream.recognizer import Recognizer
+from stream.sealing import Sealer
 from stream.sinks import EventSink, FanOut, open_sink
 from stream.sources import open_source
+from stream.spool import Spool
+from stream.spool_files import spool_folder
 from stream.uris import LocalPath, TestPattern, parse_source, redact_uri
 from stream.wire import EmbeddingEncoding
 
@@ -131,20 +135,46 @@ def make_cameras(
     return [_camera(each, recognition, started_at) for each in settings.cameras]
 
 
-def open_sinks(addresses: Sequence[str], *, encoding: EmbeddingEncoding) -> EventSink:
+def open_sinks(
+    addresses: Sequence[str],
+    *,
+    encoding: EmbeddingEncoding,
+    spool: SpoolSettings | None = None,
+    track_states: bool = True,
+) -> FanOut:
     """Open sinks, all or none.
 
     Args:
         addresses: As ``stream.sinks.parse_sink`` takes them; one or more.
         encoding: How embeddings are written.
+        spool: Where events wait until Kafka has them.
+        track_states: Whether the latest state of each track goes to a topic of its own.
 
     Raises:
+        ConfigError: ``FACESTREAM_KEY`` holds no key, or not the one of what waits in the spool.
         SinkError: One cannot be opened.
     """
+    settings = spool or SpoolSettings()
+
+    def spool_of(address: KafkaAddress) -> Spool:
+        return Spool(
+            spool_folder(show_kafka(address), within=settings.dir),
+            sealer=Sealer.from_environment(os.environ),
+            max_bytes=settings.max_mib << 20,
+            when_full=settings.when_full,
+        )
+
     opened: list[EventSink] = []
     try:
         for address in addresses:
-            opened.append(open_sink(address, encoding=encoding))  # noqa: PERF401 - the rest is closed on error
+            sink = open_sink(
+                address,
+                encoding=encoding,
+                spool_of=spool_of,
+                sync_every_s=settings.sync_every_s,
+                track_states=track_states,
+            )
+            opened.append(sink)
     except BaseException:
         for sink in opened:
             sink.close(1.0)
