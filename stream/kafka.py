@@ -46,7 +46,6 @@ __all__ = [
     "MemoryRecordsBuilder",
     "ProducerBatch",
     "TopicPartition",
-    "KafkaSink",
     "close_producer",
     "connect_admin",
     "connect_consumer",

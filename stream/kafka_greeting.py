@@ -59,17 +59,18 @@ def check_listeners(address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s
         SinkError: None is; says for each what the trouble is.
     """
     share_s = timeout_s / len(address.brokers)
-    reasons, away = [], False
+    reasons, silent, unknown = [], 0, 0
     for broker in address.brokers:
         try:
             reason = _trouble(broker, address, tls, share_s)
         except UnreachableError as exc:
             reason = f"it cannot be reached ({exc}); start it or correct the address"
-            away = away or not isinstance(exc, UnknownHostError)
+            silent += 1
+            unknown += isinstance(exc, UnknownHostError)
         if reason is None:
             return
         reasons.append(f"{broker}: {reason}")
-    error = BrokersAwayError if away else SinkError
+    error = BrokersAwayError if unknown < silent == len(reasons) else SinkError
     raise error(f"{show_kafka(address)}: no broker lets us in ({'; '.join(reasons)})")
 
 
