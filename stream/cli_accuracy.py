@@ -268,7 +268,9 @@ def bench_ident(
         Literal["still-to-video", "video-to-video", "frame-to-video"],
         typer.Option(help="What is enrolled: photographs, a video, or its best frame."),
     ] = "still-to-video",
-    leave_out: Annotated[Path | None, typer.Option(help="List of names to leave out, one a line.")] = None,
+    leave_out: Annotated[
+        Path | None, typer.Option(help="List to leave out, one a line: people, or videos as Some_Name/3.")
+    ] = None,
     distractors: Annotated[
         bool, typer.Option("--distractors", help="Enrol also people of whom there are photographs alone.")
     ] = False,
@@ -280,8 +282,12 @@ def bench_ident(
     frames: Frames = 100,
     choice: Choice = "first",
     score: Annotated[
-        Literal["weighted", "mean"], typer.Option(help="How a set of faces becomes a template.")
-    ] = "weighted",
+        Literal["templates", "weighted", "mean"],
+        typer.Option(
+            help="Each photograph is a template, as in a gallery; or the cosine of means, weighted by "
+            "quality or not."
+        ),
+    ] = "templates",
     face: Annotated[
         Literal["centre", "labelled"], typer.Option(help="Which of several faces in a frame.")
     ] = "centre",
@@ -291,7 +297,9 @@ def bench_ident(
     precision: Precision = "auto",
     flip: Flip = False,
     enlarge: Enlarge = None,
+    workers: Workers = 2,
     skip_missing: SkipMissing = False,
+    cache: Cache = True,
     report: Report = None,
     json_out: JsonOut = None,
     debug: Debug = False,
@@ -310,13 +318,14 @@ def bench_ident(
                 flip=flip,
                 enlarge=enlarge,
                 min_score=0.6,
+                threads=workers,
+                workers=workers,
             ) as models,
             _staged_progress() as tell,
         ):
             run = run_ident(
                 videos,
-                models.detector,
-                models.embedder,
+                models,
                 stills=stills,
                 scenario=scenario,
                 leave_out=leave_out,
@@ -329,8 +338,9 @@ def bench_ident(
                 openness=(openness,),
                 repetitions=repetitions,
                 ranks=_CMC_RANKS,
+                cache=_cache(enabled=cache),
+                workers=workers,
                 skip_unreadable=skip_missing,
-                models=models.records,
                 command=_command(),
                 on_progress=tell,
             )
@@ -410,8 +420,7 @@ def bench_audit(
         with open_models(embedder=embedder, min_score=0.6) as models, _staged_progress() as tell:
             faces = load_ident(
                 videos,
-                models.detector,
-                models.embedder,
+                models,
                 stills=stills,
                 images=images,
                 frames_per_video=frames or None,

@@ -22,7 +22,8 @@ from engine.embeddings import Embeddings
 from engine.enlarging import EnlargingDetector
 from engine.faces import FloatArray, Image
 from engine.machine import this_machine
-from engine.package import ModelPackage
+from engine.open_set import ImpostorTail, impostor_tail
+from engine.package import Likeness, ModelPackage
 from engine.protocol import Engine
 from engine.runtimes import engine_version
 from engine.select import EngineKind, open_engine
@@ -70,6 +71,7 @@ class FaceModels:
         detector_recipe: Everything that a detection depends on beside the image.
         align_recipe: Everything that an aligned face depends on beside image and landmarks.
         embedder_recipe: Everything that an embedding depends on beside image and landmarks.
+        tail: How rarely the embedder finds different people how alike; None where it is not known.
     """
 
     detector: Detector
@@ -79,6 +81,7 @@ class FaceModels:
     detector_recipe: str = ""
     align_recipe: str = ""
     embedder_recipe: str = ""
+    tail: ImpostorTail | None = None
 
 
 @contextlib.contextmanager
@@ -153,6 +156,7 @@ def open_models(
             detector_recipe=f"{_SAME_RECIPE} {found} {min_score} {long_side_px} {enlarge}",
             align_recipe=f"{_SAME_RECIPE} {template}",
             embedder_recipe=f"{_SAME_RECIPE} {records[-1]} {template} {flip}",
+            tail=impostor_tail(package.name, Likeness.of(package.thresholds)),
         )
 
 

@@ -94,6 +94,7 @@ class SetsSeen:
         seconds: Summed over the workers, for each stage.
         wall_s: What it took by the clock.
         fresh: Images that engines had to look at, since the cache did not know them.
+        faceless: The images in which nothing was detected.
     """
 
     sets: tuple[tuple[FaceSeen, ...], ...]
@@ -103,6 +104,7 @@ class SetsSeen:
     seconds: dict[str, float]
     wall_s: float
     fresh: int
+    faceless: tuple[Path, ...] = ()
 
 
 def read_sets(
@@ -161,6 +163,7 @@ def read_sets(
         seconds=reader.tally.stages(),
         wall_s=time.perf_counter() - begin,
         fresh=count["fresh"],
+        faceless=tuple(sorted(reader.tally.faceless)),
     )
 
 
@@ -224,6 +227,7 @@ class _Reader:
         works = [work for row, target in targets if (work := self._read(row, target)) is not None]
         works = self._find(works)
         self.tally.add(looked_at=len(works), without_face=sum(not work.detected for work in works))
+        self.tally.note_faceless(work.target.path for work in works if not work.detected)
         if self._no_face == "leave-out":
             works = [work for work in works if work.detected]
         self._judge(works, embed_all=embed_all)

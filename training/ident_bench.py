@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias, get_args
 
-from engine.detector import Detector
 from engine.errors import DatasetError
+from engine.open_set import ImpostorTail
+from training.embedding_cache import VectorCache
 from training.face_crops import Progress
-from training.face_models import Embedder, machine_facts
+from training.face_models import FaceModels, machine_facts
 from training.ident_faces import (
     FaceSet,
     Frames,
@@ -24,7 +25,7 @@ from training.ident_faces import (
     find_stills,
     find_videos,
 )
-from training.ident_report import Report, Scenario, SetUp, TemplateScore, alarms, confusions
+from training.ident_report import SCORES, Report, Scenario, SetUp, TemplateScore, alarms, confusions
 from training.names import read_names
 from training.results import BenchRun, ModelRecord
 from training.ytf import YtfImages
@@ -56,8 +57,7 @@ class IdentFaces:
 
 def load_ident(
     videos: Path,
-    detector: Detector,
-    embedder: Embedder,
+    models: FaceModels,
     *,
     stills: Path | None = None,
     distractors: bool = False,
@@ -65,6 +65,8 @@ def load_ident(
     frames_per_video: int | None = 100,
     frames: Frames = "first",
     face: WhichFace = "centre",
+    cache: VectorCache | None = None,
+    workers: int = 1,
     skip_unreadable: bool = False,
     on_progress: StageProgress | None = None,
 ) -> IdentFaces:
@@ -72,14 +74,15 @@ def load_ident(
 
     Args:
         videos: Folder of videos in YTF's layout.
-        detector: What it gives counts as a face.
-        embedder: The model that is judged.
+        models: What the detector gives counts as a face; the embedder is judged.
         stills: Folder of photographs in LFW's layout; people are matched by name.
         distractors: Take also photographs of people of whom there is no video, to enlarge the gallery.
         images: Which of YTF's folders.
         frames_per_video: At most; None for all.
         frames: Which frames.
         face: Which of several faces in a frame; in photographs it is the one nearest to the centre.
+        cache: Where embeddings are kept, so that a second run takes seconds; None keeps none.
+        workers: Sets of images that are looked at at the same time.
         skip_unreadable: Leave damaged images out, counted; otherwise they are an error.
         on_progress: Called with the stage (``stills`` or ``videos``), how many sets are done, of how many.
 
@@ -93,7 +96,7 @@ def load_ident(
     people = {clip.person for clip in clips}
     photographs = find_stills(stills) if stills is not None else ()
     embed = partial(
-        embed_sets, detector=detector, embedder=embedder, skip_unreadable=skip_unreadable, watch=watch
+        embed_sets, models=models, cache=cache, workers=workers, skip_unreadable=skip_unreadable, watch=watch
     )
     faces_of_stills = embed(
         [each for each in photographs if distractors or each.person in people],
@@ -151,7 +154,7 @@ def judge_ident(
     faces: IdentFaces,
     *,
     scenario: Scenario = "still-to-video",
-    score: TemplateScore = "weighted",
+    score: TemplateScore = "templates",
     openness: Sequence[float] = (0.5,),
     repetitions: int = 10,
     people: int | None = None,
@@ -161,6 +164,7 @@ def judge_ident(
     leave_out: Collection[str] = (),
     rounds: int = 1000,
     worst: int = 20,
+    tail: ImpostorTail | None = None,
     models: Sequence[ModelRecord] = (),
     command: Sequence[str] = (),
 ) -> BenchRun:
@@ -169,7 +173,7 @@ def judge_ident(
     Args:
         faces: As ``load_ident`` gave them.
         scenario: What is enrolled.
-        score: How a set of faces becomes a template.
+        score: How sets of faces are compared.
         openness: Genuine by impostor probes of each open set, see ``training.ident_trials``; none for the
             closed set alone.
         repetitions: Trials of each kind. The closed set has one where nothing in it is chosen by chance.
@@ -178,17 +182,22 @@ def judge_ident(
         ranks: Of which the rate is stated.
         fars: False alarm rates at which DIR is stated, at rank 1; one that a trial's impostors cannot support
             is refused by a text in its place.
-        leave_out: Names of people who are neither enrolled nor probed.
+        leave_out: Names of people who are neither enrolled nor probed, and of videos (``Ann_Lee/3``) that are
+            not.
         rounds: Draws of people that the 95% intervals rest on.
         worst: So many mistaken probes are written out of each kind: as ``pairs``, in fold 0 probes of the
             first closed set that were taken for somebody else (a row of who won, a row of who lost), in fold
             1 the impostors of the first open set who were nearest to somebody enrolled.
+        tail: Of the embedder's scores of different people, for the thresholds that
+            ``engine.open_set.accept_threshold`` promises the ``fars`` at; None judges no promise.
         models: What took part, for the record.
         command: What was typed, for the record.
 
     Returns:
         Figures are means over the trials, with `` sd`` over them (n - 1) and `` low`` and `` high`` of the
-        interval: ``rank-1``, ``rank-1 openness=0.5``, ``dir@far=0.01 openness=0.5``. A fold is a trial.
+        interval: ``rank-1``, ``rank-1 openness=0.5``, ``dir@far=0.01 openness=0.5``. At the threshold
+        promised for a rate, ``strangers named@promise=0.01 openness=0.5`` and, of the mated probes,
+        ``right@…`` and ``wrong name@…``. A fold is a trial.
 
     Raises:
         DatasetError: Nobody can be enrolled, or nobody is left to be an impostor.
@@ -210,7 +219,7 @@ def judge_ident(
             ratio: [set_up.trial(ratio, [seed, trial], people) for trial in range(repetitions)]
             for ratio in openness
         }
-        report = Report(rounds=rounds)
+        report = Report(rounds=rounds, tail=tail)
         report.add("", closed, ranks, ())
         for ratio, trials in opened.items():
             report.add(f" openness={ratio:g}", trials, ranks, fars)
@@ -224,7 +233,7 @@ def judge_ident(
         protocol=dict(faces.protocol)
         | {
             "scenario": scenario,
-            "score": f"cosine of templates, each the {score} mean of a set's embeddings at unit length",
+            "score": SCORES[score],
             "openness": ", ".join(f"{ratio:g}" for ratio in openness),
             "repetitions": repetitions,
             "people per trial": people,
@@ -249,8 +258,7 @@ def judge_ident(
 
 def run_ident(
     videos: Path,
-    detector: Detector,
-    embedder: Embedder,
+    models: FaceModels,
     *,
     stills: Path | None = None,
     scenario: Scenario = "still-to-video",
@@ -260,7 +268,7 @@ def run_ident(
     frames_per_video: int | None = 100,
     frames: Frames = "first",
     face: WhichFace = "centre",
-    score: TemplateScore = "weighted",
+    score: TemplateScore = "templates",
     openness: Sequence[float] = (0.5,),
     repetitions: int = 10,
     people: int | None = None,
@@ -268,9 +276,10 @@ def run_ident(
     ranks: Sequence[int] = (1, 5),
     fars: Sequence[float] = (0.01, 0.001),
     skip_unreadable: bool = False,
+    cache: VectorCache | None = None,
+    workers: int = 1,
     rounds: int = 1000,
     worst: int = 20,
-    models: Sequence[ModelRecord] = (),
     command: Sequence[str] = (),
     on_progress: StageProgress | None = None,
 ) -> BenchRun:
@@ -281,27 +290,27 @@ def run_ident(
 
     Args:
         videos: Folder of videos in YTF's layout.
-        detector: Finds the faces.
-        embedder: The model that is judged.
+        models: What the detector gives counts as a face; the embedder is judged.
         stills: Folder of photographs in LFW's layout, for ``still-to-video``.
         scenario: What is enrolled.
-        leave_out: List of names to leave out, one a line.
+        leave_out: List of names to leave out, one a line, see ``training.names``.
         distractors: Enrol also people of whom there are photographs alone.
         images: Which of YTF's folders.
         frames_per_video: At most; None for all.
         frames: Which frames.
         face: Which of several faces in a frame.
-        score: How a set of faces becomes a template.
+        score: How sets of faces are compared.
         openness: Genuine by impostor probes of each open set.
         repetitions: Trials of each kind.
         people: So many are drawn for each trial; None takes all.
         seed: Of everything that is chosen by chance.
         ranks: Of which the rate is stated.
         fars: False alarm rates at which DIR is stated.
+        cache: Where embeddings are kept, so that a second run takes seconds; None keeps none.
+        workers: Sets of images that are looked at at the same time.
         skip_unreadable: Leave damaged images out, counted; otherwise they are an error.
         rounds: Draws of people that the intervals rest on.
         worst: So many mistaken probes are written out of each kind.
-        models: What took part, for the record.
         command: What was typed, for the record.
         on_progress: Called with the stage, how many sets are done, of how many.
 
@@ -315,14 +324,15 @@ def run_ident(
     names = read_names(leave_out) if leave_out is not None else frozenset()
     faces = load_ident(
         videos,
-        detector,
-        embedder,
+        models,
         stills=stills,
         distractors=distractors,
         images=images,
         frames_per_video=frames_per_video,
         frames=frames,
         face=face,
+        cache=cache,
+        workers=workers,
         skip_unreadable=skip_unreadable,
         on_progress=on_progress,
     )
@@ -339,9 +349,11 @@ def run_ident(
         leave_out=names,
         rounds=rounds,
         worst=worst,
-        models=models,
+        tail=models.tail,
+        models=models.records,
         command=command,
     )
+    run = dataclasses.replace(run, protocol=run.protocol | models.choices)
     if leave_out is None:
         return run
     digest = hashlib.sha256(leave_out.read_bytes()).hexdigest()

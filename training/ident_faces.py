@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,13 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.detector import Detector
 from engine.embeddings import Embeddings
-from engine.errors import DatasetError, ModelError
-from engine.faces import FloatArray, Image
-from engine.quality import face_quality
-from training.face_crops import Progress, nearest_to, read_image
-from training.face_models import Embedder
-from training.pairs import Indices
+from engine.errors import DatasetError
+from engine.faces import FloatArray
+from training.embedding_cache import VectorCache
+from training.face_crops import Progress
+from training.face_models import FaceModels
+from training.face_reader import FaceSeen, Target, read_sets
 from training.ytf import YtfImages, all_videos, choose_frames
 
 Frames: TypeAlias = Literal["first", "spread", "best"]
@@ -29,7 +28,6 @@ Frames: TypeAlias = Literal["first", "spread", "best"]
 WhichFace: TypeAlias = Literal["centre", "labelled"]
 """Of several faces, the one nearest to the image's centre, or to the labelled box's where there is one."""
 
-_IMAGES_AT_ONCE: Final = 16
 _PICTURES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
 
@@ -113,6 +111,15 @@ class Stopwatch:
         finally:
             self.seconds[stage] += time.perf_counter() - begun
 
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add what was measured elsewhere.
+
+        Args:
+            seconds: By the stage's name.
+        """
+        for stage, more in seconds.items():
+            self.seconds[stage] += more
+
 
 def find_stills(root: Path) -> tuple[ImageSet, ...]:
     """Photographs in LFW's layout, ``Name/Name_0001.jpg``: one set a person, by name.
@@ -146,12 +153,13 @@ def find_videos(root: Path, *, images: YtfImages = "frame_images_DB") -> tuple[I
 
 def embed_sets(
     sets: Sequence[ImageSet],
-    detector: Detector,
-    embedder: Embedder,
+    models: FaceModels,
     *,
     most: int | None = None,
     frames: Frames = "first",
     face: WhichFace = "centre",
+    cache: VectorCache | None = None,
+    workers: int = 1,
     skip_unreadable: bool = False,
     watch: Stopwatch | None = None,
     on_progress: Progress | None = None,
@@ -160,15 +168,16 @@ def embed_sets(
 
     Args:
         sets: The images.
-        detector: What it gives counts as a face.
-        embedder: Says how faces are cut out, too.
+        models: What the detector gives counts as a face; the embedder says how faces are cut out, too.
         most: Images of each set that are looked at; None for all. With ``best`` all are looked at, and so
             many faces are kept.
         frames: Which images.
         face: Which face of an image.
+        cache: Where embeddings are kept; None keeps none.
+        workers: Sets that are looked at at the same time.
         skip_unreadable: Leave damaged images out and name them in the result; otherwise they are an error,
             since a smaller benchmark is another one.
-        watch: Is given the seconds of the stages decode, detect, align, score (the faces' quality) and embed.
+        watch: Is given the seconds of the stages, summed over the workers.
         on_progress: Called after each set.
 
     Raises:
@@ -180,120 +189,59 @@ def embed_sets(
         raise ValueError(
             f"expected frames first, spread or best, face centre or labelled, got {frames!r}, {face!r}"
         )
-    watch = watch or Stopwatch()
-    look = _Look(detector, embedder, most, frames, face, skip_unreadable, watch)
-    made = []
-    for number, images in enumerate(sets, 1):
-        made.append(look.at(images))
-        if on_progress is not None:
-            on_progress(number, len(sets))
-    return tuple(made)
+    best = frames == "best"
+    chosen = [
+        choose_frames(
+            len(each.paths), most=None if best else most, how="spread" if frames == "spread" else "first"
+        ).tolist()
+        for each in sets
+    ]
+    seen = read_sets(
+        [[_target(each, row, face) for row in rows] for each, rows in zip(sets, chosen, strict=True)],
+        models,
+        cache=cache,
+        workers=workers,
+        most=most if best else None,
+        order="best" if best else "first",
+        skip_unreadable=skip_unreadable,
+        on_progress=on_progress,
+    )
+    if watch is not None:
+        watch.add(seen.seconds)
+    damaged, faceless = frozenset(seen.unreadable), frozenset(seen.faceless)
+    return tuple(
+        _face_set(each, rows, faces, damaged=damaged, faceless=faceless, size=models.embedder.embedding_size)
+        for each, rows, faces in zip(sets, chosen, seen.sets, strict=True)
+    )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cut:
-    """Faces cut out of some of a set's images: their rows in the set, their crops and qualities."""
-
-    rows: Indices
-    crops: npt.NDArray[np.uint8]
-    qualities: npt.NDArray[np.float32]
-
-    @classmethod
-    def joined(cls, cuts: Sequence[_Cut]) -> _Cut:
-        return cls(
-            np.concatenate([cut.rows for cut in cuts]),
-            np.concatenate([cut.crops for cut in cuts]),
-            np.concatenate([cut.qualities for cut in cuts]),
-        )
-
-    def best(self, most: int) -> _Cut:
-        kept = np.sort(np.argsort(-self.qualities, kind="stable")[:most])
-        return _Cut(self.rows[kept], self.crops[kept], self.qualities[kept])
+def _target(images: ImageSet, row: int, face: WhichFace) -> Target:
+    """The image, and the labelled box where there is one and it is asked for."""
+    if face == "labelled" and images.boxes_xyxy is not None:
+        left, top, right, bottom = images.boxes_xyxy[row].tolist()
+        if np.isfinite([left, top, right, bottom]).all():
+            return Target(images.paths[row], (left, top, right, bottom))
+    return Target(images.paths[row])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Look:
-    """How sets are looked at; the arguments of ``embed_sets``."""
-
-    detector: Detector
-    embedder: Embedder
-    most: int | None
-    frames: Frames
-    face: WhichFace
-    skip_unreadable: bool
-    watch: Stopwatch
-
-    def at(self, images: ImageSet) -> FaceSet:
-        """The faces of a set."""
-        best = self.frames == "best"
-        rows = choose_frames(
-            len(images.paths),
-            most=None if best else self.most,
-            how="spread" if self.frames == "spread" else "first",
-        )
-        cuts, faces, unreadable = [self._nothing()], 0, []
-        for start in range(0, len(rows), _IMAGES_AT_ONCE):
-            some, damaged = self._read(images, rows[start : start + _IMAGES_AT_ONCE])
-            unreadable += damaged
-            cuts.append(self._cut(images, some))
-            faces += len(cuts[-1].rows)
-            if best and self.most is not None:
-                cuts = [_Cut.joined(cuts).best(self.most)]
-        cut = _Cut.joined(cuts)
-        with self.watch.time("embed"):
-            embeddings = self.embedder.embed(cut.crops)
-        if not np.isfinite(embeddings).all():
-            raise ModelError(
-                f"{self.embedder.model}: embeddings of {images.name} are not finite; "
-                "compile the model with a higher precision"
-            )
-        return FaceSet(
-            images.name,
-            images.person,
-            embeddings,
-            cut.qualities,
-            tuple(images.paths[row] for row in cut.rows.tolist()),
-            looked_at=len(rows),
-            without_face=len(rows) - len(unreadable) - faces,
-            unreadable=tuple(unreadable),
-        )
-
-    def _nothing(self) -> _Cut:
-        crops = np.empty((0, *self.embedder.crop_shape), np.uint8)
-        return _Cut(np.empty(0, np.intp), crops, np.empty(0, np.float32))
-
-    def _read(self, images: ImageSet, rows: Indices) -> tuple[list[tuple[int, Image]], list[Path]]:
-        read, damaged = [], []
-        with self.watch.time("decode"):
-            for row in rows.tolist():
-                try:
-                    read.append((row, read_image(images.paths[row])))
-                except DatasetError:
-                    if not self.skip_unreadable:
-                        raise
-                    damaged.append(images.paths[row])
-        return read, damaged
-
-    def _cut(self, images: ImageSet, read: Sequence[tuple[int, Image]]) -> _Cut:
-        with self.watch.time("detect"):
-            found = self.detector.detect([image for _, image in read])
-        cuts = [self._nothing()]
-        for (row, image), faces in zip(read, found, strict=True):
-            if not len(faces):
-                continue
-            nearest = nearest_to(faces, *self._where(images, row, image))
-            chosen = faces[nearest : nearest + 1]
-            with self.watch.time("align"):
-                crop = self.embedder.align(image, chosen.landmarks_xy)
-            with self.watch.time("score"):
-                quality = face_quality(chosen, self.embedder.portraits(crop))
-            cuts.append(_Cut(np.array([row], np.intp), crop, quality))
-        return _Cut.joined(cuts)
-
-    def _where(self, images: ImageSet, row: int, image: Image) -> tuple[float, float]:
-        """The point to which the right face is nearest."""
-        if self.face == "labelled" and images.boxes_xyxy is not None:
-            left, top, right, bottom = images.boxes_xyxy[row].tolist()
-            if np.isfinite([left, top, right, bottom]).all():
-                return (left + right) / 2, (top + bottom) / 2
-        return image.shape[1] / 2, image.shape[0] / 2
+def _face_set(
+    images: ImageSet,
+    rows: Sequence[int],
+    faces: Sequence[FaceSeen],
+    *,
+    damaged: frozenset[Path],
+    faceless: frozenset[Path],
+    size: int,
+) -> FaceSet:
+    """What was seen in the images of some rows; faces count them from the first of these."""
+    paths = [images.paths[row] for row in rows]
+    return FaceSet(
+        images.name,
+        images.person,
+        np.stack([each.embedding for each in faces]) if faces else np.empty((0, size), np.float32),
+        np.array([each.quality for each in faces], np.float32),
+        tuple(paths[each.row] for each in faces),
+        looked_at=len(paths),
+        without_face=sum(path in faceless for path in paths),
+        unreadable=tuple(path for path in paths if path in damaged),
+    )

@@ -14,12 +14,14 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from engine.errors import DatasetError
+from engine.open_set import ImpostorTail, accept_threshold, person_scores
 from training.ident_faces import FaceSet
 from training.ident_trials import Trial, make_trial
 from training.identification import (
     DirAtFar,
     Outcomes,
     alarm_threshold,
+    at_threshold,
     dir_at_far,
     identification_rate,
     interval_over_people,
@@ -34,8 +36,15 @@ from training.verification import NEVER_ACCEPTED, Scores
 Scenario: TypeAlias = Literal["still-to-video", "video-to-video", "frame-to-video"]
 """What is enrolled: photographs, a video, or the best frame of a video (REP-YTF's video-to-image)."""
 
-TemplateScore: TypeAlias = Literal["weighted", "mean"]
-"""Cosine of the means of two sets of faces, weighted with quality as the stream's templates are, or not."""
+TemplateScore: TypeAlias = Literal["templates", "weighted", "mean"]
+"""How two sets of faces are compared, see ``SCORES``."""
+
+SCORES: Final[Mapping[TemplateScore, str]] = {
+    "templates": "each photograph enrolled is a template, of a video the mean weighted with quality; "
+    "engine.open_set.person_scores of the cosines",
+    "weighted": "cosine of the means of both sets, weighted with quality",
+    "mean": "cosine of the means of both sets",
+}
 
 _LISTED: Final = 10
 """So many names are written out in a note."""
@@ -63,8 +72,8 @@ class SetUp:
         stills: By person, of those who have videos; None where a video is enrolled.
         distractors: Photographs of other people, enrolled in every trial.
         scenario: What is enrolled.
-        score: How a set of faces becomes a template.
-        left_out: Names of people who were left out.
+        score: How sets of faces are compared.
+        left_out: Names of people, and of single videos, who were left out.
     """
 
     videos: Mapping[str, Sequence[FaceSet]]
@@ -90,7 +99,7 @@ class SetUp:
         """
         by_person: defaultdict[str, list[FaceSet]] = defaultdict(list)
         for video in videos:
-            if video.person not in leave_out:
+            if not leave_out & {video.person, video.name}:
                 by_person[video.person].append(video)
         kept = {each.person: each for each in stills if each.person not in leave_out}
         own = {person: each for person, each in kept.items() if person in by_person}
@@ -105,7 +114,9 @@ class SetUp:
             tuple(each for person, each in kept.items() if person not in by_person) if with_stills else (),
             scenario,
             score,
-            tuple(sorted(leave_out & {each.person for each in (*videos, *stills)})),
+            tuple(
+                sorted(leave_out & {name for each in (*videos, *stills) for name in (each.person, each.name)})
+            ),
         )
 
     def trial(self, openness: float | None, seed: Sequence[int], people: int | None) -> Judged:
@@ -122,14 +133,25 @@ class SetUp:
         number = {person: row for row, person in enumerate(sorted(self.videos))}
         number |= {each.person: len(number) + row for row, each in enumerate(self.distractors)}
         results = outcomes(
-            search(self._templates(trial.probes), self._templates(gallery)),
+            self._similarities(trial),
             np.array([number[each.person] for each in trial.probes], np.intp),
             np.array([number[each.person] for each in gallery], np.intp),
         )
         return Judged(trial, results)
 
-    def _templates(self, sets: Sequence[FaceSet]) -> Scores:
-        weighted = self.score == "weighted"
+    def _similarities(self, trial: Trial) -> Scores:
+        """Of each probe with each person enrolled."""
+        probes = self._means(trial.probes)
+        if self.score != "templates" or self.scenario != "still-to-video":
+            return search(probes, self._means(trial.gallery))
+        owners = np.repeat(np.arange(len(trial.gallery)), [len(each.qualities) for each in trial.gallery])
+        templates = np.concatenate([each.embeddings for each in trial.gallery])
+        scores = person_scores((probes @ templates.T).astype(np.float32), owners, len(trial.gallery))
+        scores[~probes.any(axis=1)] = NEVER_ACCEPTED
+        return np.maximum(scores, NEVER_ACCEPTED).astype(np.float64)
+
+    def _means(self, sets: Sequence[FaceSet]) -> Scores:
+        weighted = self.score != "mean"
         return np.stack([template(each.embeddings, each.qualities if weighted else None) for each in sets])
 
     def counts(self) -> dict[str, str | int]:
@@ -139,7 +161,8 @@ class SetUp:
             "people": len(self.videos),
             "videos": len(videos),
             "videos without a face": sum(not len(video.qualities) for video in videos),
-            "people left out": len(self.left_out),
+            "people left out": sum("/" not in name for name in self.left_out),
+            "videos left out by themselves": sum("/" in name for name in self.left_out),
         }
         if self.stills is not None:
             enrolled = (*self.stills.values(), *self.distractors)
@@ -171,12 +194,14 @@ class Report:
 
     Attributes:
         rounds: Draws of people that the intervals rest on.
+        tail: Of the scores of different people, for the promised thresholds.
         figures: By name.
         folds: One a trial.
         notes: What was refused, and why.
     """
 
     rounds: int
+    tail: ImpostorTail | None = None
     figures: dict[str, float | str | None] = field(default_factory=dict)
     folds: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -197,6 +222,7 @@ class Report:
             for fold, run in zip(folds, runs, strict=True):
                 fold[f"rank-{rank}"] = rank_rate(run, rank)
         for far in fars:
+            self._keep_promise(suffix, trials, folds, far)
             name = f"dir@far={far:g}{suffix}"
             fewest = min(runs, key=lambda run: run.impostors)
             try:
@@ -209,6 +235,22 @@ class Report:
             for fold, run in zip(folds, runs, strict=True):
                 fold.update(_at(dir_at_far(run, far)))
         self.folds += folds
+
+    def _keep_promise(
+        self, suffix: str, trials: Sequence[Judged], folds: Sequence[dict[str, float]], far: float
+    ) -> None:
+        """What is found at the threshold that promises a false accept rate, which nothing judged here set."""
+        if self.tail is None:
+            return
+        at = f"@promise={far:g}"
+        found = []
+        for each, fold in zip(trials, folds, strict=True):
+            threshold = accept_threshold(self.tail, false_accept_rate=far, people=len(each.trial.gallery))
+            rates = at_threshold(each.results, threshold)
+            fold.update({f"{name}{at}": value for name, value in {"threshold": threshold, **rates}.items()})
+            found.append(rates)
+        for name in found[0]:
+            self.figures[f"{name}{at}{suffix}"] = statistics.fmean(each[name] for each in found)
 
     def _state(self, name: str, runs: Sequence[Outcomes], statistic: Callable[[Outcomes], float]) -> None:
         values = [statistic(run) for run in runs]

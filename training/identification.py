@@ -269,6 +269,26 @@ def identification_rate(results: Outcomes, threshold: float, *, rank: int = 1) -
     return float(((own >= threshold) & (ranks <= rank)).mean()) if len(own) else math.nan
 
 
+def at_threshold(results: Outcomes, threshold: float) -> dict[str, float]:
+    """What comes of answering from a threshold on that was set beforehand.
+
+    Args:
+        results: With mated probes and impostors.
+        threshold: A probe is answered with the nearest person where it is reached.
+
+    Returns:
+        ``strangers named``, the share of the impostors that are answered; ``right`` and ``wrong name``, the
+        shares of the mated probes that are answered rightly and wrongly.
+    """
+    best, mated = results.best, results.mated
+    right = mated & (results.ranks == 1)
+    return {
+        "strangers named": float((best[~mated] >= threshold).mean()),
+        "right": float((best[right] >= threshold).sum() / mated.sum()),
+        "wrong name": float((best[mated & ~right] >= threshold).sum() / mated.sum()),
+    }
+
+
 def interval_over_people(
     runs: Sequence[Outcomes],
     statistic: Callable[[Outcomes], float],

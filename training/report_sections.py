@@ -46,7 +46,7 @@ _ROUNDING: Final = 5e-5
 
 _TAR: Final = re.compile(r"tar@far=([0-9.e+-]+)")
 _SHOWN_APART: Final = ("accuracy", "standard_error", "auc", "eer")
-_RATE: Final = re.compile("tar@|accuracy|standard_error|rank-|dir@|eer")
+_RATE: Final = re.compile("tar@|accuracy|standard_error|rank-|dir@|eer|(strangers named|right|wrong name)@")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 

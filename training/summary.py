@@ -102,4 +102,4 @@ def _text(run: BenchRun, name: str, value: float | str | None) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return name in _HEADLINES or name.startswith(("tar@", "dir@", "rank"))
+    return name in _HEADLINES or name.startswith(("tar@", "dir@", "rank")) or "@promise=" in name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ class Tally:
     Attributes:
         counts: By name.
         unreadable: Damaged images, in the order in which they were met.
+        faceless: Images in which nothing was detected.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class Tally:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
         self.unreadable: list[Path] = []
+        self.faceless: list[Path] = []
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
@@ -46,6 +48,11 @@ class Tally:
         """Note a damaged image."""
         with self._lock:
             self.unreadable.append(path)
+
+    def note_faceless(self, paths: Iterable[Path]) -> None:
+        """Note images in which nothing was detected."""
+        with self._lock:
+            self.faceless += paths
 
     def stages(self) -> dict[str, float]:
         """Seconds, summed over the workers; ``other`` is what is left of the sets' time."""

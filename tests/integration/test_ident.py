@@ -10,6 +10,7 @@ from engine.detector import FaceDetector
 from engine.embedder import FaceEmbedder
 from engine.select import open_engine
 from engine.zoo import load_model
+from training.face_models import FaceModels
 from training.ident_bench import judge_ident, load_ident
 
 
@@ -25,7 +26,7 @@ def test_sface_on_some_people(face_data: Path, tmp_path: Path) -> None:
     package = load_model("sface")
     embedder = FaceEmbedder.from_package(package, open_engine(package, kind="openvino"))
     detector = FaceDetector(open_engine(load_model("yunet"), kind="openvino"), min_score=0.6)
-    faces = load_ident(tmp_path, detector, embedder, stills=tmp_path / "lfw", frames_per_video=2)
+    faces = load_ident(tmp_path, FaceModels(detector, embedder), stills=tmp_path / "lfw", frames_per_video=2)
     for scenario, least in (("still-to-video", 0.93), ("video-to-video", 0.9)):
         result = judge_ident(faces, scenario=scenario, rounds=50, repetitions=3)
         assert result.data["people"] == 40

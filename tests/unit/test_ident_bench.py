@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,12 @@ import pytest
 from engine.embeddings import unit_rows
 from engine.errors import DatasetError, ModelError
 from engine.faces import Faces
+from engine.open_set import ImpostorTail
+from training.embedding_cache import VectorCache
+from training.face_models import FaceModels
 from training.ident_bench import IdentFaces, judge_ident, load_ident, run_ident
 from training.ident_faces import FaceSet, ImageSet, Stopwatch, embed_sets, find_stills, find_videos
+from training.ident_report import SCORES, SetUp
 from training.ident_trials import REP_YTF_FARS, REP_YTF_OPENNESS, make_trial
 from training.results import BenchRun, load, save
 
@@ -87,7 +92,7 @@ def data(tmp_path: Path) -> Path:
 
 def run(data: Path, **options: object) -> BenchRun:
     chosen: dict[str, object] = {"stills": data / "lfw", "rounds": 50, "repetitions": 3, "fars": (0.1, 0.001)}
-    return run_ident(data / "ytf", PlantedDetector(), PlantedEmbedder(), **(chosen | options))
+    return run_ident(data / "ytf", FaceModels(PlantedDetector(), PlantedEmbedder()), **(chosen | options))
 
 
 def test_people_are_found_by_their_photographs(data: Path, tmp_path: Path) -> None:
@@ -149,6 +154,60 @@ def test_mistakes_are_shown_with_their_pictures(data: Path) -> None:
     assert without.data["names left out list"] == "mismatches.txt"
     assert len(without.data["names left out SHA-256"]) == 64
     assert f"left out by the list of names: 1: {person(0)}" in without.notes
+
+
+def test_a_promised_rate_of_false_names_is_held_against_the_strangers(data: Path) -> None:
+    models = FaceModels(PlantedDetector(), PlantedEmbedder(), tail=ImpostorTail(0.5, 0.6, 0.7))
+    options = {"stills": data / "lfw", "rounds": 5, "repetitions": 3, "fars": (0.1,)}
+    figures = run_ident(data / "ytf", models, **options).figures
+    told = {name: figures[f"{name}@promise=0.1 openness=0.5"] for name in ("right", "wrong name")}
+    assert told == {"right": 1, "wrong name": 0}
+    strict = run_ident(data / "ytf", replace(models, tail=ImpostorTail(0.9, 0.95, 1.0)), **options)
+    assert strict.figures["strangers named@promise=0.1 openness=0.5"] == 0
+    assert strict.folds[1]["threshold@promise=0.1"] == 0.9, "five people at 0.1 ask for less than 1e-2"
+    loose = run_ident(data / "ytf", replace(models, tail=ImpostorTail(-1.0, -0.9, -0.8)), **options)
+    assert loose.figures["strangers named@promise=0.1 openness=0.5"] == 1
+    assert not any("promise" in name for name in run(data).figures), (
+        "nothing is known of the planted embedder"
+    )
+
+
+def test_photographs_are_templates_of_their_own(data: Path) -> None:
+    # One photograph of A shows somebody else: it spoils the mean, but not the other photograph.
+    picture(data / "lfw" / person(0) / f"{person(0)}_0001.jpg", 250)
+    nearest = {}
+    for score in ("templates", "mean"):
+        faces = load_ident(
+            data / "ytf", FaceModels(PlantedDetector(), PlantedEmbedder()), stills=data / "lfw"
+        )
+        result = judge_ident(faces, score=score, rounds=5, repetitions=1, fars=(), openness=())
+        assert result.figures["rank-1"] == 1
+        assert result.protocol["score"] == SCORES[score]
+        nearest[score] = SetUp.of(faces.videos, faces.stills, "still-to-video", score, frozenset())
+    own = {score: set_up.trial(None, [0], None).results.own.min() for score, set_up in nearest.items()}
+    assert own["mean"] < 0.85 < own["templates"]
+
+
+def test_single_videos_are_left_out(data: Path) -> None:
+    names = data / "videos.txt"
+    names.write_text(f"{person(0)}/1  # shows somebody else\n")
+    result = run(data, leave_out=names)
+    assert (result.data["people"], result.data["videos"]) == (15, 44)
+    assert (result.data["people left out"], result.data["videos left out by themselves"]) == (0, 1)
+    assert f"left out by the list of names: 1: {person(0)}/1" in result.notes
+
+
+def test_a_second_run_takes_the_embeddings_from_the_cache(data: Path) -> None:
+    embedder = PlantedEmbedder()
+    models = FaceModels(PlantedDetector(), embedder)
+    with VectorCache(data / "kept.sqlite") as cache:
+        options = {"stills": data / "lfw", "cache": cache, "rounds": 5}
+        first = run_ident(data / "ytf", models, workers=2, **options)
+        embedded = embedder.crops
+        assert embedded >= 15
+        again = run_ident(data / "ytf", models, **options)
+    assert embedder.crops == embedded
+    assert first.figures == again.figures
 
 
 def test_a_video_or_its_best_frame_is_enrolled(data: Path) -> None:
@@ -213,7 +272,7 @@ def test_wrong_folders_and_arguments_are_refused(data: Path, tmp_path: Path) -> 
         (data / "ytf", data / "none", "no such folder"),
     ]:
         with pytest.raises(DatasetError, match=message):
-            run_ident(videos, PlantedDetector(), PlantedEmbedder(), stills=stills)
+            run_ident(videos, FaceModels(PlantedDetector(), PlantedEmbedder()), stills=stills)
     picture(tmp_path / "others" / "Zoe" / "Zoe_0001.jpg", 90)
     with pytest.raises(DatasetError, match="no name is both among the photographs and among the videos"):
         run(data, stills=tmp_path / "others")
@@ -227,8 +286,10 @@ def test_wrong_folders_and_arguments_are_refused(data: Path, tmp_path: Path) -> 
         run(data, openness=(0.0,))
     with pytest.raises(ValueError, match="frames first, spread or best"):
         run(data, frames="sharpest")
-    with pytest.raises(ModelError, match="planted: embeddings of Person_A are not finite"):
-        load_ident(data / "ytf", PlantedDetector(), PlantedEmbedder(broken=True), stills=data / "lfw")
+    with pytest.raises(ModelError, match="embeddings that are not finite"):
+        load_ident(
+            data / "ytf", FaceModels(PlantedDetector(), PlantedEmbedder(broken=True)), stills=data / "lfw"
+        )
 
 
 def test_a_folder_of_nobody_is_refused(data: Path) -> None:
@@ -237,7 +298,7 @@ def test_a_folder_of_nobody_is_refused(data: Path) -> None:
             return [Faces.none() for _ in images]
 
     with pytest.raises(DatasetError, match="no face was found in any video"):
-        load_ident(data / "ytf", Blind(), PlantedEmbedder())
+        load_ident(data / "ytf", FaceModels(Blind(), PlantedEmbedder()))
 
 
 def test_the_face_in_the_middle_or_the_labelled_one_is_taken(data: Path) -> None:
@@ -248,8 +309,8 @@ def test_the_face_in_the_middle_or_the_labelled_one_is_taken(data: Path) -> None
     (video, *_) = find_videos(data / "ytf")
     assert (video.name, video.person, len(video.paths)) == (f"{person(0)}/0", person(0), 3)
     embedder = PlantedEmbedder()
-    (middle,) = embed_sets([video], PlantedDetector(), embedder)
-    (labelled,) = embed_sets([video], PlantedDetector(), embedder, face="labelled")
+    (middle,) = embed_sets([video], FaceModels(PlantedDetector(), embedder))
+    (labelled,) = embed_sets([video], FaceModels(PlantedDetector(), embedder), face="labelled")
     np.testing.assert_array_equal(middle.embeddings[1:], labelled.embeddings[1:])
     assert middle.embeddings[0] @ labelled.embeddings[0] < 0.9
 
@@ -275,15 +336,15 @@ def test_the_best_frames_are_those_of_the_highest_quality(data: Path) -> None:
         picture(paths[-1], grey)
     embedder = Textured()
     video = ImageSet("Ann/0", "Ann", tuple(paths))
-    (best,) = embed_sets([video], Judging(), embedder, most=3, frames="best")
+    (best,) = embed_sets([video], FaceModels(Judging(), embedder), most=3, frames="best")
     assert embedder.crops == 3, "the others cost no embedding"
     assert best.paths == tuple(paths[row] for row in np.sort(np.argsort(greys)[-3:]))
     assert (best.looked_at, best.without_face) == (40, 0)
     assert best.paths[best.best] == paths[int(greys.argmax())]
     assert best.best_only().paths == (paths[int(greys.argmax())],)
-    (spread,) = embed_sets([video], Judging(), embedder, most=3, frames="spread")
+    (spread,) = embed_sets([video], FaceModels(Judging(), embedder), most=3, frames="spread")
     assert spread.paths == (paths[0], paths[20], paths[39])
-    (nobody,) = embed_sets([ImageSet("Bo/0", "Bo", ())], Judging(), embedder)
+    (nobody,) = embed_sets([ImageSet("Bo/0", "Bo", ())], FaceModels(Judging(), embedder))
     assert nobody.best is None
     assert nobody.best_only().embeddings.shape == (0, 32)
 
@@ -322,7 +383,7 @@ def test_templates_are_made_as_the_score_and_the_scenario_say() -> None:
 
 
 def test_trials_split_people(data: Path) -> None:
-    faces = load_ident(data / "ytf", PlantedDetector(), PlantedEmbedder())
+    faces = load_ident(data / "ytf", FaceModels(PlantedDetector(), PlantedEmbedder()))
     videos = {
         name: [v for v in faces.videos if v.person == name] for name in {v.person for v in faces.videos}
     }

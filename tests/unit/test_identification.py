@@ -13,6 +13,7 @@ from engine.errors import DatasetError
 from training.identification import (
     Outcomes,
     alarm_threshold,
+    at_threshold,
     dir_at_far,
     identification_rate,
     interval_over_people,
@@ -223,15 +224,23 @@ def test_people_are_drawn_with_all_their_probes_and_alike_in_every_run() -> None
         interval_over_people([run], lambda _: math.nan, rounds=3)
 
 
+def test_a_threshold_set_beforehand_names_strangers_and_misnames_the_mated() -> None:
+    # Of the enrolled 0 and 1: a stranger at 0.6, one at 0.4, a right one at 0.7 and 0.45, a wrong one at 0.8.
+    similarities = np.array([[0.6, 0.1], [0.4, 0.2], [0.7, 0.1], [0.1, 0.45], [0.8, 0.3]])
+    results = outcomes(similarities, np.array([7, 8, 0, 1, 1], np.intp), np.array([0, 1], np.intp))
+    assert at_threshold(results, 0.5) == {"strangers named": 0.5, "right": 1 / 3, "wrong name": 1 / 3}
+    assert at_threshold(results, 0.4) == {"strangers named": 1.0, "right": 2 / 3, "wrong name": 1 / 3}
+
+
 def test_names_are_read(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
-    path.write_text("# whom\n\nAnn_Lee\n  Bo_B  # films show another\r\nAnn_Lee\nÉmile_Zola-1\n")
-    assert read_names(path) == {"Ann_Lee", "Bo_B", "Émile_Zola-1"}
+    path.write_text("# whom\n\nAnn_Lee\n  Bo_B  # films show another\r\nAnn_Lee\nÉmile_Zola-1\nAnn_Lee/3\n")
+    assert read_names(path) == {"Ann_Lee", "Bo_B", "Émile_Zola-1", "Ann_Lee/3"}
     path.write_text("# nobody\n")
     assert read_names(path) == frozenset()
-    for line, shown in [("Ann Lee", "'Ann Lee'"), ("../x", "'../x'"), ("Ann/3", "'Ann/3'")]:
+    for line, shown in [("Ann Lee", "'Ann Lee'"), ("../x", "'../x'"), ("Ann/three", "'Ann/three'")]:
         path.write_text(f"Bo_B\n{line}\n")
-        with pytest.raises(DatasetError, match=f"line 2: expected one name such as Some_Name, got {shown}"):
+        with pytest.raises(DatasetError, match=f"line 2: .* as Some_Name or Some_Name/3, got {shown}"):
             read_names(path)
     with pytest.raises(DatasetError, match="cannot read the list"):
         read_names(tmp_path / "none.txt")
