@@ -98,7 +98,7 @@ def bench_lfw(
     with one_line_errors(debug=debug):
         from training.lfw_bench import run_lfw
 
-        kept = _cache(enabled=cache)
+        kept = kept_embeddings(enabled=cache)
         _measure(
             partial(
                 run_lfw,
@@ -109,7 +109,7 @@ def bench_lfw(
                 cache=kept,
                 workers=workers,
                 skip_missing=skip_missing,
-                command=_command(),
+                command=command_line(),
             ),
             _opener(detector, embedder, engine, precision, flip=flip, enlarge=enlarge, workers=workers),
             root=root,
@@ -161,7 +161,7 @@ def bench_ytf(
     with one_line_errors(debug=debug):
         from training.ytf_bench import run_ytf
 
-        kept = _cache(enabled=cache)
+        kept = kept_embeddings(enabled=cache)
         _measure(
             partial(
                 run_ytf,
@@ -177,7 +177,7 @@ def bench_ytf(
                 cache=kept,
                 workers=workers,
                 skip_missing=skip_missing,
-                command=_command(),
+                command=command_line(),
             ),
             _opener(detector, embedder, engine, precision, flip=flip, enlarge=enlarge, workers=workers),
             root=root,
@@ -230,16 +230,16 @@ def _measure(
 ) -> None:
     """Run a verification benchmark once, or once for each setting of a sweep."""
     if sweep is None:
-        with models() as opened, _progress("images") as tell:
+        with models() as opened, progress("images") as tell:
             run = bench(models=opened, on_progress=tell)
-        _finish(run, root, report, json_out)
+        finish(run, root, report, json_out)
         return
     from training.results import save
     from training.summary import show_sweep
     from training.sweeps import sweep as run_sweep
 
     skipped: list[str] = []
-    with _progress(sweep) as tell:
+    with progress(sweep) as tell:
         runs = run_sweep(
             sweep,
             lambda **options: bench(on_progress=tell, **options),
@@ -338,13 +338,13 @@ def bench_ident(
                 openness=(openness,),
                 repetitions=repetitions,
                 ranks=_CMC_RANKS,
-                cache=_cache(enabled=cache),
+                cache=kept_embeddings(enabled=cache),
                 workers=workers,
                 skip_unreadable=skip_missing,
-                command=_command(),
+                command=command_line(),
                 on_progress=tell,
             )
-        _finish(run, videos if stills is None else _common(videos, stills), report, json_out)
+        finish(run, videos if stills is None else _common(videos, stills), report, json_out)
 
 
 def _common(first: Path, second: Path) -> Path:
@@ -372,9 +372,9 @@ def bench_fruits(
         from training.lfw_bench import run_lfw
         from training.summary import show_fruits
 
-        kept = _cache(enabled=True)
+        kept = kept_embeddings(enabled=True)
         images = locate_lfw(read_lfw_pairs(pairs), root).paths[:timed]
-        with _progress("images") as tell:
+        with progress("images") as tell:
             found = run_fruits(
                 partial(
                     run_lfw,
@@ -382,7 +382,7 @@ def bench_fruits(
                     pairs,
                     cache=kept,
                     workers=workers,
-                    command=_command(),
+                    command=command_line(),
                     on_progress=tell,
                 ),
                 partial(open_models, threads=1),
@@ -449,18 +449,20 @@ def bench_compare(
         typer.echo(comparison_text(found, first=first.stem, second=second.stem))
 
 
-def _command() -> tuple[str, ...]:
+def command_line() -> tuple[str, ...]:
+    """What was typed, for the record."""
     return ("facestream", *sys.argv[1:])
 
 
-def _cache(*, enabled: bool) -> VectorCache:
+def kept_embeddings(*, enabled: bool) -> VectorCache:
+    """The user's cache of embeddings; one that keeps nothing where it is not wanted."""
     from training.embedding_cache import VectorCache
 
     return VectorCache(platformdirs.user_cache_path("facestream") / "benchmarks.sqlite" if enabled else None)
 
 
 @contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress(unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with the time that is left."""
     with _staged_progress() as tell:
         yield partial(tell, unit)
@@ -476,7 +478,7 @@ def _staged_progress() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)
 
 
-def _finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None) -> None:
+def finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None) -> None:
     """Show what was found, and write it to where it was asked for."""
     from training.results import save
     from training.summary import show_run

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from engine.errors import ConfigError
 from stream.cli_accuracy import bench_audit, bench_compare, bench_fruits, bench_ident, bench_lfw, bench_ytf
+from stream.cli_cluster_bench import bench_cluster
 from stream.cli_errors import Debug, one_line_errors
 
 bench_app = typer.Typer(help="Measure speed and accuracy.", no_args_is_help=True, rich_markup_mode=None)
@@ -20,6 +21,7 @@ bench_app = typer.Typer(help="Measure speed and accuracy.", no_args_is_help=True
 bench_app.command("lfw")(bench_lfw)
 bench_app.command("ytf")(bench_ytf)
 bench_app.command("ident")(bench_ident)
+bench_app.command("cluster")(bench_cluster)
 bench_app.command("fruits")(bench_fruits)
 bench_app.command("compare")(bench_compare)
 bench_app.command("audit")(bench_audit)

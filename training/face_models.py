@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from engine.clustering import cluster_cut
 from engine.detector import Detector
 from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
@@ -72,6 +73,7 @@ class FaceModels:
         align_recipe: Everything that an aligned face depends on beside image and landmarks.
         embedder_recipe: Everything that an embedding depends on beside image and landmarks.
         tail: How rarely the embedder finds different people how alike; None where it is not known.
+        cut: Similarity from which on groups of its faces are one person.
     """
 
     detector: Detector
@@ -82,6 +84,7 @@ class FaceModels:
     align_recipe: str = ""
     embedder_recipe: str = ""
     tail: ImpostorTail | None = None
+    cut: float = 0.5
 
 
 @contextlib.contextmanager
@@ -157,6 +160,7 @@ def open_models(
             align_recipe=f"{_SAME_RECIPE} {template}",
             embedder_recipe=f"{_SAME_RECIPE} {records[-1]} {template} {flip}",
             tail=impostor_tail(package.name, Likeness.of(package.thresholds)),
+            cut=cluster_cut(package.name, Likeness.of(package.thresholds)),
         )
 
 

@@ -102,4 +102,8 @@ def _text(run: BenchRun, name: str, value: float | str | None) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return name in _HEADLINES or name.startswith(("tar@", "dir@", "rank")) or "@promise=" in name
+    return (
+        name in _HEADLINES
+        or name.startswith(("tar@", "dir@", "rank", "b-cubed", "pairwise"))
+        or "@promise=" in name
+    )
