@@ -24,6 +24,7 @@ _CUTS: Final[Mapping[str, float]] = {
     "fused-sface-dlib-v1": 0.775,
 }
 """Where B-cubed F was highest on CelebA: 294 people, 1 to 6 tracks of one or two photographs, mirrored."""
+_CAUTION: Final = 0.025
 
 _Vectors = npt.NDArray[np.float64]
 
@@ -40,6 +41,18 @@ def cluster_cut(model: str, likeness: Likeness) -> float:
     """
     cut = _CUTS.get(model)
     return (_CUTS["sface-2021dec"] - likeness.shift) / likeness.factor if cut is None else cut
+
+
+def stream_caution(likeness: Likeness) -> float:
+    """How much more alike than the cut young groups of a stream must be, for ``StreamClusterer``.
+
+    Chosen on CelebA like the cuts, for streams in batches of 16: 0.025 on SFace's scale raises B-cubed F from
+    95.3 to 96.6% (``fused`` 94.6 to 96.5%), once it has settled.
+
+    Args:
+        likeness: Brings the model's cosines to SFace's scale.
+    """
+    return _CAUTION / likeness.factor
 
 
 def cluster(
@@ -89,12 +102,13 @@ class _Groups:
         self.sums = sums
         self.weights = weights
 
-    def join(self, starts: Iterable[int], cut: float) -> list[tuple[int, int]]:
+    def join(self, starts: Iterable[int], cut: float, *, caution: float = 0.0) -> list[tuple[int, int]]:
         """Join groups until none are as alike as ``cut``.
 
         Args:
             starts: Rows that may have a neighbour so near; the others have none among themselves.
             cut: Similarity.
+            caution: Is taken from a similarity for each of the two groups, divided by its weight.
 
         Returns:
             Rows (gone, kept) in order; the lower number is kept.
@@ -109,7 +123,7 @@ class _Groups:
                     chain.pop()  # has been joined to another since
                     continue
             last = chain[-1]
-            nearest, is_mutual = self._nearest(last, chain[-2] if len(chain) > 1 else None, cut)
+            nearest, is_mutual = self._nearest(last, chain[-2] if len(chain) > 1 else None, cut, caution)
             if nearest is None:
                 chain.pop()
             elif not is_mutual and nearest not in chain:
@@ -123,10 +137,11 @@ class _Groups:
                 waiting.append(kept)
         return joined
 
-    def _nearest(self, row: int, previous: int | None, cut: float) -> tuple[int | None, bool]:
+    def _nearest(self, row: int, previous: int | None, cut: float, caution: float) -> tuple[int | None, bool]:
         """The group nearest to one, and whether it is the chain's previous, which wins ties."""
         with np.errstate(divide="ignore", invalid="ignore"):
             similarities = self.sums @ self.sums[row] / (self.weights * self.weights[row])
+            similarities -= caution / self.weights + caution / self.weights[row]
         similarities[self.weights == 0] = -np.inf
         similarities[row] = -np.inf
         best = int(similarities.argmax())
@@ -160,22 +175,28 @@ class Grouping:
 class StreamClusterer:
     """Groups embeddings as they come, and says which groups turn out to be one person.
 
-    Each batch is clustered with the groups that there are, by average linkage as ``cluster`` does; what was
-    joined stays joined, so the order in which embeddings come has a part in the result. Memory and time for
-    an embedding grow with the number of groups that are kept, and not with the number of embeddings.
+    Each batch is clustered with the groups that there are, by average linkage as ``cluster`` does. What was
+    joined stays joined, so the order in which embeddings come has a part in the result; ``caution`` makes
+    groups wait for more evidence, until ``settle``. Memory and time for an embedding grow with the number of
+    groups that are kept, and not with the number of embeddings.
 
     Args:
         cut: As for ``cluster``.
+        caution: Is taken from the similarity of two groups for each of them, divided by its weight: young
+            groups must be more alike. As ``stream_caution`` gives it; 0 for none.
         most_groups: So many are kept; then the one that nothing has joined for the longest is forgotten.
 
     Raises:
-        ValueError: ``most_groups`` is below 1.
+        ValueError: ``most_groups`` is below 1, or ``caution`` below 0.
     """
 
-    def __init__(self, cut: float, *, most_groups: int = 10_000) -> None:
-        if most_groups < 1:
-            raise ValueError(f"most_groups: expected at least 1, got {most_groups}")
+    def __init__(self, cut: float, *, caution: float = 0.0, most_groups: int = 10_000) -> None:
+        if most_groups < 1 or not caution >= 0:
+            raise ValueError(
+                f"expected most_groups of at least 1, caution of at least 0, got {most_groups} and {caution}"
+            )
         self._cut = cut
+        self._caution = caution
         self._most = most_groups
         self._sums: _Vectors = np.empty((0, 0))
         self._weights: _Vectors = np.empty(0)
@@ -211,12 +232,24 @@ class StreamClusterer:
             np.concatenate([self._weights, worth]),
         )
         rows = np.arange(old + new)
-        joined = groups.join(range(old, old + new), self._cut)
+        joined = groups.join(range(old, old + new), self._cut, caution=self._caution)
         for gone, kept in joined:
             rows[rows == gone] = kept
         ids = self._keep(groups, rows, old, new)
         merged = tuple((int(ids[gone]), int(ids[kept])) for gone, kept in joined if gone < old)
         return Grouping(ids[rows[old:]], merged, self._forget())
+
+    def settle(self) -> tuple[tuple[int, int], ...]:
+        """Join what is alike enough without caution: at the end of a stream, or when it is looked at.
+
+        Returns:
+            (gone, kept), as in ``Grouping.merged``.
+        """
+        groups = _Groups(self._sums, self._weights)
+        joined = groups.join(range(len(self._ids)), self._cut)
+        merged = tuple((int(self._ids[gone]), int(self._ids[kept])) for gone, kept in joined)
+        self._select(groups.sums, groups.weights, self._ids, self._touched, groups.weights > 0)
+        return merged
 
     def _keep(self, groups: _Groups, rows: Indices, old: int, new: int) -> Indices:
         """Store what is left.

@@ -82,6 +82,7 @@ def bench_cluster(
                 videos,
                 models,
                 cut=models.cut if cut is None else cut,
+                caution=models.caution,
                 leave_out=leave_out,
                 images=images,
                 frames_per_video=frames or None,

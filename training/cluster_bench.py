@@ -34,6 +34,7 @@ def run_cluster(
     models: FaceModels,
     *,
     cut: float,
+    caution: float = 0.0,
     leave_out: Path | None = None,
     images: YtfImages = "frame_images_DB",
     frames_per_video: int | None = 100,
@@ -54,6 +55,7 @@ def run_cluster(
         videos: Folder of videos in YTF's layout.
         models: Detector and embedder.
         cut: Similarity from which on groups are one person, chosen on other data.
+        caution: As for ``engine.clustering.StreamClusterer``.
         leave_out: List of names to leave out, one a line, see ``training.names``.
         images: Which of YTF's folders.
         frames_per_video: At most; None for all.
@@ -97,7 +99,7 @@ def run_cluster(
     if not seen:
         raise DatasetError(f"{videos}: no face was found in any video; check that they are YTF's")
     with watch.time("score"):
-        figures = judge_clusters(seen, cut=cut, rivals=rivals, orders=orders, seed=seed)
+        figures = judge_clusters(seen, cut=cut, caution=caution, rivals=rivals, orders=orders, seed=seed)
     listed: dict[str, str | int] = {}
     if leave_out is not None:
         digest = hashlib.sha256(leave_out.read_bytes()).hexdigest()
@@ -112,6 +114,7 @@ def run_cluster(
             "template": "of a video the mean of its embeddings, weighted with quality, at unit length",
             "linkage": "average, on cosines",
             "cut": cut,
+            "caution": caution,
             "stream": f"{orders} random orders, in batches of {_BATCH}, seed {seed}",
             "dbscan": f"min_samples 2, the best of {_EPS_STEPS} eps on these very labels",
             "hdbscan": "min_cluster_size 2, min_samples 1",
@@ -139,13 +142,20 @@ def run_cluster(
 
 
 def judge_clusters(
-    sets: Sequence[FaceSet], *, cut: float, rivals: bool = True, orders: int = 10, seed: int = 0
+    sets: Sequence[FaceSet],
+    *,
+    cut: float,
+    caution: float = 0.0,
+    rivals: bool = True,
+    orders: int = 10,
+    seed: int = 0,
 ) -> Figures:
     """The figures of ``run_cluster``.
 
     Args:
         sets: Videos, each with a face at least.
         cut: As there.
+        caution: As there.
         rivals: As there.
         orders: As there; 0 tries no stream.
         seed: As there.
@@ -158,7 +168,7 @@ def judge_clusters(
     figures = _figures(cluster(vectors, cut), people, "") | {"people": float(people.max() + 1)}
     random = np.random.default_rng(seed)
     told = [
-        _figures(stream_groups(vectors[order], cut), people[order], " stream")
+        _figures(stream_groups(vectors[order], cut, caution), people[order], " stream")
         for order in (random.permutation(len(sets)) for _ in range(orders))
     ]
     if told:
@@ -171,15 +181,17 @@ def judge_clusters(
     return dict(figures)
 
 
-def stream_groups(vectors: Embeddings, cut: float) -> Indices:
-    """Groups at the end of a stream of embeddings, in batches, merges having been followed."""
-    clusterer = StreamClusterer(cut, most_groups=max(len(vectors), 1))
+def stream_groups(vectors: Embeddings, cut: float, caution: float) -> Indices:
+    """Groups when a stream of embeddings has come in batches and settled, merges having been followed."""
+    clusterer = StreamClusterer(cut, caution=caution, most_groups=max(len(vectors), 1))
     groups = np.empty(0, np.intp)
     for start in range(0, len(vectors), _BATCH):
         found = clusterer.add(vectors[start : start + _BATCH])
         for gone, kept in found.merged:
             groups[groups == gone] = kept
         groups = np.concatenate([groups, found.groups])
+    for gone, kept in clusterer.settle():
+        groups[groups == gone] = kept
     return groups
 
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engine.clustering import cluster_cut
+from engine.clustering import cluster_cut, stream_caution
 from engine.detector import Detector
 from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
@@ -74,6 +74,7 @@ class FaceModels:
         embedder_recipe: Everything that an embedding depends on beside image and landmarks.
         tail: How rarely the embedder finds different people how alike; None where it is not known.
         cut: Similarity from which on groups of its faces are one person.
+        caution: How much more alike young groups of a stream must be.
     """
 
     detector: Detector
@@ -85,6 +86,7 @@ class FaceModels:
     embedder_recipe: str = ""
     tail: ImpostorTail | None = None
     cut: float = 0.5
+    caution: float = 0.0
 
 
 @contextlib.contextmanager
@@ -142,6 +144,7 @@ def open_models(
         found = tuple(records)
         turner = FaceEmbedder.from_package(package, opened(package, kind, precision), flip=flip)
         patches = [[patch.size_px, patch.template_xy] for patch in package.patches]
+        likeness = Likeness.of(package.thresholds)
         template = hashlib.sha256(json.dumps(patches).encode()).hexdigest()[:16]
         yield FaceModels(
             detector=finder,
@@ -159,8 +162,9 @@ def open_models(
             detector_recipe=f"{_SAME_RECIPE} {found} {min_score} {long_side_px} {enlarge}",
             align_recipe=f"{_SAME_RECIPE} {template}",
             embedder_recipe=f"{_SAME_RECIPE} {records[-1]} {template} {flip}",
-            tail=impostor_tail(package.name, Likeness.of(package.thresholds)),
-            cut=cluster_cut(package.name, Likeness.of(package.thresholds)),
+            tail=impostor_tail(package.name, likeness),
+            cut=cluster_cut(package.name, likeness),
+            caution=stream_caution(likeness),
         )
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from engine.clustering import StreamClusterer, cluster, cluster_cut
+from engine.clustering import StreamClusterer, cluster, cluster_cut, stream_caution
 from engine.embeddings import unit_rows
 from engine.package import Likeness
 
@@ -74,6 +74,8 @@ def follow(clusterer: StreamClusterer, batches: list[np.ndarray]) -> np.ndarray:
         for gone, kept in found.merged:
             groups = [kept if group == gone else group for group in groups]
         groups += found.groups.tolist()
+    for gone, kept in clusterer.settle():
+        groups = [kept if group == gone else group for group in groups]
     return np.array(groups)
 
 
@@ -105,11 +107,30 @@ def test_groups_that_turn_out_to_be_one_person_are_told_and_the_older_is_kept() 
     assert clusterer.add(-left).groups.tolist() == [2], "ids are never used again"
 
 
-@given(st.integers(0, 1000))
-def test_no_two_groups_are_left_that_should_be_one(seed: int) -> None:
+def test_young_groups_wait_for_more_evidence_until_the_stream_settles() -> None:
+    one, other = (np.array([[np.cos(a), np.sin(a)]], np.float32) for a in np.radians([0.0, 50.0]))
+    clusterer = StreamClusterer(0.6, caution=0.1)
+    clusterer.add(one)
+    assert clusterer.add(other).groups.tolist() == [1], "0.64 - 0.1 - 0.1 is below the cut"
+    assert clusterer.add(other, weights=np.array([9.0])).groups.tolist() == [1]
+    assert clusterer.settle() == ((1, 0),)
+    assert len(clusterer) == 1
+    assert clusterer.settle() == ()
+    with pytest.raises(ValueError, match="caution"):
+        StreamClusterer(0.5, caution=-0.1)
+
+
+def test_caution_is_on_the_scale_of_the_model() -> None:
+    assert stream_caution(Likeness(2.0, -1.0)) == stream_caution(Likeness()) / 2
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.1]))
+def test_no_two_groups_are_left_that_should_be_one(seed: int, caution: float) -> None:
     embeddings, _ = people(8, 5, spread=1.0, seed=seed)
     order = np.random.default_rng(seed).permutation(len(embeddings))
-    groups = follow(StreamClusterer(0.5), [embeddings[order[at : at + 3]] for at in range(0, 40, 3)])
+    groups = follow(
+        StreamClusterer(0.5, caution=caution), [embeddings[order[at : at + 3]] for at in range(0, 40, 3)]
+    )
     means = np.stack([embeddings[order][groups == group].mean(axis=0) for group in np.unique(groups)])
     between = means @ means.T
     assert np.triu(between, 1).max() < 0.5 + 1e-6
