@@ -29,7 +29,7 @@ from stream.gallery_records import (
     Template,
     check_name,
 )
-from stream.gallery_schema import SCHEMA, check_file, connect, right_sealer, timestamp
+from stream.gallery_schema import SCHEMA, check_file, connect, one_line, right_sealer, timestamp
 from stream.sealing import Sealer
 
 _SALT_BYTES: Final = 16
@@ -83,7 +83,14 @@ class Gallery(GalleryFile):
             secrets.token_hex(8),
             1,
             timestamp(None),
-            *(model.name, model.sha256, model.mirror, model.size),
+            *(
+                model.name,
+                model.sha256,
+                model.mirror,
+                model.size,
+                model.likeness.factor,
+                model.likeness.shift,
+            ),
             keep_photos,
             "" if sealer is None else sealer.fingerprint,
             secrets.token_bytes(_SALT_BYTES),
@@ -91,7 +98,7 @@ class Gallery(GalleryFile):
         database = connect(path)
         try:
             database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-            database.execute("INSERT INTO gallery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute("INSERT INTO gallery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as exc:
             database.close()
             path.unlink(missing_ok=True)
@@ -119,7 +126,9 @@ class Gallery(GalleryFile):
             return cls(path, database, right_sealer(path, key, sealer))
         except (sqlite3.Error, TypeError, ValueError) as exc:
             database.close()
-            raise GalleryError(f"{path}: damaged, or no gallery ({exc}); restore a copy of it") from exc
+            raise GalleryError(
+                f"{path}: damaged, or no gallery ({one_line(exc)}); restore a copy of it"
+            ) from exc
         except BaseException:
             database.close()
             raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from engine.errors import GalleryError
-from stream.gallery_schema import timestamp
+from stream.gallery_schema import one_line, timestamp
 
 Fact: TypeAlias = str | int | float | bool
 
@@ -77,7 +77,7 @@ class AuditTrail:
                 for at, who, action, detail in self._database.execute(query)
             ]
         except (sqlite3.Error, ValueError, TypeError) as exc:
-            raise GalleryError(f"{self._path}: damaged ({exc}); restore a copy of it") from exc
+            raise GalleryError(f"{self._path}: damaged ({one_line(exc)}); restore a copy of it") from exc
 
 
 def _user() -> str:

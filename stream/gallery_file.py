@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import GalleryError
+from engine.package import Likeness
 from stream.gallery_audit import AuditTrail
 from stream.gallery_records import GalleryModel, Negative, Template
-from stream.gallery_schema import timestamp
+from stream.gallery_schema import one_line, timestamp
 from stream.sealing import Sealer
+
+_MODEL: Final = "SELECT model, model_sha256, mirror, size, likeness_factor, likeness_shift FROM gallery"
 
 
 class GalleryFile:
@@ -68,8 +71,8 @@ class GalleryFile:
     def model(self) -> GalleryModel:
         """Whose embeddings it holds. An upgrade changes it."""
         with self.reading():
-            row = self.database.execute("SELECT model, model_sha256, mirror, size FROM gallery").fetchone()
-            return GalleryModel(row[0], row[1], bool(row[2]), row[3])
+            row = self.database.execute(_MODEL).fetchone()
+            return GalleryModel(row[0], row[1], bool(row[2]), row[3], Likeness(row[4], row[5]))
 
     @property
     def version(self) -> int:
@@ -90,7 +93,7 @@ class GalleryFile:
             with self._transaction("BEGIN"):
                 yield
         except (ValueError, TypeError, KeyError) as exc:
-            raise GalleryError(f"{self.path}: damaged ({exc}); restore a copy of it") from exc
+            raise GalleryError(f"{self.path}: damaged ({one_line(exc)}); restore a copy of it") from exc
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -113,10 +116,10 @@ class GalleryFile:
                 self.database.execute("ROLLBACK")
             if isinstance(exc, sqlite3.OperationalError):
                 raise GalleryError(
-                    f"{self.path}: cannot be used now ({exc}); make room, or let others finish"
+                    f"{self.path}: cannot be used now ({one_line(exc)}); make room, or let others finish"
                 ) from exc
             if isinstance(exc, sqlite3.Error):
-                raise GalleryError(f"{self.path}: damaged ({exc}); restore a copy of it") from exc
+                raise GalleryError(f"{self.path}: damaged ({one_line(exc)}); restore a copy of it") from exc
             raise
 
     def seal(self, kind: str, person_id: str, plain: bytes) -> bytes:

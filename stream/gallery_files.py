@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Annotated, Any, Final, Literal
@@ -23,6 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import GalleryError
+from engine.package import Likeness
 from stream.gallery import Gallery
 from stream.gallery_records import (
     MAX_NAME,
@@ -92,7 +94,7 @@ def _write(gallery: Gallery, out: IO[bytes], sealer: Sealer | None) -> int:
         "format": FORMAT,
         "gallery": gallery.id,
         "people": len(people),
-        "model": {"name": model.name, "sha256": model.sha256, "mirror": model.mirror, "size": model.size},
+        "model": asdict(model),
         "key": "" if sealer is None else sealer.fingerprint,
         "salt": base64.b64encode(salt).decode(),
     }
@@ -154,11 +156,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class _Likeness(_Strict):
+    factor: Annotated[float, Field(gt=0)]
+    shift: float
+
+
 class _Model(_Strict):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     mirror: bool
     size: Annotated[int, Field(ge=1, le=8192)]
+    likeness: _Likeness
+
+    def record(self) -> GalleryModel:
+        likeness = Likeness(self.likeness.factor, self.likeness.shift)
+        return GalleryModel(self.name, self.sha256, self.mirror, self.size, likeness)
 
 
 class _Header(_Strict):
@@ -206,7 +218,7 @@ def read_model(path: Path) -> GalleryModel:
         GalleryError: The file cannot be read, or is no export.
     """
     with _reading(path) as file:
-        return GalleryModel(**_header(path, file).model.model_dump())
+        return _header(path, file).model.record()
 
 
 def import_gallery(gallery: Gallery, path: Path, *, sealer: Sealer | None) -> tuple[int, int]:
@@ -228,7 +240,7 @@ def import_gallery(gallery: Gallery, path: Path, *, sealer: Sealer | None) -> tu
     """
     with _reading(path) as file, gallery.writing():
         header = _header(path, file)
-        gallery.check_model(GalleryModel(**header.model.model_dump()))
+        gallery.check_model(header.model.record())
         right = right_sealer(path, header.key, sealer)
         names = {each.name for each in gallery.people()}
         people = rows = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.embeddings import Embeddings
-from engine.package import ModelPackage
+from engine.package import Likeness, ModelPackage
 
 Source: TypeAlias = Literal["photo", "track"]
 
@@ -31,6 +31,7 @@ class GalleryModel:
         sha256: Of its ONNX file.
         mirror: Whether the embedding of the mirrored face is added.
         size: Numbers of an embedding.
+        likeness: Brings its cosines to the scale that all models share; does not make it another model.
 
     Raises:
         ValueError: A value is empty or out of range.
@@ -40,8 +41,12 @@ class GalleryModel:
     sha256: str
     mirror: bool
     size: int
+    likeness: Likeness = field(default=Likeness(), compare=False)
 
     def __post_init__(self) -> None:
+        scale = (self.likeness.factor, self.likeness.shift)
+        if not np.isfinite(scale).all() or not self.likeness.factor > 0:
+            raise ValueError(f"likeness: expected finite numbers and a factor above 0, got {scale}")
         if not self.name or len(self.sha256) != 64 or not 1 <= self.size <= _MAX_SIZE:
             raise ValueError(
                 f"expected a name, a SHA-256 and a size in 1..{_MAX_SIZE}, "
@@ -57,7 +62,8 @@ class GalleryModel:
         """
         if package.task != "embedder" or package.embedding_size is None:
             raise ValueError(f"{package.name}: expected an embedder, got a {package.task}")
-        return cls(package.name, package.sha256, mirror, package.embedding_size)
+        likeness = Likeness.of(package.thresholds)
+        return cls(package.name, package.sha256, mirror, package.embedding_size, likeness)
 
     def __str__(self) -> str:
         mirrored = ", mirrored" if self.mirror else ""

@@ -25,6 +25,8 @@ CREATE TABLE gallery (
     model_sha256 TEXT NOT NULL,
     mirror INTEGER NOT NULL,
     size INTEGER NOT NULL,
+    likeness_factor REAL NOT NULL,
+    likeness_shift REAL NOT NULL,
     keep_photos INTEGER NOT NULL,
     key TEXT NOT NULL,
     salt BLOB NOT NULL
@@ -83,9 +85,11 @@ def connect(path: Path) -> sqlite3.Connection:
             database.execute(f"PRAGMA {pragma}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as exc:
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
         database.close()
-        raise GalleryError(f"{path}: no gallery, or a damaged one ({exc}); restore a copy of it") from exc
+        raise GalleryError(
+            f"{path}: no gallery, or a damaged one ({one_line(exc)}); restore a copy of it"
+        ) from exc
     return database
 
 
@@ -136,3 +140,8 @@ def right_sealer(path: Path, key: str, sealer: Sealer | None) -> Sealer | None:
 def timestamp(at: datetime | None) -> str:
     """RFC 3339 in UTC; None is now."""
     return (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line that can be printed: SQLite's may quote what a damaged file holds."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(str(error).split()))

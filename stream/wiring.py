@@ -55,9 +55,53 @@ def open_pipeline(
         SourceError: An address does not make sense.
     """
     models = settings.models
-    detector_packages, embedder_package = load_detector(models.detector), load_model(models.embedder)
-    _check_tasks(models, detector_packages, embedder_package)
+    detector_packages, embedder_package = load_packages(models)
     cameras = make_cameras(settings, (*detector_packages, embedder_package), started_at or datetime.now(UTC))
+    with open_models(models, settings.detection) as (detector, embedder):
+        embedder.warm_up()
+        detection, tracking = settings.detection, settings.tracking
+        recognizer = Recognizer(
+            detector,
+            embedder,
+            high_score=max(tracking.high_score, detection.min_score),
+            low_score=detection.min_score,
+            leave_after_s=tracking.leave_after_s,
+            rejoin_similarity=tracking.rejoin_similarity,
+            refresh_s=tracking.refresh_s,
+            update_every_s=tracking.update_every_s,
+            min_quality=tracking.min_quality,
+            on_left=on_left,
+        )
+        yield Pipeline(cameras, recognizer, frames_per_step=_FRAMES_PER_STEP)
+
+
+def load_packages(models: ModelSettings) -> tuple[tuple[ModelPackage, ...], ModelPackage]:
+    """The packages of the detector and of the embedder.
+
+    Raises:
+        ConfigError: A model does not do what it is meant for.
+        ModelError: A model is missing or damaged.
+    """
+    detector, embedder = load_detector(models.detector), load_model(models.embedder)
+    _check_tasks(models, detector, embedder)
+    return detector, embedder
+
+
+@contextmanager
+def open_models(
+    models: ModelSettings, detection: DetectionSettings
+) -> Iterator[tuple[Detector, FaceEmbedder]]:
+    """A detector and an embedder on their engines, which are closed at the end.
+
+    Args:
+        models: Which, and where they run.
+        detection: How faces are found.
+
+    Raises:
+        ConfigError: A model does not do what it is meant for.
+        ModelError: A model is damaged or no engine can run it.
+    """
+    detector_packages, embedder_package = load_packages(models)
     with ExitStack() as stack:
 
         def open_model(package: ModelPackage) -> Engine:
@@ -74,21 +118,7 @@ def open_pipeline(
         embedder = FaceEmbedder.from_package(
             embedder_package, open_model(embedder_package), flip=models.mirror
         )
-        embedder.warm_up()
-        detection, tracking = settings.detection, settings.tracking
-        recognizer = Recognizer(
-            _open_detector(detector_packages, open_model, detection),
-            embedder,
-            high_score=max(tracking.high_score, detection.min_score),
-            low_score=detection.min_score,
-            leave_after_s=tracking.leave_after_s,
-            rejoin_similarity=tracking.rejoin_similarity,
-            refresh_s=tracking.refresh_s,
-            update_every_s=tracking.update_every_s,
-            min_quality=tracking.min_quality,
-            on_left=on_left,
-        )
-        yield Pipeline(cameras, recognizer, frames_per_step=_FRAMES_PER_STEP)
+        yield _open_detector(detector_packages, open_model, detection), embedder
 
 
 def _open_detector(

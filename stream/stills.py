@@ -1,0 +1,196 @@
+"""A person's photograph to an embedding, or the reason why it will not do."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from engine.detector import Detector
+from engine.faces import Faces, FloatArray, Image
+from engine.quality import face_quality, pose_factor, sharpness, size_factor
+from stream.gallery_records import MAX_PHOTO_BYTES
+
+MAX_PIXELS: Final = 100_000_000
+
+_MOST_SEGMENTS: Final = 10_000
+_LEAST_SIZE: Final = 0.9
+_LEAST_SHARPNESS: Final = 0.4
+_LEAST_POSE: Final = 0.4
+_SECOND_FACE: Final = 0.6
+"""Of the largest face's side: a face of which it may be unclear which one is meant."""
+_LEAST_SCORE: Final = 0.6
+
+
+class Embedder(Protocol):
+    """What is needed of ``engine.embedder.FaceEmbedder``."""
+
+    def align(self, image: Image, landmarks_xy: FloatArray) -> npt.NDArray[np.uint8]:
+        """Cut out faces: landmarks (N, 5, 2) to crops (N, H, W, 3)."""
+
+    def portraits(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The part of crops that ``engine.quality`` judges."""
+
+    def embed(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Crops (N, H, W, 3) to float32 (N, D), unit rows."""
+
+
+class UnfitPhotoError(Exception):
+    """A photograph will not do; says why in one line."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Still:
+    """The face of a photograph.
+
+    Attributes:
+        embedding: float32 (D,), unit length.
+        quality: 0..1.
+        digest: SHA-256 of the file, hexadecimal.
+        photo: The file.
+    """
+
+    embedding: npt.NDArray[np.float32]
+    quality: float
+    digest: str
+    photo: bytes
+
+
+class StillReader:
+    """Finds, aligns, judges and embeds the face of a photograph, as the stream does with a frame.
+
+    Args:
+        detector: Finds faces.
+        embedder: Embeds them.
+        force: Take the largest face however small, blurred or turned away it is, and if there are others.
+    """
+
+    def __init__(self, detector: Detector, embedder: Embedder, *, force: bool = False) -> None:
+        self._detector = detector
+        self._embedder = embedder
+        self._force = force
+
+    def read(self, photo: bytes) -> Still:
+        """The face of a photograph's file.
+
+        Args:
+            photo: JPEG or PNG, from anywhere.
+
+        Raises:
+            UnfitPhotoError: It is no picture, or its face will not do.
+            ModelError: An engine failed.
+        """
+        image = decode_photo(photo)
+        faces = self._detector.detect([image])[0]
+        faces = faces[faces.scores >= _LEAST_SCORE]
+        if not len(faces):
+            raise UnfitPhotoError("no face was found in it")
+        sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1)
+        order = np.argsort(-sides, kind="stable")
+        if not self._force and len(order) > 1 and sides[order[1]] >= _SECOND_FACE * sides[order[0]]:
+            raise UnfitPhotoError(f"it shows {_count_large(sides)} faces; cut out the right one")
+        face = faces[order[:1]]
+        crop = self._embedder.align(image, face.landmarks_xy)
+        portrait = self._embedder.portraits(crop)
+        if not self._force:
+            _check_face(face, portrait)
+        embedding = self._embedder.embed(crop)[0]
+        if not np.isfinite(embedding).all():
+            raise UnfitPhotoError("its embedding is not finite; compile the model with a higher precision")
+        quality = float(face_quality(face, portrait)[0])
+        return Still(embedding, quality, hashlib.sha256(photo).hexdigest(), photo)
+
+
+def read_file(path: Path) -> bytes:
+    """A photograph's file.
+
+    Raises:
+        UnfitPhotoError: It cannot be read, or is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            photo = file.read(MAX_PHOTO_BYTES + 1)
+    except OSError as exc:
+        raise UnfitPhotoError(f"it cannot be read ({exc.strerror})") from exc
+    if len(photo) > MAX_PHOTO_BYTES:
+        raise UnfitPhotoError(f"it has more than {MAX_PHOTO_BYTES} bytes")
+    return photo
+
+
+def decode_photo(photo: bytes) -> Image:
+    """The pixels of a JPEG or PNG file, upright.
+
+    Args:
+        photo: From anywhere. Its size is read before anything is unpacked.
+
+    Returns:
+        uint8 (H, W, 3) BGR.
+
+    Raises:
+        UnfitPhotoError: It is none, damaged, or too large.
+    """
+    size_wh = picture_size(photo)
+    if size_wh is None:
+        raise UnfitPhotoError("it is neither JPEG nor PNG, or is damaged")
+    if not 0 < size_wh[0] * size_wh[1] <= MAX_PIXELS:
+        raise UnfitPhotoError(f"it has {size_wh[0]} by {size_wh[1]} pixels, at most {MAX_PIXELS} are taken")
+    try:
+        image = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UnfitPhotoError("it is damaged")
+    return np.asarray(image, np.uint8)
+
+
+def picture_size(photo: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG or PNG file states; None where it is neither, or cut off.
+
+    JPEG: ITU T.81, annex B; the size stands in the segment that begins with a marker SOF. PNG: RFC 2083,
+    section 4.1.1.
+    """
+    if photo.startswith(b"\x89PNG\r\n\x1a\n") and photo[12:16] == b"IHDR" and len(photo) >= 24:
+        width, height = struct.unpack(">II", photo[16:24])
+        return width, height
+    if not photo.startswith(b"\xff\xd8"):
+        return None
+    place = 2
+    for _ in range(_MOST_SEGMENTS):
+        if place + 9 > len(photo):
+            break
+        if photo[place] != 0xFF:
+            return None
+        marker = photo[place + 1]
+        if marker == 0xFF:  # padding
+            place += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height, width = struct.unpack(">HH", photo[place + 5 : place + 9])
+            return width, height
+        place += 2 + struct.unpack(">H", photo[place + 2 : place + 4])[0]
+    return None
+
+
+def _count_large(sides: FloatArray) -> int:
+    return int((sides >= _SECOND_FACE * sides.max()).sum())
+
+
+def _check_face(face: Faces, portrait: npt.NDArray[np.uint8]) -> None:
+    """Say what is wrong with a face, the worst first."""
+    right_eye, left_eye = face.landmarks_xy[0, :2]
+    between_px = float(np.hypot(*(left_eye - right_eye)))
+    if (size := float(size_factor(face.landmarks_xy)[0])) < _LEAST_SIZE:
+        raise UnfitPhotoError(
+            f"its face is too small: {between_px:.0f} pixels between the eyes (worth {size:.2f}, "
+            f"expected {_LEAST_SIZE})"
+        )
+    if (pose := float(pose_factor(face.landmarks_xy)[0])) < _LEAST_POSE:
+        raise UnfitPhotoError(f"its face is turned away (worth {pose:.2f}, expected {_LEAST_POSE})")
+    if (sharp := float(sharpness(portrait)[0])) < _LEAST_SHARPNESS:
+        raise UnfitPhotoError(f"its face is blurred (worth {sharp:.2f}, expected {_LEAST_SHARPNESS})")
