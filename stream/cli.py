@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,11 +14,11 @@ from rich.console import Console
 from engine.errors import ConfigError
 from stream.cli_bench import bench_app
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
+from stream.cli_gallery import gallery_app
 from stream.cli_models import compile_model, models_app
 
 if TYPE_CHECKING:
     from stream.config import RunSettings
-    from stream.events import Event
     from stream.pipeline import Pipeline
 
 app = typer.Typer(
@@ -31,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
+app.add_typer(gallery_app, name="gallery")
 app.command("compile")(compile_model)
 
 LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")]
@@ -87,6 +87,12 @@ def run(
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics at /metrics.")
     ] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help="Name the people of this gallery; see `facestream gallery`.")
+    ] = None,
+    false_accepts: Annotated[
+        float | None, typer.Option(help="Share of strangers who may be named anybody.  [default: 0.01]")
+    ] = None,
     log_format: LogFormat = "text",
     debug: Debug = False,
 ) -> None:
@@ -106,6 +112,8 @@ def run(
             analysis_fps=analysis_fps,
             realtime=realtime,
             metrics=metrics,
+            gallery=gallery,
+            false_accepts=false_accepts,
         )
         if not settings.cameras:
             raise ConfigError("nothing to watch: give a SOURCE, or a --config with cameras; see --help")
@@ -118,10 +126,12 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
     """Run; True when a camera ended with an error, which has been said."""
     from stream import runner
     from stream.config import parse_address
-    from stream.console import LiveTable
+    from stream.console import EventPrinter, LiveTable
+    from stream.identifier import IdentifyingSink
     from stream.metrics import serve_metrics
     from stream.render import VideoRenderer
-    from stream.wiring import open_pipeline, open_sinks
+    from stream.sinks import EventSink
+    from stream.wiring import open_identifier, open_pipeline, open_sinks
 
     screen = Console(stderr=True)
     addresses = [address.get_secret_value() for address in settings.sinks]
@@ -133,33 +143,25 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
             watchers.append(stack.enter_context(VideoRenderer(render, names)))
         if not addresses and not sys.stdout.isatty():
             addresses = ["jsonl:-"]
-        sink = open_sinks(
+        identifier = stack.enter_context(open_identifier(settings, environment=os.environ))
+        outputs = open_sinks(
             addresses,
             encoding=settings.events.embedding_encoding,
             spool=settings.spool,
             track_states=settings.events.track_states,
         )
-        stack.callback(sink.close, 0.0)
+        stack.callback(outputs.close, 0.0)
+        sink: EventSink = outputs if addresses else EventPrinter()
+        if identifier is not None:
+            sink = IdentifyingSink(sink, identifier)
         pipeline = stack.enter_context(open_pipeline(settings))
         if settings.metrics is not None:
             host, port = parse_address(settings.metrics)
-            stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port, sinks=sink.spooled))
+            stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port, sinks=outputs.spooled))
         if screen.is_terminal:
             stack.enter_context(LiveTable(screen, pipeline.reports))
-        if not addresses:
-            watchers.append(lambda batch: _show(batch.events))
         runner.run(pipeline, sink, stopping=stopping, watchers=watchers, max_s=max_s)
     return _report_failures(pipeline)
-
-
-def _show(events: Sequence[Event]) -> None:
-    """A line for people about each event of a track; the log tells of cameras."""
-    from stream.console import describe_event
-    from stream.events import FaceEvent
-
-    for event in events:
-        if isinstance(event, FaceEvent):
-            typer.echo(describe_event(event))
 
 
 def _report_failures(pipeline: Pipeline) -> bool:

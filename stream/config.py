@@ -161,6 +161,21 @@ class SpoolSettings(Settings):
     sync_every_s: Annotated[float, Field(ge=0.0, le=60.0)] = 0.5
 
 
+class IdentitySettings(Settings):
+    """Who is named.
+
+    Attributes:
+        gallery: File of ``facestream gallery create``; null names nobody.
+        false_accept_rate: Share of strangers who may be named anybody; the threshold follows from it and from
+            the number of people enrolled.
+        min_quality: A track is not answered while its best face is worth less.
+    """
+
+    gallery: Path | None = None
+    false_accept_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
+    min_quality: Fraction = 0.2
+
+
 class RunSettings(Settings):
     """All settings of ``facestream run``.
 
@@ -172,6 +187,7 @@ class RunSettings(Settings):
         tracking: How faces become tracks.
         events: How events are written.
         spool: Where events wait until Kafka has them.
+        identity: Who is named.
         metrics: ``HOST:PORT`` to serve Prometheus metrics at; null serves none.
     """
 
@@ -182,6 +198,7 @@ class RunSettings(Settings):
     tracking: TrackingSettings = TrackingSettings()
     events: EventSettings = EventSettings()
     spool: SpoolSettings = SpoolSettings()
+    identity: IdentitySettings = IdentitySettings()
     metrics: str | None = None
 
     @field_validator("metrics")
@@ -245,6 +262,8 @@ def override_settings(
     analysis_fps: float | None = None,
     realtime: bool | None = None,
     metrics: str | None = None,
+    gallery: Path | None = None,
+    false_accepts: float | None = None,
 ) -> RunSettings:
     """Settings with what the command line says on top. None leaves a setting as it is.
 
@@ -260,6 +279,8 @@ def override_settings(
         analysis_fps: For all cameras; 0 looks at every frame.
         realtime: For all cameras.
         metrics: ``HOST:PORT``.
+        gallery: Whose people are named.
+        false_accepts: Share of strangers who may be named, between 0 and 1.
 
     Raises:
         ConfigError: A value is out of range, or a name is not in the environment.
@@ -282,6 +303,8 @@ def override_settings(
     tree["models"] |= {key: value for key, value in models.items() if value is not None}
     if metrics is not None:
         tree["metrics"] = metrics
+    identity = {"gallery": gallery, "false_accept_rate": false_accepts}
+    tree["identity"] |= {key: value for key, value in identity.items() if value is not None}
     try:
         return RunSettings.model_validate(tree)
     except ValidationError as exc:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -51,6 +52,20 @@ class LiveTable:
         now = time.monotonic()
         rates = {name: meter.rate(self._reports[name].frames, now) for name, meter in self._rates.items()}
         return camera_table(self._reports.values(), rates)
+
+
+class EventPrinter:
+    """A sink that prints a line for people about each event of a track; the log tells of cameras."""
+
+    def emit(self, events: Sequence[Event]) -> None:
+        """Print some events."""
+        for event in events:
+            if not isinstance(event, CameraEvent):
+                sys.stdout.write(describe_event(event) + "\n")
+        sys.stdout.flush()
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing is kept."""
 
 
 class RateMeter:

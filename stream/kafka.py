@@ -395,9 +395,7 @@ def _open(kind: Callable[..., _Client], entry: _Entry, settings: dict[str, Any])
         failures = managers[0].failures if managers else {}
         refused = any(isinstance(each, _REFUSALS) for each in (exc, *failures.values()))
         error = SinkError if refused else BrokersAwayError
-        raise error(
-            explain_all(exc, failures, entry.address)
-        ) from None  # the cause may hold the password
+        raise error(explain_all(exc, failures, entry.address)) from None  # the cause may hold the password
 
 
 def _ask(entry: _Entry, admin: KafkaAdminClient, question: Callable[[], _Answer]) -> _Answer:

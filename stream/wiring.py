@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,9 @@ from engine.store import EngineStore
 from engine.zoo import load_detector, load_model
 from stream.camera_tracks import LeftListener
 from stream.config import CameraSettings, DetectionSettings, ModelSettings, RunSettings, SpoolSettings
+from stream.gallery import Gallery
+from stream.gallery_records import GalleryModel
+from stream.identifier import Identifier
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.pipeline import Camera, Pipeline
 from stream.recognizer import Recognizer
@@ -210,6 +213,30 @@ def open_sinks(
             sink.close(1.0)
         raise
     return FanOut(opened)
+
+
+@contextmanager
+def open_identifier(settings: RunSettings, *, environment: Mapping[str, str]) -> Iterator[Identifier | None]:
+    """Who names people; None where no gallery is set.
+
+    Args:
+        settings: The gallery must be of its embedder, with the same mirroring.
+        environment: Where the gallery's key is.
+
+    Raises:
+        GalleryError: The gallery cannot be opened, or is of another model.
+        ConfigError: The key is none.
+        ModelError: The embedder is missing or damaged.
+    """
+    identity, models = settings.identity, settings.models
+    if identity.gallery is None:
+        yield None
+        return
+    with Gallery.open(identity.gallery, sealer=Sealer.from_environment(environment)) as gallery:
+        gallery.check_model(GalleryModel.of(load_model(models.embedder), mirror=models.mirror))
+        yield Identifier(
+            gallery, false_accept_rate=identity.false_accept_rate, min_quality=identity.min_quality
+        )
 
 
 def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> Camera:
