@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from engine.errors import GalleryError
 from engine.index import TemplateIndex
-from engine.open_set import ImpostorTail, accept_threshold
-from engine.package import Likeness
+from engine.open_set import accept_threshold, impostor_tail, person_scores
 from stream.events import Event, FaceEvent
 from stream.gallery import Gallery
 from stream.gallery_records import Negative, Template
@@ -21,8 +20,9 @@ from stream.stills import StillReader, UnfitPhotoError, read_file
 
 PICTURES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
-_SAME_PERSON: Final = 0.2
-"""Cosine on SFace's scale below which a face is hardly that person's."""
+_SAME_PERSON: Final = 0.3
+"""Score on SFace's scale below which a face is hardly that person's. Of LFW's photographs 0.3 to 1.3 per cent
+score less with the others of their person, and 0.3 to 0.8 per cent of other people's score more."""
 _LEAST_TRACK_QUALITY: Final = 0.3
 _FALSE_ACCEPT_RATE: Final = 1e-3
 
@@ -54,9 +54,7 @@ class Enroller:
     other, that does not look like the person's other faces, or that is enrolled already.
 
     Args:
-        gallery: Open, of the embedder's model.
-        likeness: Brings the model's cosines to SFace's scale.
-        tail: Of the model's scores of different people.
+        gallery: Open, of the reader's model.
         reader: Of photographs; None where only tracks are enrolled.
         force: Refuse only what is enrolled already.
     """
@@ -65,13 +63,12 @@ class Enroller:
         self,
         gallery: Gallery,
         *,
-        likeness: Likeness,
-        tail: ImpostorTail,
         reader: StillReader | None = None,
         force: bool = False,
     ) -> None:
         self._gallery = gallery
-        self._likeness, self._tail = likeness, tail
+        model = gallery.model
+        self._likeness, self._tail = model.likeness, impostor_tail(model.name, model.likeness)
         self._reader = reader
         self._force = force
         self._enrolled = _Enrolled(gallery)
@@ -157,7 +154,9 @@ class Enroller:
             return f"it is too near to {near} (similarity {cosine:.2f}, expected below {limit:.2f})"
         own = [*self._enrolled.faces_of(name), *(each.embedding for each in taken)]
         if own:
-            likeness = self._likeness(float(max(np.dot(face, template.embedding) for face in own)))
+            cosines = (np.stack(own) @ template.embedding)[None]
+            score = person_scores(cosines, np.zeros(len(own), np.intp), 1)[0, 0]
+            likeness = self._likeness(float(score))
             if likeness < _SAME_PERSON:
                 return (
                     f"it does not look like the other faces of {name} "
@@ -257,9 +256,13 @@ def find_folders(root: Path) -> Iterator[tuple[str, list[Path]]]:
             f"{root}: cannot be read ({exc.strerror}); give a folder with a folder of photographs a person"
         ) from exc
     for folder in folders:
-        pictures = sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURES)
-        if pictures:
+        if pictures := pictures_of(folder):
             yield folder.name, pictures
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """The JPEG and PNG files of a folder, by name."""
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURES)
 
 
 def newest_of_track(events: Iterable[Event], track_id: str) -> FaceEvent | None:

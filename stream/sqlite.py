@@ -86,6 +86,9 @@ _OLD = (
     "DELETE FROM tracks WHERE last_seen < ?",
     "DELETE FROM identities WHERE at < ?",
 )
+_TRACKS_OF = """
+SELECT DISTINCT track_id FROM events
+WHERE type LIKE 'facestream.identity.%' AND json_extract(data, '$.person_id') = ?"""
 _OF_TRACK = (
     "DELETE FROM events WHERE track_id = ?",
     "DELETE FROM tracks WHERE track_id = ?",
@@ -177,6 +180,20 @@ class SqliteSink:
             return 0
         before = (now - timedelta(days=self._keep_days)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return self._delete(_OLD, [(before,)])
+
+    def tracks_of(self, person_id: str) -> list[str]:
+        """Tracks that were ever said to be a person's.
+
+        Raises:
+            SinkError: The file cannot be read.
+        """
+        if self._database is None:
+            raise ValueError("expected an open sink, got a closed one")
+        try:
+            rows = self._database.execute(_TRACKS_OF, (person_id,)).fetchall()
+        except sqlite3.Error as exc:
+            raise SinkError(f"{self._path}: identities cannot be read ({exc}); try again") from exc
+        return [row[0] for row in rows]
 
     def erase(self, track_ids: Iterable[str]) -> int:
         """Delete all that is known of some tracks.

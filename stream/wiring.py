@@ -13,7 +13,7 @@ from engine.detector import Detector
 from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
 from engine.enlarging import EnlargingDetector
-from engine.errors import ConfigError
+from engine.errors import ConfigError, GalleryError
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.select import open_engine
@@ -32,6 +32,7 @@ from stream.sinks import EventSink, FanOut, open_sink
 from stream.sources import open_source
 from stream.spool import Spool
 from stream.spool_files import spool_folder
+from stream.stills import StillReader
 from stream.uris import LocalPath, TestPattern, parse_source, redact_uri
 from stream.wire import EmbeddingEncoding
 
@@ -237,6 +238,34 @@ def open_identifier(settings: RunSettings, *, environment: Mapping[str, str]) ->
         yield Identifier(
             gallery, false_accept_rate=identity.false_accept_rate, min_quality=identity.min_quality
         )
+
+
+@contextmanager
+def open_stills(
+    model: GalleryModel, *, detector: str, embedder: str | None = None, force: bool = False
+) -> Iterator[StillReader]:
+    """A reader of photographs for a gallery, with the parts that cameras are looked at with.
+
+    Args:
+        model: The gallery's.
+        detector: Name of a model, or a file.
+        embedder: File of the gallery's model; None finds it by its name.
+        force: As for ``StillReader``.
+
+    Raises:
+        GalleryError: The embedder is not the gallery's.
+        ConfigError: A model does not do what it is meant for.
+        ModelError: A model is missing or damaged, or no engine can run it.
+    """
+    models = ModelSettings(detector=detector, embedder=embedder or model.name, mirror=model.mirror)
+    _, package = load_packages(models)
+    if (got := GalleryModel.of(package, mirror=model.mirror)) != model:
+        raise GalleryError(
+            f"--embedder: the gallery is of {model}, got {got}; give the file of the gallery's model, or "
+            "move the gallery: facestream gallery upgrade"
+        )
+    with open_models(models, DetectionSettings()) as (found, embeds):
+        yield StillReader(found, embeds, force=force)
 
 
 def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> Camera:

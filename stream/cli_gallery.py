@@ -1,0 +1,392 @@
+"""The commands about people: ``facestream gallery …``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from engine.errors import ConfigError
+from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+
+if TYPE_CHECKING:
+    from stream.enrolment import Verdict
+    from stream.events import FaceEvent
+    from stream.gallery import Gallery
+    from stream.gallery_erasure import Erasure
+
+gallery_app = typer.Typer(
+    help="People: enrol, list, remove, export, import, upgrade.", no_args_is_help=True, rich_markup_mode=None
+)
+
+File = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's file.")]
+Who = Annotated[str, typer.Argument(metavar="PERSON", help="Name or id.")]
+Track = Annotated[str | None, typer.Option(help="Id of a track, as its events have it.")]
+Events = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE", help="Where the track's events are: a JSON Lines file, or kafka://…/TOPIC."
+    ),
+]
+Embedder = Annotated[
+    str | None, typer.Option(help="File of the gallery's model, where its name is not enough to find it.")
+]
+Detector = Annotated[str, typer.Option(help="Finds the faces; of `facestream models list`.")]
+
+
+@gallery_app.command("create")
+def create(
+    gallery: File,
+    embedder: Annotated[
+        str, typer.Option(help="Whose embeddings it holds; the one that cameras run with.")
+    ] = "sface",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="As `models.mirror` in the cameras' configuration.")
+    ] = False,
+    keep_photos: Annotated[
+        bool,
+        typer.Option("--keep-photos", help="Keep photographs, so that a better model can embed them anew."),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Make an empty gallery; sealed when FACESTREAM_KEY is set."""
+    with one_line_errors(debug=debug):
+        from engine.zoo import load_model
+        from stream.gallery import Gallery
+        from stream.gallery_records import GalleryModel
+        from stream.sealing import KEY_VARIABLE, Sealer
+
+        package = load_model(embedder)
+        if package.task != "embedder":
+            raise ConfigError(f"--embedder: {embedder} is a {package.task}; give sface, dlib or fused")
+        sealer = Sealer.from_environment(os.environ)
+        model = GalleryModel.of(package, mirror=mirror)
+        Gallery.create(gallery, model, sealer=sealer, keep_photos=keep_photos).close()
+        typer.echo(f"{gallery}: made, for {model}" + ("" if sealer is None else ", sealed"))
+        if sealer is None:
+            typer.echo(f"note: it is not sealed; set {KEY_VARIABLE} before, if it should be", err=True)
+
+
+def enrol(
+    gallery: File,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PHOTO]...", help="JPEG or PNG files, or folders of them, of one person."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the person; a new one, or one to add to.")] = None,
+    folders: Annotated[
+        Path | None, typer.Option(help="Many people: a folder with a folder of photographs for each.")
+    ] = None,
+    track: Track = None,
+    events: Events = None,
+    notes: Annotated[str, typer.Option(help="Of a new person.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Take the largest face whatever is wrong with it.")
+    ] = False,
+    detector: Detector = "yunet",
+    embedder: Embedder = None,
+    debug: Debug = False,
+) -> None:
+    """Enrol people from photographs, from folders, or from a track: "that one is Ann"."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        ways = [bool(photos), folders is not None, track is not None]
+        if sum(ways) != 1 or (folders is None) != (name is not None) or (track is None) != (events is None):
+            raise ConfigError(
+                "give PHOTO... and --name, or --folders, or --track, --events and --name; see --help"
+            )
+        if track is not None:
+            verdicts = _enrol_track(opened, str(name), track, str(events), notes=notes, force=force)
+        else:
+            people = _people_of(photos or [], name, folders)
+            verdicts = _enrol_photos(opened, people, detector, embedder, notes=notes, force=force)
+        _show_verdicts(verdicts)
+    if not any(verdict.is_taken for verdict in verdicts):
+        raise typer.Exit(EXIT_FAILED)
+
+
+gallery_app.command("enrol")(enrol)
+gallery_app.command("enroll", hidden=True)(enrol)
+
+
+def _people_of(photos: list[Path], name: str | None, folders: Path | None) -> list[tuple[str, list[Path]]]:
+    """Whom to enrol, and from which files."""
+    from stream.enrolment import find_folders, pictures_of
+
+    if folders is not None:
+        people = list(find_folders(folders))
+        if not people:
+            raise ConfigError(f"{folders}: has no folder of photographs; give one such as people/Ann/1.jpg")
+        return people
+    files = [path for each in photos for path in (pictures_of(each) if each.is_dir() else [each])]
+    return [(str(name), files)]
+
+
+def _enrol_photos(
+    gallery: Gallery,
+    people: list[tuple[str, list[Path]]],
+    detector: str,
+    embedder: str | None,
+    *,
+    notes: str,
+    force: bool,
+) -> list[Verdict]:
+    from rich.progress import Progress
+
+    from stream.enrolment import Enroller
+    from stream.wiring import open_stills
+
+    console = Console(stderr=True)
+    verdicts: list[Verdict] = []
+    with open_stills(gallery.model, detector=detector, embedder=embedder, force=force) as reader:
+        enroller = Enroller(gallery, reader=reader, force=force)
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("enrolling", total=sum(len(files) for _, files in people))
+            for person, files in people:
+                verdicts += enroller.enrol_photos(person, files, notes=notes)
+                progress.advance(task, len(files))
+    return verdicts
+
+
+def _enrol_track(
+    gallery: Gallery, name: str, track: str, events: str, *, notes: str, force: bool
+) -> list[Verdict]:
+    from stream.enrolment import Enroller
+
+    return [Enroller(gallery, force=force).enrol_track(name, _find_track(track, events), notes=notes)]
+
+
+def _find_track(track: str, events: str) -> FaceEvent:
+    from stream.enrolment import newest_of_track
+    from stream.event_source import read_events
+
+    with Console(stderr=True).status(f"looking for track {track}"):
+        event = newest_of_track(read_events(events), track)
+    if event is None:
+        raise ConfigError(f"--track: there is no track {track} in these events; see their track_id")
+    return event
+
+
+def _show_verdicts(verdicts: list[Verdict]) -> None:
+    for verdict in verdicts:
+        if not verdict.is_taken:
+            typer.echo(f"refused: {verdict.what}: {verdict.refusal}", err=True)
+    taken = [verdict for verdict in verdicts if verdict.is_taken]
+    people = len({verdict.person for verdict in taken})
+    typer.echo(f"enrolled: {len(taken)} faces of {people} people; refused: {len(verdicts) - len(taken)}")
+
+
+@gallery_app.command("list")
+def list_people(gallery: File, debug: Debug = False) -> None:
+    """Say who is enrolled."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        people = opened.people()
+        sealed = "sealed" if opened.sealer is not None else "not sealed"
+        title = f"{len(people)} people, for {opened.model}, {sealed}, version {opened.version}"
+        table = Table("name", "id", "faces", "photos", "not", "since", title=title, title_justify="left")
+        for each in people:
+            counts = (str(each.templates), str(each.photos), str(each.negatives))
+            table.add_row(each.name, each.id, *counts, each.created.date().isoformat())
+        Console().print(table)
+
+
+@gallery_app.command("show")
+def show(gallery: File, person: Who, debug: Debug = False) -> None:
+    """Show what is known of a person: each face, where it came from and what it is worth."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        found = opened.find(person)
+        title = f"{found.name} ({found.id})" + (f": {found.notes}" if found.notes else "")
+        table = Table("face", "from", "quality", "added", title=title, title_justify="left")
+        for each in opened.templates(found.id):
+            added = "" if each.added is None else each.added.isoformat(timespec="seconds")
+            table.add_row(each.source, each.origin[:40], f"{each.quality:.2f}", added)
+        for negative in opened.negatives(found.id):
+            added = "" if negative.added is None else negative.added.isoformat(timespec="seconds")
+            table.add_row("not", negative.origin[:40], "", added)
+        Console().print(table)
+
+
+@gallery_app.command("remove")
+def remove(
+    gallery: File,
+    person: Who,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--topic",
+            metavar="ADDRESS",
+            help="Erase the person's tracks there, too: kafka://…/TOPIC or sqlite:PATH; may be repeated.",
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Erase a person: from the gallery's file with proof, and from compacted topics."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        from stream.gallery_erasure import erase
+        from stream.sinks import parse_sink
+        from stream.track_erasure import erase_tracks
+
+        for address in also or []:
+            parse_sink(address)  # wrong ones are refused before anything is erased
+        with Console(stderr=True).status("erasing"):
+            erasure = erase(opened, person)
+        _show_erasure(erasure)
+        for address in also or []:
+            count = erase_tracks(address, erasure.person_id, erasure.tracks)
+            opened.audit.record("tracks erased", person=erasure.person_id, records=count)
+            typer.echo(f"erased elsewhere: {count} records")
+    if erasure.found_in:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _show_erasure(erasure: Erasure) -> None:
+    typer.echo(
+        f"erased: {erasure.person_id} with {erasure.templates} faces, {erasure.photos} photographs and "
+        f"{erasure.negatives} faces that were not theirs"
+    )
+    if erasure.found_in:
+        files = ", ".join(map(str, erasure.found_in))
+        typer.echo(f"error: something of it is still in {files}; run: facestream gallery clean", err=True)
+    else:
+        typer.echo(
+            f"proof: {erasure.pieces} pieces of what was stored were looked for in "
+            f"{erasure.bytes_searched:,} bytes of the gallery's files; none is left"
+        )
+    for copy in erasure.copies:
+        state = "delete it by hand" if copy.is_there else "not there any more"
+        typer.echo(f"copy of {copy.made}: {copy.path}: {state}")
+
+
+@gallery_app.command("clean")
+def clean_file(gallery: File, debug: Debug = False) -> None:
+    """Write the file anew without what was deleted, after a removal that somebody was in the way of."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        from stream.gallery_erasure import clean
+
+        clean(opened)
+        typer.echo(f"{gallery}: clean")
+
+
+@gallery_app.command("not")
+def not_person(
+    gallery: File,
+    person: Who,
+    track: Annotated[str, typer.Option(help="Id of a track that is somebody else.")],
+    events: Annotated[
+        str,
+        typer.Option(metavar="SOURCE", help="Where its events are: a JSON Lines file, or kafka://…/TOPIC."),
+    ],
+    debug: Debug = False,
+) -> None:
+    """Remember that a track is not this person."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        from stream.enrolment import add_negative
+
+        add_negative(opened, person, _find_track(track, events))
+        typer.echo(f"remembered: track {track} is not {person}")
+
+
+@gallery_app.command("export")
+def export(
+    gallery: File,
+    file: Annotated[Path, typer.Argument(help="To write; must not be there yet.")],
+    plain: Annotated[bool, typer.Option("--plain", help="Not sealed: anybody can read it.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write everybody into one file, sealed with FACESTREAM_KEY."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        from stream.gallery_files import export_gallery
+        from stream.sealing import Sealer
+
+        with Console(stderr=True).status("exporting"):
+            count = export_gallery(opened, file, sealer=Sealer.from_environment(os.environ), plain=plain)
+        typer.echo(f"{file}: {count} people" + (", not sealed" if plain else ", sealed"))
+
+
+@gallery_app.command("import")
+def import_file(
+    gallery: File,
+    file: Annotated[Path, typer.Argument(help="That `facestream gallery export` wrote.")],
+    debug: Debug = False,
+) -> None:
+    """Take in everybody of an exported file; makes the gallery where there is none."""
+    with one_line_errors(debug=debug):
+        from stream.gallery import Gallery
+        from stream.gallery_files import import_gallery, read_model
+        from stream.sealing import Sealer
+
+        sealer = Sealer.from_environment(os.environ)
+        is_new = not gallery.exists()
+        opened = (
+            Gallery.create(gallery, read_model(file), sealer=sealer, keep_photos=True)
+            if is_new
+            else Gallery.open(gallery, sealer=sealer)
+        )
+        try:
+            with opened, Console(stderr=True).status("importing"):
+                people, rows = import_gallery(opened, file, sealer=sealer)
+        except BaseException:
+            if is_new:
+                gallery.unlink()
+            raise
+        typer.echo(f"{gallery}: {people} people are new, {rows} faces are new")
+
+
+@gallery_app.command("upgrade")
+def upgrade_gallery(
+    gallery: File,
+    to: Annotated[str, typer.Option(metavar="MODEL", help="Of `facestream models list`, or a file.")],
+    mirror: Annotated[
+        bool | None, typer.Option("--mirror/--no-mirror", help="As cameras will run.  [default: as before]")
+    ] = None,
+    map_file: Annotated[
+        Path | None, typer.Option("--map", help="Map between the two models, for faces without photographs.")
+    ] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Go on though some people cannot be moved.")
+    ] = False,
+    delete_old: Annotated[
+        bool, typer.Option("--delete-old", help="Keep no backup of the gallery as it was.")
+    ] = False,
+    detector: Detector = "yunet",
+    debug: Debug = False,
+) -> None:
+    """Move the gallery to another model without enrolling anew."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        from stream.upgrading import run_upgrade
+
+        run_upgrade(
+            opened,
+            to=to,
+            mirror=mirror,
+            map_file=map_file,
+            leave_out=leave_out,
+            delete_old=delete_old,
+            detector=detector,
+        )
+
+
+@gallery_app.command("audit")
+def audit(gallery: File, debug: Debug = False) -> None:
+    """Say who did what with the gallery, and where copies of it were written."""
+    with one_line_errors(debug=debug), _open(gallery) as opened:
+        table = Table("at (UTC)", "who", "action", "detail")
+        for entry in opened.audit.entries():
+            detail = ", ".join(f"{key} {value}" for key, value in entry.detail.items())
+            table.add_row(entry.at.strftime("%Y-%m-%d %H:%M:%S"), entry.who, entry.action, detail)
+        Console().print(table)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Gallery]:
+    """A gallery with the key of the environment."""
+    from stream.gallery import Gallery
+    from stream.sealing import Sealer
+
+    with Gallery.open(path, sealer=Sealer.from_environment(os.environ)) as gallery:
+        yield gallery
