@@ -57,7 +57,9 @@ def quantise_int8(embedding: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.in
     if embedding.ndim != 1 or not np.isfinite(embedding).all():
         raise ValueError(f"expected a finite vector of one dimension, got shape {embedding.shape}")
     peak = float(np.abs(embedding).max(initial=0.0))
-    scale = peak / 127.0 if peak > 0 else 1.0
+    scale = peak / 127.0
+    if scale < np.finfo(np.float32).tiny:  # what is smaller cannot be divided by, and counts as zero
+        scale = 1.0
     return np.rint(embedding / scale).astype(np.int8), scale
 
 
