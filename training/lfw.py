@@ -97,7 +97,7 @@ def _folded(path: Path, rows: list[tuple[int, list[str]]]) -> Iterator[LfwPair]:
     """The pairs of ``pairs.txt``, with or without its first line."""
     first_line, first = rows[0]
     per_kind = 0
-    if all(field.isdecimal() for field in first):
+    if all(field.isdecimal() and len(field) < 10 for field in first):
         per_kind = _check_heading(path, first, len(rows) - 1)
         rows = rows[1:]
     elif first[0].lower() == "name":
