@@ -131,7 +131,7 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
     from stream.metrics import serve_metrics
     from stream.render import VideoRenderer
     from stream.sinks import EventSink
-    from stream.wiring import open_identifier, open_pipeline, open_sinks
+    from stream.wiring import open_best_shots, open_identifier, open_pipeline, open_sinks
 
     screen = Console(stderr=True)
     addresses = [address.get_secret_value() for address in settings.sinks]
@@ -154,7 +154,8 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
         sink: EventSink = outputs if addresses else EventPrinter()
         if identifier is not None:
             sink = IdentifyingSink(sink, identifier)
-        pipeline = stack.enter_context(open_pipeline(settings))
+        shots = open_best_shots(settings, environment=os.environ)
+        pipeline = stack.enter_context(open_pipeline(settings, on_left=shots))
         if settings.metrics is not None:
             host, port = parse_address(settings.metrics)
             stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port, sinks=outputs.spooled))

@@ -176,6 +176,18 @@ class IdentitySettings(Settings):
     min_quality: Fraction = 0.2
 
 
+class BestShotSettings(Settings):
+    """Whether a picture of each person who was seen is kept; sealed where ``FACESTREAM_KEY`` is set.
+
+    Attributes:
+        dir: Folder for one picture a track; null keeps none.
+        keep_days: A picture is deleted after so many days; null keeps it for ever.
+    """
+
+    dir: Path | None = None
+    keep_days: Annotated[float, Field(gt=0.0)] | None = 30.0
+
+
 class RunSettings(Settings):
     """All settings of ``facestream run``.
 
@@ -188,6 +200,7 @@ class RunSettings(Settings):
         events: How events are written.
         spool: Where events wait until Kafka has them.
         identity: Who is named.
+        best_shots: Whether pictures are kept.
         metrics: ``HOST:PORT`` to serve Prometheus metrics at; null serves none.
     """
 
@@ -199,6 +212,7 @@ class RunSettings(Settings):
     events: EventSettings = EventSettings()
     spool: SpoolSettings = SpoolSettings()
     identity: IdentitySettings = IdentitySettings()
+    best_shots: BestShotSettings = BestShotSettings()
     metrics: str | None = None
 
     @field_validator("metrics")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,9 +67,15 @@ class JsonLinesAddress:
 
 @dataclass(frozen=True, slots=True)
 class SqliteAddress:
-    """A SQLite file."""
+    """A SQLite file.
+
+    Attributes:
+        path: Of the file.
+        keep_days: Events and tracks older than this are deleted; None keeps them for ever.
+    """
 
     path: Path
+    keep_days: float | None = None
 
 
 SinkAddress: TypeAlias = JsonLinesAddress | SqliteAddress | KafkaAddress
@@ -79,7 +86,7 @@ def parse_sink(text: str) -> SinkAddress:
 
     Args:
         text: ``kafka://…`` as ``stream.kafka_address.parse_kafka`` takes it,
-            ``jsonl:PATH``, ``jsonl:-`` or ``sqlite:PATH``.
+            ``jsonl:PATH``, ``jsonl:-`` or ``sqlite:PATH[?keep_days=30]``.
 
     Raises:
         SinkError: It means nothing.
@@ -89,7 +96,7 @@ def parse_sink(text: str) -> SinkAddress:
         case "jsonl" if rest:
             return JsonLinesAddress(None if rest == "-" else Path(rest))
         case "sqlite" if rest:
-            return SqliteAddress(Path(rest))
+            return _parse_sqlite(rest)
         case "kafka" if rest.startswith("//"):
             return parse_kafka(text)
     shown = redact_text(text) if colon else "the address"
@@ -124,10 +131,10 @@ def open_sink(
             from stream.jsonl import JsonLinesSink
 
             return JsonLinesSink(path, encoding=encoding)
-        case SqliteAddress(path):
+        case SqliteAddress(path, keep_days):
             from stream.sqlite import SqliteSink
 
-            return SqliteSink(path, encoding=encoding)
+            return SqliteSink(path, encoding=encoding, keep_days=keep_days)
         case KafkaAddress() as address:
             from stream.kafka_sink import KafkaSink
             from stream.quick_json import quick_binary
@@ -141,6 +148,20 @@ def open_sink(
             )
             sink.connect(connect_timeout_s)
             return sink
+
+
+def _parse_sqlite(rest: str) -> SqliteAddress:
+    path, _, query = rest.partition("?")
+    if not query:
+        return SqliteAddress(Path(path))
+    name, _, value = query.partition("=")
+    try:
+        keep_days = float(value)
+    except ValueError:
+        keep_days = math.nan
+    if not path or name != "keep_days" or not 0 < keep_days < math.inf:
+        raise SinkError(f"sink sqlite:{path}?…: expected keep_days=NUMBER above 0 behind the question mark")
+    return SqliteAddress(Path(path), keep_days)
 
 
 class FanOut:

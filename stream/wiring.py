@@ -19,6 +19,7 @@ from engine.protocol import Engine
 from engine.select import open_engine
 from engine.store import EngineStore
 from engine.zoo import load_detector, load_model
+from stream.best_shots import BestShots
 from stream.camera_tracks import LeftListener
 from stream.config import CameraSettings, DetectionSettings, ModelSettings, RunSettings, SpoolSettings
 from stream.gallery import Gallery
@@ -123,6 +124,23 @@ def open_models(
             embedder_package, open_model(embedder_package), flip=models.mirror
         )
         yield _open_detector(detector_packages, open_model, detection), embedder
+
+
+def open_best_shots(settings: RunSettings, *, environment: Mapping[str, str]) -> BestShots | None:
+    """Where pictures of the people seen are kept; None where they are not.
+
+    Args:
+        settings: Of the run.
+        environment: Where the key to seal them with may stand.
+
+    Raises:
+        ConfigError: The folder cannot be made, or the key is none.
+    """
+    shots = settings.best_shots
+    if shots.dir is None:
+        return None
+    sealer = Sealer.from_environment(environment)
+    return BestShots(shots.dir, sealer=sealer, keep_days=shots.keep_days)
 
 
 def _open_detector(

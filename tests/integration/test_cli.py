@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 from event_checks import validate_event
 
+from stream.best_shots import BestShots
 from stream.cloudevents import from_json
 from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
 from stream.pictures import save_png
+from stream.sealing import KEY_VARIABLE, Sealer
 
 COMMAND = (sys.executable, "-m", "stream.cli")
 TIMEOUT_S = 60
@@ -104,6 +107,20 @@ def test_a_second_run_gives_the_same_ids(first_run: Path, portrait_clip: Path) -
     assert [event.event_id for event in read_events(again.stdout)] == [
         event.event_id for event in read_events(before)
     ]
+
+
+def test_pictures_are_kept_where_the_configuration_says_so(portrait_clip: Path, tmp_path: Path) -> None:
+    config = tmp_path / "facestream.yaml"
+    config.write_text(f"best_shots: {{dir: {tmp_path}/shots, keep_days: 7}}")
+    key = base64.b64encode(bytes(range(32))).decode()
+    done = facestream("run", portrait_clip, "--config", config, env={KEY_VARIABLE: key})
+    assert done.returncode == 0, done.stderr
+    (track_id,) = {event.track_id for event in read_events(done.stdout) if isinstance(event, FaceEvent)}
+    (file,) = (tmp_path / "shots").iterdir()
+    assert file.name == f"{track_id}.jpg.sealed"
+    shot = BestShots(tmp_path / "shots", sealer=Sealer(bytes(range(32)))).read(track_id)
+    assert shot is not None
+    assert min(shot.shape[:2]) > 60
 
 
 def test_several_sources_at_once_and_a_bad_one_among_them(

@@ -25,6 +25,7 @@ def test_addresses() -> None:
     assert parse_sink("jsonl:-") == JsonLinesAddress(None)
     assert parse_sink("jsonl:out/e.jsonl") == JsonLinesAddress(Path("out/e.jsonl"))
     assert parse_sink("sqlite:/var/e.db") == SqliteAddress(Path("/var/e.db"))
+    assert parse_sink("sqlite:e.db?keep_days=0.5") == SqliteAddress(Path("e.db"), keep_days=0.5)
     assert parse_sink("kafka://h:9092/faces") == KafkaAddress(("h:9092",), "faces")
     assert parse_sink("kafka://a:1,b:2/t") == KafkaAddress(("a:1", "b:2"), "t")
 
@@ -41,7 +42,16 @@ def test_a_login_goes_over_tls_unless_said_otherwise() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "e.jsonl", "jsonl:", "sqlite:", "kafka:h:1/t", "mqtt://h/t", "kafka://h/t", "kafka://h:x/t"),
+        *(
+            "",
+            "e.jsonl",
+            "jsonl:",
+            "sqlite:",
+            "sqlite:e?keep_days=0",
+            "sqlite:e?keep_days=nan",
+            "sqlite:e?x=1",
+        ),
+        *("kafka:h:1/t", "mqtt://h/t", "kafka://h/t", "kafka://h:x/t"),
         *("kafka://h:1", "kafka://h:1/a b", "kafka://h:1/t?what=1", "kafka://me@h:1/t"),
         *("kafka://h:1/t?security=SASL_SSL", "kafka://me:x@h:1/t?security=SSL", "kafka://h:1/t?security=TLS"),
     ],
