@@ -13,6 +13,7 @@ from rich.console import Console
 
 from engine.errors import ConfigError
 from stream.cli_bench import bench_app
+from stream.cli_cluster import cluster_tracks
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
 from stream.cli_gallery import gallery_app
 from stream.cli_models import compile_model, models_app
@@ -32,6 +33,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
 app.add_typer(gallery_app, name="gallery")
 app.command("compile")(compile_model)
+app.command("cluster")(cluster_tracks)
 
 LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")]
 

@@ -1,0 +1,217 @@
+"""Tracks grouped by person: by their embeddings, and then as somebody who looked at them said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from engine.clustering import cluster
+from engine.errors import ConfigError, ModelError
+from engine.files import write_atomically
+from stream.events import FaceEvent
+
+_FORMAT: Final = "facestream-clusters/1"
+_MOST_BYTES: Final = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cluster:
+    """Tracks that are taken for one person.
+
+    Attributes:
+        number: From 1, in the order in which the people were first seen.
+        tracks: The newest event of each, in the order in which they were first seen; at least one.
+    """
+
+    number: int
+    tracks: tuple[FaceEvent, ...]
+
+    @property
+    def best(self) -> FaceEvent:
+        """The track of the best face."""
+        return max(self.tracks, key=lambda track: track.quality)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Where the person was seen, in order."""
+        return tuple(dict.fromkeys(track.camera_id for track in self.tracks))
+
+    @property
+    def first_seen(self) -> datetime:
+        """When the first track began."""
+        return self.tracks[0].first_seen
+
+    @property
+    def last_seen(self) -> datetime:
+        """When the last track ended."""
+        return max(track.last_seen for track in self.tracks)
+
+    @property
+    def seen_s(self) -> float:
+        """Seconds of all tracks together; those at the same time count twice."""
+        return sum((track.last_seen - track.first_seen).total_seconds() for track in self.tracks)
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Two tracks show one person: their clusters become one."""
+
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A track does not show the person of its cluster: it becomes one of its own."""
+
+    track: str
+
+
+Edit = Merge | Split
+"""What somebody said of the clusters, by tracks, since numbers change when more is seen."""
+
+
+def group_tracks(tracks: Sequence[FaceEvent], cut: float, edits: Iterable[Edit] = ()) -> list[Cluster]:
+    """Group tracks by person.
+
+    Args:
+        tracks: The newest event of each, all of one model.
+        cut: As for ``engine.clustering.cluster``.
+        edits: Are done one after the other; those of tracks that are not here are passed over.
+
+    Raises:
+        ConfigError: The tracks are of several models.
+    """
+    models = sorted({f"{track.embedding_model} ({len(track.embedding)})" for track in tracks})
+    if len(models) > 1:
+        raise ConfigError(
+            f"the tracks are of several models, which do not compare: {', '.join(models)}; choose --model"
+        )
+    if not tracks:
+        return []
+    labels = cluster(np.stack([track.embedding for track in tracks]), cut)
+    rows = {track.track_id: row for row, track in enumerate(tracks)}
+    for edit in edits:
+        match edit:
+            case Merge(first, second) if first in rows and second in rows:
+                labels[labels == labels[rows[second]]] = labels[rows[first]]
+            case Split(alone) if alone in rows:
+                labels[rows[alone]] = labels.max() + 1
+    groups: dict[int, list[FaceEvent]] = {}
+    for label, track in zip(labels.tolist(), tracks, strict=True):
+        groups.setdefault(label, []).append(track)
+    ordered = sorted(
+        (sorted(each, key=lambda track: (track.first_seen, track.track_id)) for each in groups.values()),
+        key=lambda each: (each[0].first_seen, each[0].track_id),
+    )
+    return [Cluster(number, tuple(each)) for number, each in enumerate(ordered, 1)]
+
+
+def merge_numbers(clusters: Sequence[Cluster], numbers: Sequence[int]) -> list[Edit]:
+    """The edits that make one cluster of several.
+
+    Args:
+        clusters: As they are now.
+        numbers: Two or more of them.
+
+    Raises:
+        ConfigError: There is no such cluster, or fewer than two are named.
+    """
+    chosen = [find_cluster(clusters, number) for number in dict.fromkeys(numbers)]
+    if len(chosen) < 2:
+        raise ConfigError(f"--merge: expected two clusters or more such as 3,7, got {list(numbers)}")
+    first, *others = (each.tracks[0].track_id for each in chosen)
+    return [Merge(first, other) for other in others]
+
+
+def split_track(clusters: Sequence[Cluster], track_id: str) -> Edit:
+    """The edit that takes a track out of its cluster.
+
+    Raises:
+        ConfigError: There is no such track.
+    """
+    if all(track.track_id != track_id for each in clusters for track in each.tracks):
+        raise ConfigError(f"--split: there is no track {track_id!r} here; the report shows their ids")
+    return Split(track_id)
+
+
+def find_cluster(clusters: Sequence[Cluster], number: int) -> Cluster:
+    """The cluster of a number.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for each in clusters:
+        if each.number == number:
+            return each
+    raise ConfigError(f"there is no cluster {number}; there are 1 to {len(clusters)}")
+
+
+def load_edits(path: Path) -> list[Edit]:
+    """Read what ``save_edits`` wrote; a file that is not there holds none. Trusts nothing.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no list of edits.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise ConfigError(f"{path}: edits cannot be read ({exc.strerror}); check the path") from exc
+    try:
+        return _parsed(raw)
+    except (ValueError, RecursionError) as exc:
+        reason = " ".join(str(exc).split())
+        raise ConfigError(f"{path}: no list of edits ({reason}); mend it, or remove it") from exc
+
+
+def _parsed(raw: bytes) -> list[Edit]:
+    if len(raw) > _MOST_BYTES:
+        raise ValueError(f"longer than {_MOST_BYTES:,} bytes")
+    document = json.loads(raw)
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise ValueError(f"expected an object of the format {_FORMAT}")
+    match document.get("edits"):
+        case list() as listed:
+            return [_edit(number, each) for number, each in enumerate(listed, 1)]
+    raise ValueError("expected a list of edits")
+
+
+def _edit(number: int, entry: Any) -> Edit:
+    match entry:
+        case {"merge": [str(first), str(second)], **rest} if not rest:
+            return Merge(first, second)
+        case {"split": str(track), **rest} if not rest:
+            return Split(track)
+    raise ValueError(f"edit {number}: expected a merge of two tracks or a split of one")
+
+
+def save_edits(edits: Iterable[Edit], path: Path) -> None:
+    """Write edits; readers see the old file or the whole new one.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    listed: list[dict[str, object]] = [
+        {"merge": [edit.first, edit.second]} if isinstance(edit, Merge) else {"split": edit.track}
+        for edit in edits
+    ]
+    text = json.dumps({"format": _FORMAT, "edits": listed}, indent=1) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except ModelError as exc:
+        raise ConfigError(f"{path}: edits cannot be written; choose another file with --edits") from exc
+
+
+def span(first: datetime, last: datetime) -> str:
+    """Two times in one line; the date of the second is left out where it is that of the first."""
+    ends = f"{last:%H:%M:%S}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M:%S}"
+    return f"{first:%Y-%m-%d %H:%M:%S} to {ends}"
