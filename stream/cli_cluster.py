@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -14,8 +15,12 @@ from engine.errors import ConfigError, ModelError
 from stream.cli_errors import Debug, one_line_errors
 
 if TYPE_CHECKING:
+    from engine.faces import Image
     from stream.clusters import Cluster, Edit
-    from stream.events import Event, FaceEvent
+    from stream.events import FaceEvent
+
+_MOST_TEMPLATES: Final = 5
+"""So many tracks of a cluster are enrolled, the best ones."""
 
 
 def cluster_tracks(
@@ -38,6 +43,9 @@ def cluster_tracks(
     report: Annotated[
         Path | None, typer.Option(help="Write a page of best shots, times and cameras to this .html file.")
     ] = None,
+    shots: Annotated[
+        Path | None, typer.Option(help="Folder of best shots that the cameras kept, for the page.")
+    ] = None,
     video: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,6 +59,10 @@ def cluster_tracks(
         list[str] | None, typer.Option(metavar="TRACK", help="This track is not of its cluster.")
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back the last merge or split.")] = False,
+    enrol: Annotated[
+        list[str] | None, typer.Option(metavar="N=NAME", help="Enrol this cluster's best tracks as a person.")
+    ] = None,
+    gallery: Annotated[Path | None, typer.Option(help="For --enrol: the gallery's file.")] = None,
     edits: Annotated[
         Path | None,
         typer.Option(help="Where merges and splits are kept.  [default: SOURCE.clusters.json]"),
@@ -64,33 +76,34 @@ def cluster_tracks(
     """Group the tracks of a file or topic by person, and correct the groups by hand."""
     with one_line_errors(debug=debug):
         from stream.clusters import find_cluster, group_tracks
-        from stream.event_files import newest_tracks
+        from stream.seen_tracks import read_tracks
 
-        edits_path = _edits_path(source, edits)
-        tracks = _chosen(newest_tracks(_read(source)), model, min_quality)
+        with Console(stderr=True).status("reading events"):
+            seen = read_tracks(source)
+        tracks = _chosen(seen, model, min_quality)
         level = _preset_cut(tracks) if cut is None else cut
-        kept = _edited(tracks, level, edits_path, merge or [], split or [], undo=undo)
+        kept: list[Edit] = []
+        if edits is not None or merge or split or undo or "://" not in source:
+            kept = _edited(tracks, level, _edits_path(source, edits), merge or [], split or [], undo=undo)
         clusters = group_tracks(tracks, level, kept)
         if show is None:
             _show(clusters, source, level, most)
         else:
             _show_tracks(find_cluster(clusters, show))
         if report is not None:
-            _report(clusters, report, video or [], source, level)
-        elif video:
-            raise ConfigError("--video: is for the page; give --report FILE.html too")
-
-
-def _read(source: str) -> Iterator[Event]:
-    from stream.event_files import read_event_file
-
-    yield from read_event_file(Path(source))
+            _report(clusters, report, video or [], shots, source, level)
+        elif video or shots is not None:
+            raise ConfigError("--video and --shots: are for the page; give --report FILE.html too")
+        if enrol:
+            _enrol(clusters, enrol, gallery)
 
 
 def _edits_path(source: str, edits: Path | None) -> Path:
     if edits is not None:
         return edits
-    path = Path(source)
+    if "://" in source:
+        raise ConfigError("a topic has no file beside it: give --edits FILE.json, where corrections are kept")
+    path = Path(source.removeprefix("jsonl:").removeprefix("sqlite:"))
     return path.with_name(f"{path.name}.clusters.json")
 
 
@@ -98,7 +111,7 @@ def _chosen(tracks: Sequence[FaceEvent], model: str | None, min_quality: float) 
     kept = [
         track for track in tracks if track.quality >= min_quality and model in {None, track.embedding_model}
     ]
-    if tracks and not kept:
+    if not kept:
         models = ", ".join(sorted({track.embedding_model for track in tracks}))
         raise ConfigError(
             f"none of the {len(tracks):,} tracks is left; lower --min-quality, or choose --model of {models}"
@@ -111,8 +124,6 @@ def _preset_cut(tracks: Sequence[FaceEvent]) -> float:
     from engine.package import Likeness
     from engine.zoo import load_model
 
-    if not tracks:
-        return cluster_cut("", Likeness())
     name = tracks[0].embedding_model
     try:
         return cluster_cut(name, Likeness.of(load_model(name).thresholds))
@@ -164,7 +175,7 @@ def _show_tracks(cluster: Cluster) -> None:
 
 
 def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> None:
-    from stream.clusters import span
+    from stream.clusters import span, told
     from stream.uris import redact_uri
 
     table = Table("cluster", "tracks", "seen, s", "first and last seen", "cameras")
@@ -179,18 +190,23 @@ def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> No
         )
     console = Console()
     console.print(table)
-    tracks = sum(len(each.tracks) for each in clusters)
     more = f", {len(clusters) - len(largest):,} of them not shown" if len(clusters) > len(largest) else ""
     console.print(
-        f"{len(clusters):,} people in {tracks:,} tracks of {redact_uri(source)}, from a similarity of "
-        f"{cut:.3f} on{more}",
+        f"{told(clusters)} of {redact_uri(source)}, from a similarity of {cut:.3f} on{more}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _report(clusters: Sequence[Cluster], path: Path, video: Sequence[str], source: str, cut: float) -> None:
+def _report(
+    clusters: Sequence[Cluster],
+    path: Path,
+    video: Sequence[str],
+    folder: Path | None,
+    source: str,
+    cut: float,
+) -> None:
     from rich.progress import Progress
 
     from stream.cluster_report import write_report
@@ -199,16 +215,60 @@ def _report(clusters: Sequence[Cluster], path: Path, video: Sequence[str], sourc
 
     tracks = [track for each in clusters for track in each.tracks]
     sources = _sources(video, {track.camera_id for track in tracks})
+    shots = {} if folder is None else _kept_shots(folder, tracks)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading best shots", total=None, visible=bool(sources))
-        shots = read_shots(
-            tracks,
+        shots |= read_shots(
+            [track for track in tracks if track.track_id not in shots],
             sources,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     write_report(clusters, shots, path, source=redact_uri(source), cut=cut)
     without = len(tracks) - len(shots)
     typer.echo(f"{path}: {len(shots):,} best shots" + (f", {without:,} boxes without one" if without else ""))
+
+
+def _kept_shots(folder: Path, tracks: Sequence[FaceEvent]) -> dict[str, Image]:
+    from stream.best_shots import BestShots
+    from stream.sealing import Sealer
+
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; give the one that the cameras keep best shots in")
+    kept = BestShots(folder, sealer=Sealer.from_environment(os.environ), keep_days=None)
+    found = {track.track_id: kept.read(track.track_id) for track in tracks}
+    return {track_id: shot for track_id, shot in found.items() if shot is not None}
+
+
+def _enrol(clusters: Sequence[Cluster], wanted: Sequence[str], path: Path | None) -> None:
+    """Take the best tracks of clusters into a gallery as people."""
+    from stream.clusters import find_cluster
+    from stream.enrolment import Enroller
+    from stream.gallery import Gallery
+    from stream.gallery_records import check_name
+    from stream.sealing import Sealer
+
+    if path is None:
+        raise ConfigError("--enrol: give --gallery FILE too")
+    people = []
+    for text in wanted:
+        number, equals, name = text.partition("=")
+        if not equals or not number.strip().isdecimal() or not name.strip():
+            raise ConfigError(f"--enrol: expected a cluster and a name such as 3=Ann, got {text!r}")
+        try:
+            check_name(name.strip())
+        except ValueError as exc:
+            raise ConfigError(f"--enrol: {exc}") from exc
+        people.append((name.strip(), find_cluster(clusters, int(number))))
+    with Gallery.open(path, sealer=Sealer.from_environment(os.environ)) as gallery:
+        enroller = Enroller(gallery)
+        for name, each in people:
+            best = sorted(each.tracks, key=lambda track: -track.quality)[:_MOST_TEMPLATES]
+            verdicts = [enroller.enrol_track(name, track) for track in best]
+            taken = sum(verdict.is_taken for verdict in verdicts)
+            typer.echo(f"{name}: {taken} of {len(each.tracks)} tracks enrolled")
+            for verdict in verdicts:
+                if not verdict.is_taken:
+                    typer.echo(f"refused: {verdict.what}: {verdict.refusal}", err=True)
 
 
 def _sources(video: Sequence[str], cameras: set[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import cv2
 from engine.errors import ConfigError, ModelError
 from engine.faces import Image
 from engine.files import write_atomically
-from stream.clusters import Cluster, span
+from stream.clusters import Cluster, span, told
 from stream.events import FaceEvent
 from stream.pictures import track_colour
 
@@ -49,8 +49,7 @@ def write_report(
     Raises:
         ConfigError: The file cannot be written.
     """
-    tracks = sum(len(each.tracks) for each in clusters)
-    title = f"{len(clusters):,} people in {tracks:,} tracks"
+    title = told(clusters)
     head = (
         '<meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

@@ -215,3 +215,10 @@ def span(first: datetime, last: datetime) -> str:
     """Two times in one line; the date of the second is left out where it is that of the first."""
     ends = f"{last:%H:%M:%S}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M:%S}"
     return f"{first:%Y-%m-%d %H:%M:%S} to {ends}"
+
+
+def told(clusters: Sequence[Cluster]) -> str:
+    """How many people and tracks there are, in words."""
+    tracks = sum(len(each.tracks) for each in clusters)
+    people = "person" if len(clusters) == 1 else "people"
+    return f"{len(clusters):,} {people} in {tracks:,} {'track' if tracks == 1 else 'tracks'}"

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from people import MODEL, SEALER, vector
+from seen import four_tracks_of_two, track, write_lines, write_sqlite
+from typer.testing import CliRunner, Result
+
+from engine.errors import SourceError
+from stream.best_shots import BestShots
+from stream.cli import app
+from stream.gallery import Gallery
+from stream.shot_reader import read_shots
+from stream.sinks import open_sink
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(app, ["cluster", *(str(arg) for arg in args)])
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "events.jsonl", *four_tracks_of_two())
+
+
+def frames(folder: Path, count: int, size_wh: tuple[int, int] = (1280, 720)) -> Path:
+    """A folder of pictures, each of its own grey."""
+    folder.mkdir()
+    for number in range(count):
+        image = np.full((size_wh[1], size_wh[0], 3), 20 + 5 * number, np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    return folder
+
+
+def test_tracks_are_grouped_corrected_and_taken_back(events: Path) -> None:
+    assert "2 people in 4 tracks" in run(events).stdout
+    assert run(events, "--show", 1).stdout.split()[0] == "door-7f3a-0"
+    assert "1 person in 4 tracks" in run(events, "--merge", "1,2").stdout
+    edits = events.with_name("events.jsonl.clusters.json")
+    assert json.loads(edits.read_text())["edits"] == [{"merge": ["door-7f3a-0", "door-7f3a-1"]}]
+    assert "2 people in 4 tracks" in run(events, "--split", "door-7f3a-3").stdout
+    assert "2 people in 4 tracks" in run(events).stdout
+    assert "1 person in 4 tracks" in run(events, "--undo").stdout
+    assert "2 people in 4 tracks" in run(events, "--undo").stdout
+    done = run(events, "--undo")
+    assert (done.exit_code, "nothing was merged or split yet" in done.stderr) == (2, True)
+    assert "4 people in 4 tracks" in run(events, "--cut", "0.99").stdout
+    assert "1 person in 2 tracks" in run(events, "--min-quality", "0.52", "--cut", "-1").stdout
+
+
+def test_a_page_is_written_with_shots_from_the_video_or_those_that_were_kept(tmp_path: Path) -> None:
+    tracks = [track(number, number % 2, frame_number=number) for number in range(4)]
+    source = write_sqlite(tmp_path / "events.db", *tracks)
+    folder = frames(tmp_path / "frames", 3)
+    kept = BestShots(tmp_path / "shots")
+    kept(tracks[3], np.full((50, 50, 3), 200, np.uint8))
+    page = tmp_path / "page.html"
+    done = run(source, "--report", page, "--video", folder, "--shots", tmp_path / "shots")
+    assert done.exit_code == 0, done.stderr
+    assert "page.html: 4 best shots" in done.stdout
+    assert len(re.findall('<img src="data:image/jpeg', page.read_text())) == 4
+    done = run(source, "--report", page)
+    assert "0 best shots, 4 boxes without one" in done.stdout
+    named = run(source, "--report", page, "--video", f"door={folder}")
+    assert "3 best shots, 1 boxes without one" in named.stdout
+
+
+def test_shots_are_cut_from_the_frames_of_the_tracks(tmp_path: Path) -> None:
+    folder = frames(tmp_path / "frames", 5)
+    told: list[tuple[int, int]] = []
+    shots = read_shots(
+        [track(0, 0, frame_number=1), track(1, 0, frame_number=3), track(2, 0, camera_id="gate")],
+        {"door": str(folder)},
+        on_progress=lambda done, total: told.append((done, total)),
+    )
+    assert {name: int(shot.mean()) for name, shot in shots.items()} == {"door-7f3a-0": 25, "door-7f3a-1": 35}
+    assert told[-1] == (3, 4)
+    other = frames(tmp_path / "other", 2, size_wh=(640, 360))
+    assert read_shots([track(0, 0, frame_number=1)], {"door": str(other)}) == {}
+    with pytest.raises(SourceError, match="only a file or a folder"):
+        read_shots([track(0, 0)], {"door": "rtsp://127.0.0.1:1/x"})
+
+
+def test_a_cluster_is_enrolled_as_a_person(
+    events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACESTREAM_KEY", raising=False)
+    path = tmp_path / "people.gallery"
+    Gallery.create(path, MODEL, sealer=None).close()
+    done = run(events, "--enrol", "1=Ann", "--enrol", "2=Bo Lee", "--gallery", path)
+    assert done.exit_code == 0, done.stderr
+    assert "Ann: 2 of 2 tracks enrolled" in done.stdout
+    with Gallery.open(path, sealer=None) as gallery:
+        assert {each.name: each.templates for each in gallery.people()} == {"Ann": 2, "Bo Lee": 2}
+        near = [each.embedding @ vector(0) for each in gallery.templates(gallery.find("Ann").id)]
+    assert min(near) > 0.85
+    again = run(events, "--enrol", "1=Ann", "--gallery", path)
+    assert "Ann: 0 of 2 tracks enrolled" in again.stdout
+    assert "refused: door-7f3a-2: it is enrolled already" in again.stderr
+    sealed = tmp_path / "sealed.gallery"
+    Gallery.create(sealed, MODEL, sealer=SEALER).close()
+    assert run(events, "--enrol", "1=Ann", "--gallery", sealed).exit_code == 1
+
+
+def test_wrong_words_are_told_of_in_one_line(events: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "strange.jsonl", track(0, 0, embedding_model="mine"))
+    mixed = write_lines(tmp_path / "mixed.jsonl", track(0, 0), track(1, 0, embedding_model="mine"))
+    two = write_lines(tmp_path / "two.jsonl", track(0, 0), track(1, 0, camera_id="gate"))
+    for args, message in [
+        ((events, "--merge", "1,x"), "expected numbers of clusters such as 3,7, got '1,x'"),
+        ((events, "--merge", "1"), "expected two clusters or more"),
+        ((events, "--show", 9), "there is no cluster 9; there are 1 to 2"),
+        ((events, "--video", "x.mp4"), "give --report FILE.html too"),
+        ((events, "--enrol", "1=Ann"), "--enrol: give --gallery FILE too"),
+        ((events, "--enrol", "Ann", "--gallery", "x"), "expected a cluster and a name such as 3=Ann"),
+        ((events, "--enrol", "1=\x07", "--gallery", "x"), "printable characters"),
+        ((events, "--model", "other"), "choose --model of sface-2021dec"),
+        ((events, "--report", "x.html", "--shots", tmp_path / "none"), "no such folder"),
+        ((tmp_path / "strange.jsonl",), "no preset similarity is known for mine"),
+        ((mixed,), "several models"),
+        ((two, "--report", "x.html", "--video", "x.mp4"), "expected CAMERA=PATH with one of door, gate"),
+        ((tmp_path / "none.jsonl",), "check the path"),
+        (("kafka://127.0.0.1:1/faces", "--merge", "1,2"), "no broker"),
+    ]:
+        done = run(*args)
+        assert done.exit_code in {1, 2}
+        assert message in done.stderr, done.stderr
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1
+    assert "1 person in 1 track" in run(mixed, "--model", "sface-2021dec").stdout
+
+
+@pytest.mark.kafka
+def test_the_tracks_of_a_topic_are_grouped(kafka_broker: str, tmp_path: Path) -> None:
+    address = f"kafka://{kafka_broker}/clusters-{secrets.token_hex(4)}"
+    sink = open_sink(address)
+    sink.emit([*four_tracks_of_two(), track(1, 1, sequence=3)])
+    sink.close(20.0)
+    edits = tmp_path / "corrections.json"
+    assert "2 people in 4 tracks" in run(address).stdout
+    assert "1 person in 4 tracks" in run(address, "--merge", "1,2", "--edits", edits).stdout
+    assert "1 person in 4 tracks" in run(address, "--edits", edits).stdout
+    done = run(address, "--split", "door-7f3a-0")
+    assert (done.exit_code, "give --edits FILE.json" in done.stderr) == (2, True)
