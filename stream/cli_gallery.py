@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -86,8 +86,12 @@ def enrol(
     track: Track = None,
     events: Events = None,
     notes: Annotated[str, typer.Option(help="Of a new person.")] = "",
+    pick: Annotated[
+        Literal["largest", "centre"] | None,
+        typer.Option(help="Which of several faces is meant; without it, such photographs are refused."),
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Take the largest face whatever is wrong with it.")
+        bool, typer.Option("--force", help="Refuse nothing but what is enrolled already.")
     ] = False,
     detector: Detector = "yunet",
     embedder: Embedder = None,
@@ -104,7 +108,7 @@ def enrol(
             verdicts = _enrol_track(opened, str(name), track, str(events), notes=notes, force=force)
         else:
             people = _people_of(photos or [], name, folders)
-            verdicts = _enrol_photos(opened, people, detector, embedder, notes=notes, force=force)
+            verdicts = _enrol_photos(opened, people, detector, embedder, notes=notes, pick=pick, force=force)
         _show_verdicts(verdicts)
     if not any(verdict.is_taken for verdict in verdicts):
         raise typer.Exit(EXIT_FAILED)
@@ -134,6 +138,7 @@ def _enrol_photos(
     embedder: str | None,
     *,
     notes: str,
+    pick: Literal["largest", "centre"] | None,
     force: bool,
 ) -> list[Verdict]:
     from rich.progress import Progress
@@ -143,7 +148,7 @@ def _enrol_photos(
 
     console = Console(stderr=True)
     verdicts: list[Verdict] = []
-    with open_stills(gallery.model, detector=detector, embedder=embedder, force=force) as reader:
+    with open_stills(gallery.model, detector=detector, embedder=embedder, pick=pick, force=force) as reader:
         enroller = Enroller(gallery, reader=reader, force=force)
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("enrolling", total=sum(len(files) for _, files in people))

@@ -141,8 +141,8 @@ class Gallery(GalleryFile):
         """
         if (own := self.model) != model:
             raise GalleryError(
-                f"{self.path}: is of {own}, and embeddings of {model} do not compare with it; "
-                f"move it: facestream gallery upgrade {self.path} --to {model.name}"
+                f"{self.path}: is of {own}, and embeddings of {model} do not compare with it; use that model "
+                f"and its mirroring, or move it: facestream gallery upgrade {self.path} --to {model.name}"
             )
 
     def enrol(self, name: str, templates: Sequence[Template], *, notes: str = "") -> Person:

@@ -6,7 +6,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ from engine.detector import Detector
 from engine.faces import Faces, FloatArray, Image
 from engine.quality import face_quality, pose_factor, sharpness, size_factor
 from stream.gallery_records import MAX_PHOTO_BYTES
+
+Pick: TypeAlias = Literal["largest", "centre"]
 
 MAX_PIXELS: Final = 100_000_000
 
@@ -68,12 +70,17 @@ class StillReader:
     Args:
         detector: Finds faces.
         embedder: Embeds them.
-        force: Take the largest face however small, blurred or turned away it is, and if there are others.
+        pick: Which of several faces is meant, the largest or the one nearest to the photograph's centre; None
+            refuses photographs in which a second face is nearly as large as the largest.
+        force: Take a face however small, blurred or turned away it is; the largest where ``pick`` is None.
     """
 
-    def __init__(self, detector: Detector, embedder: Embedder, *, force: bool = False) -> None:
+    def __init__(
+        self, detector: Detector, embedder: Embedder, *, pick: Pick | None = None, force: bool = False
+    ) -> None:
         self._detector = detector
         self._embedder = embedder
+        self._pick = pick or ("largest" if force else None)
         self._force = force
 
     def read(self, photo: bytes) -> Still:
@@ -91,11 +98,8 @@ class StillReader:
         faces = faces[faces.scores >= _LEAST_SCORE]
         if not len(faces):
             raise UnfitPhotoError("no face was found in it")
-        sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).max(axis=1)
-        order = np.argsort(-sides, kind="stable")
-        if not self._force and len(order) > 1 and sides[order[1]] >= _SECOND_FACE * sides[order[0]]:
-            raise UnfitPhotoError(f"it shows {_count_large(sides)} faces; cut out the right one")
-        face = faces[order[:1]]
+        chosen = self._choose(faces, image)
+        face = faces[chosen : chosen + 1]
         crop = self._embedder.align(image, face.landmarks_xy)
         portrait = self._embedder.portraits(crop)
         if not self._force:
@@ -105,6 +109,18 @@ class StillReader:
             raise UnfitPhotoError("its embedding is not finite; compile the model with a higher precision")
         quality = float(face_quality(face, portrait)[0])
         return Still(embedding, quality, hashlib.sha256(photo).hexdigest(), photo)
+
+    def _choose(self, faces: Faces, image: Image) -> int:
+        """Row of the face that is meant."""
+        boxes = faces.boxes_xyxy
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        if self._pick == "centre":
+            centre = np.array([image.shape[1], image.shape[0]]) / 2
+            return int(np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - centre, axis=1).argmin())
+        large = int((sides >= _SECOND_FACE * sides.max()).sum())
+        if self._pick is None and large > 1:
+            raise UnfitPhotoError(f"it shows {large} faces; cut out the right one, or say which: --pick")
+        return int(sides.argmax())
 
 
 def read_file(path: Path) -> bytes:
@@ -175,10 +191,6 @@ def picture_size(photo: bytes) -> tuple[int, int] | None:
             return width, height
         place += 2 + struct.unpack(">H", photo[place + 2 : place + 4])[0]
     return None
-
-
-def _count_large(sides: FloatArray) -> int:
-    return int((sides >= _SECOND_FACE * sides.max()).sum())
 
 
 def _check_face(face: Faces, portrait: npt.NDArray[np.uint8]) -> None:

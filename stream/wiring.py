@@ -33,7 +33,7 @@ from stream.sinks import EventSink, FanOut, open_sink
 from stream.sources import open_source
 from stream.spool import Spool
 from stream.spool_files import spool_folder
-from stream.stills import StillReader
+from stream.stills import Pick, StillReader
 from stream.uris import LocalPath, TestPattern, parse_source, redact_uri
 from stream.wire import EmbeddingEncoding
 
@@ -260,7 +260,12 @@ def open_identifier(settings: RunSettings, *, environment: Mapping[str, str]) ->
 
 @contextmanager
 def open_stills(
-    model: GalleryModel, *, detector: str, embedder: str | None = None, force: bool = False
+    model: GalleryModel,
+    *,
+    detector: str,
+    embedder: str | None = None,
+    pick: Pick | None = None,
+    force: bool = False,
 ) -> Iterator[StillReader]:
     """A reader of photographs for a gallery, with the parts that cameras are looked at with.
 
@@ -268,7 +273,8 @@ def open_stills(
         model: The gallery's.
         detector: Name of a model, or a file.
         embedder: File of the gallery's model; None finds it by its name.
-        force: As for ``StillReader``.
+        pick: As for ``StillReader``.
+        force: The same.
 
     Raises:
         GalleryError: The embedder is not the gallery's.
@@ -283,7 +289,7 @@ def open_stills(
             "move the gallery: facestream gallery upgrade"
         )
     with open_models(models, DetectionSettings()) as (found, embeds):
-        yield StillReader(found, embeds, force=force)
+        yield StillReader(found, embeds, pick=pick, force=force)
 
 
 def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> Camera:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import MODEL, SEALER, gallery_of, template, vector
 
@@ -240,15 +241,21 @@ def test_files_that_are_no_galleries_are_refused(tmp_path: Path) -> None:
         Gallery.create(tmp_path / "nowhere" / "g.db", MODEL, sealer=None)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=30))
-def test_a_damaged_gallery_gives_one_line_and_nothing_else(
-    tmp_path_factory: pytest.TempPathFactory, damages: list[tuple[float, int]]
-) -> None:
-    path = tmp_path_factory.mktemp("damaged") / "g.db"
+@pytest.fixture(scope="module")
+def sealed_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "g.db"
     with gallery_of(path, "Ann", "Bob", sealer=SEALER) as gallery:
         clean(gallery)
-    content = bytearray(path.read_bytes())
+    return path.read_bytes()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=30))
+def test_a_damaged_gallery_gives_one_line_and_nothing_else(
+    sealed_file: bytes, tmp_path_factory: pytest.TempPathFactory, damages: list[tuple[float, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "g.db"
+    content = bytearray(sealed_file)
     for where, value in damages:
         content[int(where * len(content))] = value
     path.write_bytes(content)
@@ -337,29 +344,36 @@ def test_an_export_of_another_model_is_refused(tmp_path: Path) -> None:
             import_gallery(second, tmp_path / "out", sealer=None)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_file_is_imported_or_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gallery, bytes]]:
     folder = tmp_path_factory.mktemp("import")
     with gallery_of(folder / "g.db", "Ann", "Bob") as gallery:
         export_gallery(gallery, folder / "good", sealer=None, plain=True)
-        content = bytearray((folder / "good").read_bytes())
-        if data.draw(st.booleans()):
-            content = bytearray(data.draw(st.binary(max_size=200)))
-        else:
-            for _ in range(data.draw(st.integers(1, 5))):
-                start = data.draw(st.integers(0, len(content)))
-                content[start : start + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
-        (folder / "bad").write_bytes(content)
-        version, complaint = gallery.version, ""
-        try:
-            import_gallery(gallery, folder / "bad", sealer=None)
-        except GalleryError as exc:
-            complaint = str(exc)
-        assert len(complaint.splitlines()) <= 1
-        assert not complaint or gallery.version == version
+        yield gallery, (folder / "good").read_bytes()
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_any_file_is_imported_or_refused_in_one_line(
+    target: tuple[Gallery, bytes], data: st.DataObject
+) -> None:
+    gallery, good = target
+    content = bytearray(good)
+    if data.draw(st.booleans()):
+        content = bytearray(data.draw(st.binary(max_size=200)))
+    else:
+        for _ in range(data.draw(st.integers(1, 5))):
+            start = data.draw(st.integers(0, len(content)))
+            content[start : start + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    bad = gallery.path.with_name("bad")
+    bad.write_bytes(content)
+    version, complaint = gallery.version, ""
+    try:
+        import_gallery(gallery, bad, sealer=None)
+    except GalleryError as exc:
+        complaint = str(exc)
+    assert len(complaint.splitlines()) <= 1
+    assert not complaint or gallery.version == version
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""The people's commands as a user meets them, on a picture and a clip that everybody has."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small_models
+from event_checks import validate_event
+from people import gallery_of, template, vector
+
+from engine.zoo import load_model
+from stream.cloudevents import from_json, to_cloudevent
+from stream.events import FaceEvent, IdentityChange, IdentityEvent
+from stream.gallery import Gallery
+from stream.gallery_records import GalleryModel
+
+COMMAND = (sys.executable, "-m", "stream.cli")
+KEY = {"FACESTREAM_KEY": base64.b64encode(bytes(32)).decode()}
+NAME = "Eileen Collins"
+
+
+def facestream(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name != "FACESTREAM_KEY"}
+    return subprocess.run(
+        [*COMMAND, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=clean | {"COLUMNS": "200"} | (env or {}),
+    )
+
+
+def done(*args: str | Path, env: dict[str, str] | None = None) -> str:
+    result = facestream(*args, env=env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(*args: str | Path, env: dict[str, str] | None = None) -> str:
+    result = facestream(*args, env=env)
+    assert result.returncode != 0, result.stdout
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith(("error: ", "refused: ")))
+    return line
+
+
+@pytest.fixture(scope="module")
+def photo(portrait: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "eileen.png"
+    cv2.imwrite(str(path), portrait)
+    return path
+
+
+@pytest.fixture(scope="module")
+def strangers() -> list[str]:
+    return [f"Stranger {number}" for number in range(20)]
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, strangers: list[str]) -> Path:
+    """A gallery of people who look like nobody."""
+    model = GalleryModel.of(load_model("sface"), mirror=False)
+    gallery_of(tmp_path / "g.db", *strangers, model=model).close()
+    return tmp_path / "g.db"
+
+
+def identities(path: Path) -> list[IdentityEvent]:
+    events = [from_json(line) for line in path.read_bytes().splitlines()]
+    found = [event for event in events if isinstance(event, IdentityEvent)]
+    for event in found:
+        validate_event(to_cloudevent(event))
+    return found
+
+
+def test_a_run_names_who_is_enrolled(gallery: Path, photo: Path, portrait_clip: Path, tmp_path: Path) -> None:
+    assert "1 faces of 1 people" in done("gallery", "enrol", gallery, photo, "--name", NAME)
+    done("run", portrait_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/events")
+    (event,) = identities(tmp_path / "events")
+    assert (event.change, event.person_name) == (IdentityChange.DECIDED, NAME)
+    assert event.similarity is not None
+    assert event.similarity > event.threshold
+    assert event.gallery_people == 21
+    assert event.false_accept_rate == 0.01
+
+
+def test_somebody_seen_on_camera_is_enrolled_and_another_is_not_she(
+    gallery: Path, portrait_clip: Path, tmp_path: Path
+) -> None:
+    done(
+        *("run", portrait_clip, "--gallery", gallery, "--false-accepts", "0.001"),
+        *("--sink", f"jsonl:{tmp_path}/first"),
+    )
+    (event,) = identities(tmp_path / "first")
+    assert not event.known
+    track = ("--track", event.track_id, "--events", tmp_path / "first")
+    assert "1 faces of 1 people" in done("gallery", "enroll", gallery, *track, "--name", NAME)
+    done("run", portrait_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/second")
+    assert [each.person_name for each in identities(tmp_path / "second")] == [NAME]
+    assert "is not Stranger 1" in done("gallery", "not", gallery, "Stranger 1", *track)
+    assert "there is no track t" in refused("gallery", "not", gallery, NAME, "--track", "t", *track[2:])
+
+
+def test_refusals_are_told_one_a_line(gallery: Path, tmp_path: Path, photo: Path) -> None:
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((200, 200, 3), 128, np.uint8))
+    assert refused("gallery", "enrol", gallery, blank, "--name", "Ann").endswith("no face was found in it")
+    result = facestream("gallery", "enrol", gallery, blank, photo, "--name", "Ann")
+    assert result.returncode == 0
+    assert "enrolled: 1 faces of 1 people; refused: 1" in result.stdout
+    for wrong in (
+        (photo,),
+        ("--name", "Ann"),
+        (photo, "--name", "A", "--folders", tmp_path),
+        ("--track", "t"),
+    ):
+        assert "see --help" in refused("gallery", "enrol", gallery, *wrong)
+
+
+def test_folders_are_enrolled_and_listed(gallery: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "people" / NAME).mkdir(parents=True)
+    (tmp_path / "people" / NAME / "1.png").write_bytes(photo.read_bytes())
+    assert "1 faces of 1 people" in done("gallery", "enrol", gallery, "--folders", tmp_path / "people")
+    listed = done("gallery", "list", gallery)
+    assert "21 people, for sface-2021dec" in listed
+    assert NAME in listed
+    assert "photo" in done("gallery", "show", gallery, NAME)
+
+
+def test_a_removal_proves_itself_and_names_the_copies(gallery: Path, tmp_path: Path) -> None:
+    done("gallery", "export", gallery, tmp_path / "copy", "--plain")
+    told = done("gallery", "remove", gallery, "Stranger 3")
+    assert "none is left" in told
+    assert f"{tmp_path}/copy: delete it by hand" in told
+    assert "Stranger 3 " not in done("gallery", "list", gallery)
+    assert vector(3).tobytes() not in gallery.read_bytes()
+    assert "removed" in done("gallery", "audit", gallery)
+    assert done("gallery", "clean", gallery).endswith("clean\n")
+    assert "nobody is called" in refused("gallery", "remove", gallery, "Stranger 3")
+
+
+def test_a_sealed_gallery_goes_to_another_machine_with_its_key(tmp_path: Path) -> None:
+    first, second, file = tmp_path / "a.db", tmp_path / "b.db", tmp_path / "people"
+    assert ", sealed" in done("gallery", "create", first, env=KEY)
+    with Gallery.open(first, sealer=_sealer()) as gallery:
+        gallery.enrol("Ann", [template(vector(1))])
+    done("gallery", "export", first, file, env=KEY)
+    assert "is sealed" in refused("gallery", "list", first)
+    assert "is sealed" in refused("gallery", "import", second, file)
+    assert not second.exists()
+    assert "1 people are new, 1 faces are new" in done("gallery", "import", second, file, env=KEY)
+    assert "Ann" in done("gallery", "list", second, env=KEY)
+
+
+def _sealer() -> object:
+    from stream.sealing import Sealer
+
+    return Sealer.from_environment(KEY)
+
+
+def test_another_model_is_refused_before_anything_runs(gallery: Path, tmp_path: Path, photo: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"models: {{mirror: true}}\nidentity: {{gallery: {gallery}}}\n")
+    assert "do not compare" in refused("run", photo, "--config", config)
+    assert "no such gallery" in refused("run", photo, "--gallery", tmp_path / "none.db")
+    assert "false_accept_rate" in refused("run", photo, "--gallery", gallery, "--false-accepts", "1")
+
+
+def test_a_gallery_with_photographs_is_upgraded(tmp_path: Path, photo: Path) -> None:
+    path = tmp_path / "g.db"
+    done("gallery", "create", path, "--keep-photos")
+    done("gallery", "enrol", path, photo, "--name", NAME)
+    small_models.embedder(tmp_path)
+    told = done("gallery", "upgrade", path, "--to", tmp_path / "tiny-faces.json")
+    assert "1 faces embedded anew" in told
+    (backup,) = tmp_path.glob("g.db.backup-*")
+    assert str(backup) in told
+    with Gallery.open(path, sealer=None) as gallery:
+        assert gallery.model.name == "tiny"
+        assert gallery.snapshot().templates.shape == (1, small_models.EMBEDDING_SIZE)
+    told = done("gallery", "upgrade", path, "--to", "sface", "--delete-old")
+    assert "delete it when" not in told
+    assert len(list(tmp_path.glob("g.db.backup-*"))) == 1
+    assert "is a detector" in refused("gallery", "upgrade", path, "--to", "yunet")
+
+
+def test_the_index_is_measured(tmp_path: Path) -> None:
+    told = done(
+        *("bench", "gallery", "--people", "3000", "--searches", "20", "--adds", "50"),
+        *("--json", tmp_path / "figures.json"),
+    )
+    assert "recall of the ten nearest" in told
+    assert "aims: " in told
+    assert (tmp_path / "figures.json").read_text().count('"population"') == 2
+
+
+def test_faces_of_the_track_are_events_too(gallery: Path, portrait_clip: Path, tmp_path: Path) -> None:
+    done(
+        "run",
+        portrait_clip,
+        "--gallery",
+        gallery,
+        "--sink",
+        f"sqlite:{tmp_path}/e.db",
+        "--sink",
+        f"jsonl:{tmp_path}/e",
+    )
+    events = [from_json(line) for line in (tmp_path / "e").read_bytes().splitlines()]
+    at = next(row for row, event in enumerate(events) if isinstance(event, IdentityEvent))
+    before = events[at - 1]
+    assert isinstance(before, FaceEvent)
+    assert before.track_id == events[at].track_id  # type: ignore[union-attr]
