@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from kafka_server import KafkaServer
 
 # The machine may be busy, so no example has a deadline. A continuous build repeats the same examples: a new
 # one that fails is found by somebody who can mend it.
@@ -46,10 +52,15 @@ def portrait_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kafka_home() -> Path:
-    """Folder of an Apache Kafka that tests may start, with its start command ``kafka``."""
-    folder = Path(os.environ.get("FACESTREAM_KAFKA_HOME", REPOSITORY.parent / "shared" / "kafka"))
-    if not (folder / "kafka").is_file():
-        pytest.skip(f"no Apache Kafka at {folder}; set FACESTREAM_KAFKA_HOME (CONTRIBUTING.md)")
+    """Folder of the command ``kafka``, with which tests start brokers that they may kill."""
+    if os.environ.get("FACESTREAM_TEST_KAFKA"):
+        pytest.skip("the broker of FACESTREAM_TEST_KAFKA is not to be killed; leave that unset to start one")
+    folder = REPOSITORY / "scripts" / "kafka"
+    if shutil.which("java") is None:
+        pytest.skip("Kafka needs Java 17: apt-get install openjdk-17-jre-headless")
+    found = subprocess.run([folder / "kafka", "jars"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(found.stderr.strip())
     return folder
 
 
@@ -63,4 +74,14 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
 
     server = KafkaServer(request.getfixturevalue("kafka_home"), tmp_path_factory.mktemp("kafka"))
     yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def own_server(kafka_home: Path, tmp_path: Path) -> Iterator[KafkaServer]:
+    """Brokers of one test, which it starts, and may kill."""
+    from kafka_server import KafkaServer
+
+    server = KafkaServer(kafka_home, tmp_path)
+    yield server
     server.stop()

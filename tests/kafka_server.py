@@ -1,8 +1,7 @@
-"""A real Apache Kafka for tests, in a process of its own."""
+"""A real Apache Kafka for tests, in processes of its own."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,39 +9,44 @@ START_TIMEOUT_S = 90
 
 
 class KafkaServer:
-    """One broker with its data in a folder of its own.
+    """One broker, or a few, with the data in a folder of their own.
 
     Args:
-        home: Folder with the start command.
-        data: Empty folder; after ``kill``, ``start`` brings the same broker back.
+        home: Folder with the start command, ``scripts/kafka``.
+        data: Empty folder; after ``kill``, ``start`` brings the same brokers back.
     """
 
     def __init__(self, home: Path, data: Path) -> None:
-        self._command, self._data = home / "kafka", data / "node"
+        self._command, self.folder = home / "kafka", data / "node"
+
+    @property
+    def tls(self) -> Path:
+        """Folder of ca.crt, ca.key, client.crt, client.key and stranger-ca.crt, where it speaks TLS."""
+        return self.folder / "tls"
 
     def start(self, *options: str) -> str:
-        """Start it and wait until it answers; its HOST:PORT."""
-        try:
-            told = self._run("start", *options)
-        except AssertionError as exc:
-            # The id that is drawn for a new cluster may begin with "-", which Kafka's formatter takes for an
-            # option. Nothing has been made then.
-            if "argument --cluster-id" not in str(exc):
-                raise
-            shutil.rmtree(self._data, ignore_errors=True)
-            told = self._run("start", *options)
-        return told.strip().splitlines()[-1]
+        """Start it and wait until it answers; its HOST:PORT, or several."""
+        return self._run("start", *options).strip().splitlines()[-1]
 
-    def kill(self) -> None:
+    def kill(self, *options: str) -> None:
         """As if its power were cut."""
-        self._run("kill")
+        self._run("kill", *options)
+
+    def freeze(self, *options: str) -> None:
+        """It keeps its connections and does nothing."""
+        self._run("freeze", *options)
+
+    def thaw(self, *options: str) -> None:
+        self._run("thaw", *options)
 
     def stop(self) -> None:
-        self._run("stop")
+        if (self.folder / "cluster.json").exists():
+            self._run("thaw")
+            self._run("stop")
 
     def _run(self, verb: str, *options: str) -> str:
         done = subprocess.run(
-            [self._command, verb, self._data, *options],
+            [self._command, verb, self.folder, *options],
             capture_output=True,
             text=True,
             timeout=START_TIMEOUT_S,

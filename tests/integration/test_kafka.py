@@ -106,13 +106,6 @@ def test_kafka_receives_exactly_what_the_file_of_the_same_run_holds(
         ]
 
 
-@pytest.fixture
-def own_server(kafka_home: Path, tmp_path: Path) -> Iterator[KafkaServer]:
-    server = KafkaServer(kafka_home, tmp_path)
-    yield server
-    server.stop()
-
-
 def test_a_killed_broker_costs_no_event(own_server: KafkaServer, topic: str) -> None:
     broker = own_server.start()
     sink = open_sink(f"kafka://{broker}/{topic}")
