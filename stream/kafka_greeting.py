@@ -129,7 +129,11 @@ def _ask(connection: socket.socket, mechanism: str) -> Greeting:
     client = b"facestream"
     request = struct.pack(">hhih", _SASL_HANDSHAKE, _VERSION, _CORRELATION, len(client)) + client
     request += struct.pack(">h", len(name)) + name
-    connection.sendall(struct.pack(">i", len(request)) + request)
+    try:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+    except OSError:
+        connection.recv(1)  # raises the alert, where the other side said why before it left
+        raise
     (length,) = struct.unpack(">i", _read(connection, 4))
     if not 10 <= length <= _LONGEST_ANSWER:
         raise ValueError(f"expected an answer of Kafka, got one of {length} bytes")

@@ -1,0 +1,62 @@
+"""Something that listens where a Kafka broker is expected."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterator
+
+
+def answer_of(error: int, mechanisms: tuple[str, ...] = (), *, correlation: int = 0x66616365) -> bytes:
+    """What a broker answers to a SaslHandshake request, with its length in front."""
+    body = struct.pack(">ihi", correlation, error, len(mechanisms))
+    for name in mechanisms:
+        body += struct.pack(">h", len(name)) + name.encode()
+    return struct.pack(">i", len(body)) + body
+
+
+@contextlib.contextmanager
+def listening(answer: bytes | None, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Its HOST:PORT.
+
+    Args:
+        answer: To whatever is asked; None ends the connection, and an empty one keeps it and says nothing.
+        tls: How TLS is spoken; None for not at all.
+    """
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+
+        def serve() -> None:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    connection, _ = server.accept()
+                    connection.settimeout(2.0)
+                    with connection, contextlib.suppress(OSError):
+                        _serve_one(connection, answer, tls, over)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            over.set()
+            thread.join(5.0)
+
+
+def _serve_one(
+    connection: socket.socket, answer: bytes | None, tls: ssl.SSLContext | None, over: threading.Event
+) -> None:
+    with tls.wrap_socket(connection, server_side=True) if tls else contextlib.nullcontext(connection) as talk:
+        # As a broker does: what is too large to be a request ends the connection.
+        if struct.unpack(">i", talk.recv(4))[0] > 100_000_000:
+            return
+        talk.recv(1000)
+        if answer == b"":
+            over.wait(2.0)
+        elif answer is not None:
+            talk.sendall(answer)
+            talk.recv(1)
