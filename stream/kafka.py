@@ -82,7 +82,7 @@ def probe_broker(address: str, *, timeout_s: float, environment: Mapping[str, st
     """Whether a Kafka broker answers and lets us in.
 
     Args:
-        address: ``HOST:PORT``, or a whole ``kafka://`` address.
+        address: ``HOST:PORT``, or a whole ``kafka://`` address, whose topic is looked at as well.
         timeout_s: How long it may take.
         environment: Where ``${NAME}`` in the address is looked up.
 
@@ -92,10 +92,15 @@ def probe_broker(address: str, *, timeout_s: float, environment: Mapping[str, st
     Raises:
         SinkError: It does not answer or let us in, or the address means nothing.
     """
-    whole = address if address.startswith("kafka://") else f"kafka://{address}/facestream.doctor"
+    has_topic = address.startswith("kafka://")
+    whole = address if has_topic else f"kafka://{address}/facestream.doctor"
     parsed = parse_kafka(whole, environment=environment)
     begun = time.monotonic()
-    connect_admin(parsed, timeout_s).close()
+    entry = _enter(parsed, timeout_s)
+    with contextlib.closing(_open_admin(entry)) as admin:
+        topic = _describe(admin, entry, parsed.topic) if has_topic else None
+        if has_topic and (topic is not None or not parsed.create):
+            _check_right(topic, parsed, "WRITE")
     return f"{','.join(parsed.brokers)} answers within {time.monotonic() - begun:.1f} s"
 
 
@@ -297,7 +302,7 @@ def _enter(address: KafkaAddress, timeout_s: float) -> _Entry:
     Raises:
         SinkError: Nobody is, or it is not ready.
     """
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s = time.monotonic() + 0.9 * timeout_s  # the rest is for saying why
     tls = tls_context(address)
     check_listeners(address, tls, timeout_s / 2)
     options: dict[str, Any] = {
@@ -426,6 +431,15 @@ def _meet_topic(admin: KafkaAdminClient, entry: _Entry, right: str) -> None:
     if topic is None and address.create and right == "WRITE":
         _make_topic(admin, entry, TopicPlan(address.topic))
         topic = _describe(admin, entry, address.topic)
+    _check_right(topic, address, right)
+
+
+def _check_right(topic: Mapping[str, Any] | None, address: KafkaAddress, right: str) -> None:
+    """See that a topic is there and that we have the right to it (KIP-430), before the first record.
+
+    Raises:
+        SinkError: It is not, or we have not.
+    """
     if topic is None:
         raise SinkError(
             f"{show_kafka(address)}: there is no such topic; make it: "

@@ -1,19 +1,16 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import ssl
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import pytest
 from certificates import Authority
 from hypothesis import given
 from hypothesis import strategies as st
+from token_endpoint import Endpoint
 
 from engine.errors import SinkError
 from stream.oauth import BearerToken, TokenSource, fetch_token, parse_token
@@ -21,48 +18,12 @@ from stream.oauth import BearerToken, TokenSource, fetch_token, parse_token
 GOOD = {"access_token": "abc.def", "token_type": "Bearer", "expires_in": 60}
 
 
-class Endpoint:
-    """A token endpoint that answers the same to everybody, and keeps what it was asked."""
-
-    def __init__(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.asked: list[tuple[str, dict[str, list[str]]]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                form = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                outer.asked.append((self.headers["Authorization"], parse_qs(form)))
-                self.send_response(status)
-                for name, value in (headers or {}).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @contextlib.contextmanager
-    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-        if tls is not None:
-            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}/token?tenant=7"
-        finally:
-            self.server.shutdown()
-            thread.join()
-            self.server.server_close()
-
-
 def fetch(url: str, scope: str | None = None) -> BearerToken:
     return fetch_token(url, client_id="me:too", client_secret="ge heim%", scope=scope, timeout_s=2.0)
 
 
 def test_the_client_says_who_it_is_and_gets_a_token() -> None:
-    endpoint = Endpoint(200, json.dumps(GOOD).encode())
+    endpoint = Endpoint(lambda: (200, json.dumps(GOOD).encode()))
     with endpoint.serving() as url:
         assert fetch(url, "faces write") == BearerToken("abc.def", 60.0)
     ((login, form),) = endpoint.asked
@@ -90,7 +51,7 @@ def test_the_client_says_who_it_is_and_gets_a_token() -> None:
 )
 def test_answers_that_are_no_token(status: int, body: bytes, words: str) -> None:
     with (
-        Endpoint(status, body, {"Location": "http://127.0.0.1:1/"}).serving() as url,
+        Endpoint(lambda: (status, body)).serving() as url,
         pytest.raises(SinkError, match=words) as caught,
     ):
         fetch(url)
@@ -99,7 +60,7 @@ def test_answers_that_are_no_token(status: int, body: bytes, words: str) -> None
 
 
 def test_an_endpoint_that_is_not_there_or_not_trusted(tmp_path: Path) -> None:
-    endpoint = Endpoint(200, json.dumps(GOOD).encode())
+    endpoint = Endpoint(lambda: (200, json.dumps(GOOD).encode()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*Authority(tmp_path).issue("login", hosts=("127.0.0.1",)))
     with endpoint.serving(context) as url, pytest.raises(SinkError, match="certificate is not trusted here"):
