@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-import numpy.typing as npt
-
-from engine.embeddings import quantise_int8
-from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent
+from stream.events import CameraEvent, Event
+from stream.fields import event_fields, noun_of
 from stream.wire import EmbeddingEncoding, decode, load_object, read_event
 
 _HEADER_PREFIX = "ce_"
-_CONTENT_TYPE_HEADER = "content-type"
+CONTENT_TYPE_HEADER = "content-type"
+_JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class BinaryMessage:
 
     Attributes:
         key: The camera's id, so that a camera's events stay in order.
-        value: The event's data, JSON.
+        value: The event's data, JSON or another format.
         headers: The event's attributes, each with the prefix ``ce_``, and ``content-type``.
     """
 
@@ -54,24 +51,8 @@ def to_cloudevent(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") 
     Raises:
         ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
-    match event:
-        case CameraEvent():
-            noun, subject, data = "camera", event.camera_id, _camera_data(event)
-        case IdentityEvent():
-            noun, subject, data = "identity", event.track_id, _identity_data(event)
-        case FaceEvent():
-            noun, subject, data = "track", event.track_id, _track_data(event, encoding)
-    return {
-        "specversion": "1.0",
-        "id": event.event_id,
-        "source": _source(event.camera_id),
-        "type": f"facestream.{noun}.{event.change.value}.v1",
-        "subject": subject,
-        "time": _timestamp(event.at),
-        "datacontenttype": "application/json",
-        "dataschema": f"urn:facestream:schema:{noun}.v1",
-        "data": data,
-    }
+    attributes = attributes_of(event, _JSON)
+    return {**attributes, "data": json_ready(event_fields(event, encoding))}
 
 
 def from_cloudevent(envelope: Mapping[str, Any]) -> Event:
@@ -131,11 +112,25 @@ def to_binary(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> B
     Raises:
         ValueError: As in ``to_cloudevent``.
     """
-    envelope = to_cloudevent(event, encoding=encoding)
-    data, content_type = envelope.pop("data"), envelope.pop("datacontenttype")
-    headers = [(_HEADER_PREFIX + name, value.encode()) for name, value in envelope.items()]
-    headers.append((_CONTENT_TYPE_HEADER, content_type.encode()))
-    return BinaryMessage(event.camera_id.encode(), _dump(data), headers)
+    return binary_message(event, _JSON, _dump(json_ready(event_fields(event, encoding))))
+
+
+def binary_message(event: Event, content_type: str, value: bytes) -> BinaryMessage:
+    """An event as a Kafka record whose data some format has written.
+
+    Args:
+        event: Of a track, a camera or an identity.
+        content_type: Of the data.
+        value: The data.
+
+    Raises:
+        ValueError: As in ``to_cloudevent``.
+    """
+    attributes = attributes_of(event, content_type)
+    del attributes["datacontenttype"]
+    headers = [(_HEADER_PREFIX + name, text.encode()) for name, text in attributes.items()]
+    headers.append((CONTENT_TYPE_HEADER, content_type.encode()))
+    return BinaryMessage(event.camera_id.encode(), value, headers)
 
 
 def from_binary(headers: Iterable[tuple[str, bytes]], value: bytes) -> Event:
@@ -148,111 +143,87 @@ def from_binary(headers: Iterable[tuple[str, bytes]], value: bytes) -> Event:
     Raises:
         ValueError: It is not an event of facestream, version 1; says what is wrong in one line.
     """
-    envelope: dict[str, Any] = {"data": load_object(value)}
+    return from_cloudevent({**read_attributes(headers), "data": load_object(value)})
+
+
+def read_attributes(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+    """The attributes of CloudEvents that stand in a record's headers, by their names, unchecked.
+
+    Args:
+        headers: Of the record; those that do not begin with ``ce_`` are passed over, but for
+            ``content-type``.
+
+    Raises:
+        ValueError: One stands there twice, or is not UTF-8.
+    """
+    envelope: dict[str, str] = {}
     for name, text in headers:
-        if name == _CONTENT_TYPE_HEADER:
+        if name == CONTENT_TYPE_HEADER:
             key = "datacontenttype"
         elif name.startswith(_HEADER_PREFIX):
             key = name.removeprefix(_HEADER_PREFIX)
         else:
             continue
-        if key in envelope:
-            raise ValueError(f"not an event of facestream: the header {name} stands there twice")
+        if key in envelope or key == "data":
+            raise ValueError(f"not an event of facestream: the header {name} stands there twice, or for the data")
         envelope[key] = decode(text)
-    return from_cloudevent(envelope)
+    return envelope
 
 
 # Writing.
 
 
-def _track_data(event: FaceEvent, encoding: EmbeddingEncoding) -> dict[str, Any]:
+def attributes_of(event: Event, content_type: str) -> dict[str, str]:
+    """The attributes of an event as CloudEvents has them, without the data.
+
+    Args:
+        event: Of a track, a camera or an identity.
+        content_type: Of the data.
+
+    Raises:
+        ValueError: The event's time has no time zone.
+    """
+    noun = noun_of(event)
     return {
-        "camera_id": event.camera_id,
-        "run_id": event.run_id,
-        "track_id": event.track_id,
-        "sequence": event.sequence,
-        "frame_number": event.frame_number,
-        "media_time_s": _rounded(event.media_time_s, 6),
-        "captured_at": _timestamp(event.captured_at),
-        "image_size_wh": [int(side) for side in event.image_size_wh],
-        "box_xyxy": [_rounded(value, 2) for value in event.box_xyxy],
-        "landmarks_xy": [[_rounded(x, 2), _rounded(y, 2)] for x, y in event.landmarks_xy.tolist()],
-        "detection_score": _rounded(event.detection_score, 4),
-        "quality": _rounded(event.quality, 4),
-        "embedding": _embedding_data(event.embedding, event.embedding_model, encoding),
-        "faces_seen": event.faces_seen,
-        "embeddings_made": event.embeddings_made,
-        "first_seen": _timestamp(event.first_seen),
-        "last_seen": _timestamp(event.last_seen),
-        "last_box_xyxy": [_rounded(value, 2) for value in event.last_box_xyxy],
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": _source(event.camera_id),
+        "type": f"facestream.{noun}.{event.change.value}.v1",
+        "subject": event.camera_id if isinstance(event, CameraEvent) else event.track_id,
+        "time": timestamp(event.at),
+        "datacontenttype": content_type,
+        "dataschema": f"urn:facestream:schema:{noun}.v1",
     }
 
 
-def _camera_data(event: CameraEvent) -> dict[str, Any]:
-    return {
-        "camera_id": event.camera_id,
-        "run_id": event.run_id,
-        "sequence": event.sequence,
-        "uri": event.uri,
-        "reason": event.reason,
-    }
+def json_ready(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an event's data as JSON writes them: times as text, the embedding's bytes as base64.
+
+    Args:
+        fields: As ``stream.fields.event_fields`` gives them.
+
+    Raises:
+        ValueError: A time has no time zone.
+    """
+    tree = {key: timestamp(value) if isinstance(value, datetime) else value for key, value in fields.items()}
+    if (embedding := fields.get("embedding")) is not None:
+        tree["embedding"] = embedding | {"data": base64.b64encode(embedding["data"]).decode("ascii")}
+    return tree
 
 
-def _identity_data(event: IdentityEvent) -> dict[str, Any]:
-    return {
-        "camera_id": event.camera_id,
-        "run_id": event.run_id,
-        "track_id": event.track_id,
-        "sequence": event.sequence,
-        "person_id": event.person_id,
-        "person_name": event.person_name,
-        "similarity": None if event.similarity is None else _rounded(event.similarity, 6),
-        "margin": None if event.margin is None else _rounded(event.margin, 6),
-        "threshold": _rounded(event.threshold, 6),
-        "false_accept_rate": _rounded(event.false_accept_rate, 9),
-        "gallery_id": event.gallery_id,
-        "gallery_version": event.gallery_version,
-        "gallery_people": event.gallery_people,
-        "embedding_model": event.embedding_model,
-        "previous_person_id": event.previous_person_id,
-        "reason": event.reason,
-    }
+def timestamp(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and Z.
 
-
-def _embedding_data(
-    embedding: npt.NDArray[np.float32], model: str, encoding: EmbeddingEncoding
-) -> dict[str, Any]:
-    if embedding.ndim != 1 or not np.isfinite(embedding).all():
-        raise ValueError(f"embedding: expected a finite vector, got one of shape {embedding.shape}")
-    if encoding == "int8-b64":
-        values, exact_scale = quantise_int8(embedding)
-        raw, scale = values.tobytes(), float(f"{exact_scale:.9g}")
-    else:
-        raw, scale = embedding.astype("<f4").tobytes(), 1.0
-    return {
-        "model": model,
-        "dim": len(embedding),
-        "encoding": encoding,
-        "scale": scale,
-        "data": base64.b64encode(raw).decode("ascii"),
-    }
-
-
-def _source(camera_id: str) -> str:
-    return f"/facestream/cameras/{quote(camera_id, safe='')}"
-
-
-def _timestamp(at: datetime) -> str:
-    """RFC 3339 in UTC with microseconds and Z."""
+    Raises:
+        ValueError: The time has no time zone.
+    """
     if at.tzinfo is None:
         raise ValueError(f"expected a time with a time zone, got {at}")
     return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-def _rounded(value: float, digits: int) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {value}")
-    return round(float(value), digits) + 0.0  # no -0.0
+def _source(camera_id: str) -> str:
+    return f"/facestream/cameras/{quote(camera_id, safe='')}"
 
 
 def _dump(tree: dict[str, Any]) -> bytes:
