@@ -38,5 +38,4 @@ def generate(out: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    for path in generate(Path(sys.argv[1]) if len(sys.argv) > 1 else SCHEMAS):
-        print(path)
+    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else SCHEMAS)

@@ -1,4 +1,4 @@
-"""The data of an event as plain fields, the same in every format: names, order and rounding of the contract."""
+"""The data of an event as plain fields, the same in every format: names, order, rounding."""
 
 from __future__ import annotations
 

@@ -148,7 +148,8 @@ _Point = Annotated[list[_Pixels], Field(min_length=2, max_length=2)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    # What is not known is passed over: a later version may have added it (docs/events.md, "Versions").
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _Embedding(_Strict):

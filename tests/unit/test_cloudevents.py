@@ -318,7 +318,6 @@ MALFORMED = [
     envelope_with(type="facestream.track.appeared.v2"),
     envelope_with(type="facestream.camera.up.v1"),
     envelope_with(type=7),
-    envelope_with(extra="x"),
     envelope_with(time="2026-03-01T12:30:15Z"),
     envelope_with(time="2026-13-01T12:30:15.250000Z"),
     envelope_with(time="2026-03-01T12:30:15.250000+00:00"),
@@ -330,7 +329,6 @@ MALFORMED = [
     lambda envelope: envelope.pop("data"),
     lambda envelope: envelope["data"].pop("quality"),
     lambda envelope: envelope["data"].pop("embedding"),
-    data_with(extra=1),
     data_with(quality=1.01),
     data_with(quality="0.5"),
     data_with(detection_score=-0.1),
@@ -355,7 +353,6 @@ MALFORMED = [
     embedding_with(dim=0),
     embedding_with(data="not base64!"),
     embedding_with(model=""),
-    embedding_with(extra=1),
 ]
 
 # What a schema cannot see.
@@ -405,6 +402,16 @@ def test_reader_and_schema_refuse_a_malformed_identity(spoil: Callable[[dict[str
         from_cloudevent(envelope)
 
 
+def test_what_a_later_version_has_added_is_passed_over():
+    envelope = through_json(to_cloudevent(face_event()))
+    envelope["traceparent"] = "00-1-2-03"
+    envelope["data"]["mask"] = True
+    envelope["data"]["embedding"]["a\nb"] = 1
+    assert to_json(from_cloudevent(envelope)) == to_json(face_event())
+    message = to_binary(camera_event())
+    assert from_binary([*message.headers, ("ce_more", b"x")], message.value) == camera_event()
+
+
 def test_a_person_has_an_id_and_a_name_or_neither():
     envelope = through_json(to_cloudevent(identity_event()))
     envelope["data"]["person_name"] = None
@@ -433,7 +440,6 @@ def test_reader_refuses_contradictions(spoil: Callable[[dict[str, Any]], Any], r
         (b'{"a":' * 100_000, "not valid JSON"),
         (b'{"a":' + b"9" * 5000 + b"}", "not valid JSON"),
         (b" " * (MAX_EVENT_BYTES + 1), "longer than"),
-        (to_json(camera_event()).replace(b'"data"', b'"a\\nb\\u001b":1,"data"'), r"a\?b\?: Extra"),
     ],
 )
 def test_reader_refuses_what_is_not_an_event(raw: bytes, reason: str):
@@ -497,7 +503,6 @@ def test_headers_are_read_strictly():
     for spoilt in (
         [*message.headers, ("ce_id", b"other")],
         [*message.headers, ("ce_data", b"{}")],
-        [*message.headers, ("ce_more", b"x")],
         [(name, b"\xff") for name, _ in message.headers],
         [(name, None) for name, _ in message.headers],
         message.headers[1:],
