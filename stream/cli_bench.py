@@ -120,3 +120,29 @@ def bench_gallery(
             store=store,
             json_out=json_out,
         )
+
+
+@bench_app.command("events")
+def bench_events(
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="FACESTREAM_TEST_KAFKA",
+            help="Of a Kafka broker, or a kafka:// address; topics are made and removed again.",
+        ),
+    ] = None,
+    events: Annotated[int, typer.Option(min=1000, help="In each round.")] = 60_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each way is run; the median counts.")] = 3,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Events a second to a Kafka broker on one core, and what one costs the processor."""
+    with one_line_errors(debug=debug):
+        from stream.bench_events import bench_events as bench
+        from stream.kafka_address import parse_kafka
+
+        if not broker:
+            raise ConfigError("no broker: give --broker HOST:PORT or set FACESTREAM_TEST_KAFKA")
+        address = broker if broker.startswith("kafka://") else f"kafka://{broker}/facestream-bench"
+        bench(parse_kafka(address), console=Console(), events=events, rounds=rounds, json_out=json_out)

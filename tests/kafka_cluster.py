@@ -1,4 +1,4 @@
-"""Brokers to break: each behind a proxy of its own, so that it can be cut off as well as killed and frozen."""
+"""Brokers to break: each behind a proxy of its own, so that it can be cut off, killed and frozen."""
 
 from __future__ import annotations
 

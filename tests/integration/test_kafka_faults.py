@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fault_producer import numbered_event
@@ -212,21 +213,26 @@ def moving_leaders(address: str) -> Fault:
 
     def fault() -> None:
         with closing(connect_admin(parse_kafka(address), 20.0)) as admin:
+            before = _leaders(admin)
             (topic,) = admin.describe_topics([TOPIC])
             wanted = {
-                TopicPartition(TOPIC, each["partition_index"]): [
-                    *each["replica_nodes"][1:],
-                    each["replica_nodes"][0],
-                ]
+                TopicPartition(TOPIC, each["partition_index"]): [*copies[1:], copies[0]]
                 for each in topic["partitions"]
+                for copies in [each["replica_nodes"]]
             }
             admin.alter_partition_reassignments(wanted)
             deadline = time.monotonic() + 30.0
-            while admin.list_partition_reassignments() and time.monotonic() < deadline:
+            while _leaders(admin) == before and time.monotonic() < deadline:
+                admin.elect_leaders(0, {TOPIC: list(before)}, raise_errors=False)
                 time.sleep(0.2)
-            admin.perform_leader_election("preferred", wanted.keys())
+            assert _leaders(admin) != before
 
     return fault
+
+
+def _leaders(admin: Any) -> dict[int, int]:
+    (topic,) = admin.describe_topics([TOPIC])
+    return {each["partition_index"]: each["leader_id"] for each in topic["partitions"]}
 
 
 def test_one_broker_that_dies_freezes_and_is_cut_off_costs_no_event(

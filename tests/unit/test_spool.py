@@ -313,12 +313,13 @@ def test_a_reader_goes_on_behind_what_was_given_up(folder: Path) -> None:
 
 def test_a_full_spool_that_blocks_refuses_in_time_and_takes_events_when_there_is_room(folder: Path) -> None:
     spool = Spool(folder, max_bytes=LEAST_SPOOL_BYTES, when_full="block")
+    for _ in range(6):
+        spool.append(records(80), timeout_s=0)
     with pytest.raises(SpoolFullError, match=r"wait in the spool, which is full .* raise spool.max_mib"):
-        for each in records(1000):
-            spool.append([each], timeout_s=0)
+        spool.append(records(80), timeout_s=0)
     waiting = spool.stats().events
     threading.Timer(0.05, lambda: read_all(spool, settle=True)).start()
-    spool.append([b"x" * 200], timeout_s=10.0)
+    spool.append(records(80), timeout_s=10.0)
     assert spool.stats().dropped_events == 0
     assert waiting > 100
     leave(spool)
@@ -349,8 +350,12 @@ def test_a_disk_that_is_full_in_the_middle_of_a_write_leaves_no_half_of_it(
     spool = Spool(folder)
     real = os.pwrite
     calls = iter([lambda file, data, at: real(file, data[:50], at), _refuse(errno.ENOSPC)])
+
+    def pwrite(file: int, data: bytes, at: int) -> int:
+        return next(calls)(file, data, at)
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", lambda *arguments: next(calls)(*arguments))
+        patch.setattr(os, "pwrite", pwrite)
         with pytest.raises(SpoolFullError):
             spool.append([b"x" * 100], timeout_s=0)
     assert segments(folder)[0].stat().st_size == HEADER_BYTES
