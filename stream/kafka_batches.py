@@ -114,8 +114,11 @@ class BatchSender:
         with accumulator._tp_lock(place):  # noqa: SLF001
             accumulator._incomplete.add(batch)  # noqa: SLF001
             accumulator._batches[place].append(batch)  # noqa: SLF001
-        self._producer._sender.wakeup()  # noqa: SLF001
         return Delivery(batch.produce_future)
+
+    def wake(self) -> None:
+        """Tell the producer of what ``send`` has put there; otherwise it may look a little later."""
+        self._producer._sender.wakeup()  # noqa: SLF001
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -28,9 +28,10 @@ Place: TypeAlias = tuple[str, int]
 _Record: TypeAlias = tuple[bytes, bytes]
 """Key and tail (``stream/records.py``)."""
 
-_MOST_CHUNKS: Final = 8
+_MOST_HELD_BYTES: Final = 8 << 20
 _CHUNK_BYTES: Final = 1 << 20
 _BATCH_BYTES: Final = 600_000  # a topic takes 1 MB at once unless it was told otherwise
+_WINDOW_BYTES: Final = 4 << 20
 _NO_ANSWER_S: Final = 60.0
 _TOO_LARGE: Final = (10, 18)  # Kafka's error codes MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE
 
@@ -40,6 +41,7 @@ class _Chunk:
     """A piece of the spool, and how many parcels of it are not acknowledged."""
 
     end: Cursor
+    size: int
     left: int = 0
 
 
@@ -51,6 +53,10 @@ class _Parcel:
     records: list[_Record]
     times_ms: list[int]
 
+    @property
+    def size(self) -> int:
+        return sum(len(key) + len(tail) for key, tail in self.records)
+
 
 @dataclass(slots=True)
 class _Lane:
@@ -59,6 +65,7 @@ class _Lane:
     parcels: deque[_Parcel] = field(default_factory=deque)
     delivery: Delivery | None = None
     sent_at_s: float = 0.0
+    sent_bytes: int = 0
 
 
 class Courier:
@@ -78,9 +85,10 @@ class Courier:
         self._partitions: dict[str, int] = {}
         self._position = spool.cursor
         self._chunks: deque[_Chunk] = deque()
+        self._held_bytes = 0
         self._lanes: dict[Place, _Lane] = {}
         self._offsets: dict[Place, int] = {}
-        self._batch_bytes = _BATCH_BYTES
+        self._batch_bytes, self._window_bytes = _BATCH_BYTES, _WINDOW_BYTES
         self._told_of_loss = False
         self.delivered = 0
         """Records of the topic that were acknowledged, repeats with them."""
@@ -93,6 +101,8 @@ class Courier:
             partitions: How many there are of each topic.
         """
         self._sender, self._told_of_loss = sender, False
+        if any(lane.delivery is not None for lane in self._lanes.values()):
+            self._window_bytes //= 2  # the line may be slow: too much at once would never arrive in time
         for lane in self._lanes.values():
             lane.delivery = None
         if partitions != self._partitions:
@@ -114,8 +124,10 @@ class Courier:
         """
         happened = self._note_answers(now_s)
         while self._chunks and not self._chunks[0].left:
-            self._spool.settle(self._chunks.popleft().end)
-        while len(self._chunks) < _MOST_CHUNKS:
+            chunk = self._chunks.popleft()
+            self._held_bytes -= chunk.size
+            self._spool.settle(chunk.end)
+        while self._held_bytes < _MOST_HELD_BYTES:
             batch = self._spool.read(self._position, want=_CHUNK_BYTES)
             if batch is None:
                 break
@@ -129,12 +141,14 @@ class Courier:
         self._chunks.clear()
         self._lanes.clear()
         self._offsets.clear()
+        self._held_bytes = 0
         self._position = self._spool.cursor
 
     def _sort(self, batch: Batch) -> None:
         """Put each record of a batch into its partition's lane."""
-        chunk = _Chunk(batch.end)
+        chunk = _Chunk(batch.end, sum(map(len, batch.payloads)))
         self._chunks.append(chunk)
+        self._held_bytes += chunk.size
         events: dict[Place, tuple[list[_Record], list[int]]] = {}
         states: dict[Place, dict[bytes, tuple[bytes, int]]] = {}
         topic, count = self._topic, self._partitions[self._topic]
@@ -175,12 +189,19 @@ class Courier:
 
     def _send(self, now_s: float) -> bool:
         sent = False
+        on_the_way = sum(lane.sent_bytes for lane in self._lanes.values() if lane.delivery is not None)
         for (topic, partition), lane in self._lanes.items():
-            if lane.delivery is None and lane.parcels and self._sender is not None:
-                parcel = lane.parcels[0]
-                lane.delivery = self._sender.send(topic, partition, parcel.records, parcel.times_ms)
-                lane.sent_at_s = now_s
-                sent = True
+            if lane.delivery is not None or not lane.parcels or self._sender is None:
+                continue
+            parcel = lane.parcels[0]
+            lane.sent_bytes, lane.sent_at_s = parcel.size, now_s
+            if on_the_way and on_the_way + lane.sent_bytes > self._window_bytes:
+                continue
+            lane.delivery = self._sender.send(topic, partition, parcel.records, parcel.times_ms)
+            on_the_way += lane.sent_bytes
+            sent = True
+        if sent and self._sender is not None:
+            self._sender.wake()
         return sent
 
     def _note_answers(self, now_s: float) -> bool:
@@ -207,11 +228,12 @@ class Courier:
             return
         lane.parcels.popleft()
         parcel.chunk.left -= 1
+        self._window_bytes = min(_WINDOW_BYTES, self._window_bytes + lane.sent_bytes // 8)
         if place[0] == self._topic:
             self.delivered += len(parcel.records)
         if offset >= 0:
             self._look_for_loss(place, offset)
-            self._offsets[place] = offset
+            self._offsets[place] = offset + len(parcel.records)
 
     def _make_smaller(self, lane: _Lane, topic: str) -> None:
         """Send the first parcel of a lane as two."""
@@ -219,24 +241,23 @@ class Courier:
         half = len(whole.records) // 2
         if not half:
             lane.parcels.appendleft(whole)
-            size = sum(map(len, whole.records[0]))
             raise SinkError(
-                f"the topic {topic} does not take an event of {size} bytes; raise its max.message.bytes"
+                f"the topic {topic} does not take an event of {whole.size} bytes; raise its max.message.bytes"
             )
-        self._batch_bytes = max(1, min(self._batch_bytes, sum(map(len, sum(whole.records, ())))) // 2)
+        self._batch_bytes = max(1, min(self._batch_bytes, whole.size) // 2)
         whole.chunk.left += 1
         for part in (slice(half, None), slice(half)):
             lane.parcels.appendleft(_Parcel(whole.chunk, whole.records[part], whole.times_ms[part]))
 
     def _look_for_loss(self, place: Place, offset: int) -> None:
         """Say it when a partition has become shorter than what it had acknowledged."""
-        before = self._offsets.get(place, -1)
+        before = self._offsets.get(place, 0)
         if offset < before and not self._told_of_loss:
             self._told_of_loss = True
             log.error(
                 "kafka has lost events that it had acknowledged, or the topic was made anew; going on",
                 topic=place[0],
                 partition=place[1],
-                offset_before=before,
-                offset_now=offset,
+                expected_offset=before,
+                offset=offset,
             )

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 Encoder = Callable[[Event], BinaryMessage]
 
 _TICK_S: Final = 0.25
-_PACE_S: Final = 0.005  # so that what comes one by one goes in batches
+_PACE_S: Final = 0.02  # so that what comes one by one goes in batches
 _CONNECT_S: Final = 10.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 4.0
 _STOP_S: Final = 1.0
@@ -116,7 +116,8 @@ class KafkaSink:
             for event in events
         ]
         self._spool.append(payloads, timeout_s=self._emit_timeout_s)
-        self._news.set()
+        if not self._news.is_set():
+            self._news.set()
         if not self._sync_every_s:
             self._spool.sync()
         error, self._sync_error = self._sync_error, None

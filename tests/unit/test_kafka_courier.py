@@ -50,6 +50,9 @@ class FakeSender:
         self.sent.append((topic, partition, [tail for _, tail in records], delivery))
         return delivery
 
+    def wake(self) -> None:
+        pass
+
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
@@ -208,7 +211,26 @@ def test_a_broker_that_lost_what_it_had_is_said_once(spool: Spool) -> None:
             courier.step(0.0)
             sender.sent[-1][3].end(offset)
             courier.step(0.0)
-    assert [(each["offset_before"], each["offset_now"]) for each in told] == [(103, 0)]
+    assert [(each["expected_offset"], each["offset"]) for each in told] == [(104, 0)]
+
+
+def test_on_a_slow_line_less_is_sent_at_once_until_it_gets_through(spool: Spool) -> None:
+    courier = courier_of(spool)
+    sender = attach(courier, 8)
+    spool.append([record(camera, 0, size=200_000) for camera in range(16)], timeout_s=0)
+    counts = []
+    for _ in range(6):
+        courier.step(0.0)
+        counts.append(len(sender.sent))
+        sender = attach(courier, 8)
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0] > 3, counts[-1]) == (True, 1)
+    for _ in range(60):
+        courier.step(0.0)
+        for *_, delivery in sender.sent:
+            if not delivery.is_done:
+                delivery.end(1 << 40)
+    assert spool.wait_until_empty(0)
 
 
 def test_a_broker_that_never_answers_is_given_up(spool: Spool) -> None:
