@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from certificates import Authority
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 from kafka_server import KafkaServer
@@ -212,3 +213,20 @@ def test_brokers_that_name_themselves_where_nobody_finds_them(servers: Servers, 
     broker, _ = servers.open("plaintext", "--set", "advertised.listeners=CLIENT://kafka.invalid:9092")
     told = refusal(f"kafka://{broker}/{topic}")
     assert "name themselves kafka.invalid:9092, where they cannot be reached; set their advertised" in told
+
+
+def test_the_compose_file_makes_a_broker_that_takes_events(servers: Servers, topic: str) -> None:
+    compose = yaml.safe_load((Path(__file__).parents[2] / "compose.yaml").read_text())
+    settings = {
+        name.removeprefix("KAFKA_").lower().replace("_", "."): value
+        for name, value in compose["services"]["kafka"]["environment"].items()
+        if name.startswith("KAFKA_")
+    }
+    # Where it listens and keeps its data is another matter on this machine.
+    for name in ("listeners", "advertised.listeners", "listener.security.protocol.map"):
+        assert "INSIDE:" in settings.pop(name)
+    for name in ("inter.broker.listener.name", "controller.quorum.voters", "log.dirs"):
+        del settings[name]
+    broker, _ = servers.open("plaintext", *(f"--set={name}={value}" for name, value in settings.items()))
+    there_and_back(parse_kafka(f"kafka://{broker}/{topic}"))
+    assert "there is no such topic" in refusal(f"kafka://{broker}/{topic}-misspelt?create=no")
