@@ -1,4 +1,4 @@
-"""The data of events in Protobuf (proto3). The only file that imports ``google.protobuf``."""
+"""The data of events in Protobuf (proto3). The only file that uses the generated modules."""
 
 from __future__ import annotations
 
