@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +12,8 @@ from rich.table import Table
 
 from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
+from stream.cli_gallery_moves import export_file, fit_map, import_file, upgrade_gallery
 
 if TYPE_CHECKING:
     from stream.enrolment import Verdict
@@ -25,7 +25,6 @@ gallery_app = typer.Typer(
     help="People: enrol, list, remove, export, import, upgrade.", no_args_is_help=True, rich_markup_mode=None
 )
 
-File = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's file.")]
 Who = Annotated[str, typer.Argument(metavar="PERSON", help="Name or id.")]
 Track = Annotated[str | None, typer.Option(help="Id of a track, as its events have it.")]
 Events = Annotated[
@@ -37,12 +36,11 @@ Events = Annotated[
 Embedder = Annotated[
     str | None, typer.Option(help="File of the gallery's model, where its name is not enough to find it.")
 ]
-Detector = Annotated[str, typer.Option(help="Finds the faces; of `facestream models list`.")]
 
 
 @gallery_app.command("create")
 def create(
-    gallery: File,
+    gallery: GalleryPath,
     embedder: Annotated[
         str, typer.Option(help="Whose embeddings it holds; the one that cameras run with.")
     ] = "sface",
@@ -74,7 +72,7 @@ def create(
 
 
 def enrol(
-    gallery: File,
+    gallery: GalleryPath,
     photos: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[PHOTO]...", help="JPEG or PNG files, or folders of them, of one person."),
@@ -98,7 +96,7 @@ def enrol(
     debug: Debug = False,
 ) -> None:
     """Enrol people from photographs, from folders, or from a track: "that one is Ann"."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         ways = [bool(photos), folders is not None, track is not None]
         if sum(ways) != 1 or (folders is None) != (name is not None) or (track is None) != (events is None):
             raise ConfigError(
@@ -116,6 +114,10 @@ def enrol(
 
 gallery_app.command("enrol")(enrol)
 gallery_app.command("enroll", hidden=True)(enrol)
+gallery_app.command("export")(export_file)
+gallery_app.command("import")(import_file)
+gallery_app.command("upgrade")(upgrade_gallery)
+gallery_app.command("fit-map")(fit_map)
 
 
 def _people_of(photos: list[Path], name: str | None, folders: Path | None) -> list[tuple[str, list[Path]]]:
@@ -167,11 +169,10 @@ def _enrol_track(
 
 
 def _find_track(track: str, events: str) -> FaceEvent:
-    from stream.enrolment import newest_of_track
-    from stream.event_source import read_events
+    from stream.seen_tracks import read_tracks
 
     with Console(stderr=True).status(f"looking for track {track}"):
-        event = newest_of_track(read_events(events), track)
+        event = next((each for each in read_tracks(events) if each.track_id == track), None)
     if event is None:
         raise ConfigError(f"--track: there is no track {track} in these events; see their track_id")
     return event
@@ -187,9 +188,9 @@ def _show_verdicts(verdicts: list[Verdict]) -> None:
 
 
 @gallery_app.command("list")
-def list_people(gallery: File, debug: Debug = False) -> None:
+def list_people(gallery: GalleryPath, debug: Debug = False) -> None:
     """Say who is enrolled."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         people = opened.people()
         sealed = "sealed" if opened.sealer is not None else "not sealed"
         title = f"{len(people)} people, for {opened.model}, {sealed}, version {opened.version}"
@@ -201,9 +202,9 @@ def list_people(gallery: File, debug: Debug = False) -> None:
 
 
 @gallery_app.command("show")
-def show(gallery: File, person: Who, debug: Debug = False) -> None:
+def show(gallery: GalleryPath, person: Who, debug: Debug = False) -> None:
     """Show what is known of a person: each face, where it came from and what it is worth."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         found = opened.find(person)
         title = f"{found.name} ({found.id})" + (f": {found.notes}" if found.notes else "")
         table = Table("face", "from", "quality", "added", title=title, title_justify="left")
@@ -218,7 +219,7 @@ def show(gallery: File, person: Who, debug: Debug = False) -> None:
 
 @gallery_app.command("remove")
 def remove(
-    gallery: File,
+    gallery: GalleryPath,
     person: Who,
     also: Annotated[
         list[str] | None,
@@ -231,7 +232,7 @@ def remove(
     debug: Debug = False,
 ) -> None:
     """Erase a person: from the gallery's file with proof, and from compacted topics."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         from stream.gallery_erasure import erase
         from stream.sinks import parse_sink
         from stream.track_erasure import erase_tracks
@@ -268,9 +269,9 @@ def _show_erasure(erasure: Erasure) -> None:
 
 
 @gallery_app.command("clean")
-def clean_file(gallery: File, debug: Debug = False) -> None:
+def clean_file(gallery: GalleryPath, debug: Debug = False) -> None:
     """Write the file anew without what was deleted, after a removal that somebody was in the way of."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         from stream.gallery_erasure import clean
 
         clean(opened)
@@ -279,7 +280,7 @@ def clean_file(gallery: File, debug: Debug = False) -> None:
 
 @gallery_app.command("not")
 def not_person(
-    gallery: File,
+    gallery: GalleryPath,
     person: Who,
     track: Annotated[str, typer.Option(help="Id of a track that is somebody else.")],
     events: Annotated[
@@ -289,109 +290,19 @@ def not_person(
     debug: Debug = False,
 ) -> None:
     """Remember that a track is not this person."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         from stream.enrolment import add_negative
 
         add_negative(opened, person, _find_track(track, events))
         typer.echo(f"remembered: track {track} is not {person}")
 
 
-@gallery_app.command("export")
-def export(
-    gallery: File,
-    file: Annotated[Path, typer.Argument(help="To write; must not be there yet.")],
-    plain: Annotated[bool, typer.Option("--plain", help="Not sealed: anybody can read it.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Write everybody into one file, sealed with FACESTREAM_KEY."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
-        from stream.gallery_files import export_gallery
-        from stream.sealing import Sealer
-
-        with Console(stderr=True).status("exporting"):
-            count = export_gallery(opened, file, sealer=Sealer.from_environment(os.environ), plain=plain)
-        typer.echo(f"{file}: {count} people" + (", not sealed" if plain else ", sealed"))
-
-
-@gallery_app.command("import")
-def import_file(
-    gallery: File,
-    file: Annotated[Path, typer.Argument(help="That `facestream gallery export` wrote.")],
-    debug: Debug = False,
-) -> None:
-    """Take in everybody of an exported file; makes the gallery where there is none."""
-    with one_line_errors(debug=debug):
-        from stream.gallery import Gallery
-        from stream.gallery_files import import_gallery, read_model
-        from stream.sealing import Sealer
-
-        sealer = Sealer.from_environment(os.environ)
-        is_new = not gallery.exists()
-        opened = (
-            Gallery.create(gallery, read_model(file), sealer=sealer, keep_photos=True)
-            if is_new
-            else Gallery.open(gallery, sealer=sealer)
-        )
-        try:
-            with opened, Console(stderr=True).status("importing"):
-                people, rows = import_gallery(opened, file, sealer=sealer)
-        except BaseException:
-            if is_new:
-                gallery.unlink()
-            raise
-        typer.echo(f"{gallery}: {people} people are new, {rows} faces are new")
-
-
-@gallery_app.command("upgrade")
-def upgrade_gallery(
-    gallery: File,
-    to: Annotated[str, typer.Option(metavar="MODEL", help="Of `facestream models list`, or a file.")],
-    mirror: Annotated[
-        bool | None, typer.Option("--mirror/--no-mirror", help="As cameras will run.  [default: as before]")
-    ] = None,
-    map_file: Annotated[
-        Path | None, typer.Option("--map", help="Map between the two models, for faces without photographs.")
-    ] = None,
-    leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Go on though some people cannot be moved.")
-    ] = False,
-    delete_old: Annotated[
-        bool, typer.Option("--delete-old", help="Keep no backup of the gallery as it was.")
-    ] = False,
-    detector: Detector = "yunet",
-    debug: Debug = False,
-) -> None:
-    """Move the gallery to another model without enrolling anew."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
-        from stream.upgrading import run_upgrade
-
-        run_upgrade(
-            opened,
-            to=to,
-            mirror=mirror,
-            map_file=map_file,
-            leave_out=leave_out,
-            delete_old=delete_old,
-            detector=detector,
-        )
-
-
 @gallery_app.command("audit")
-def audit(gallery: File, debug: Debug = False) -> None:
+def audit(gallery: GalleryPath, debug: Debug = False) -> None:
     """Say who did what with the gallery, and where copies of it were written."""
-    with one_line_errors(debug=debug), _open(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         table = Table("at (UTC)", "who", "action", "detail")
         for entry in opened.audit.entries():
             detail = ", ".join(f"{key} {value}" for key, value in entry.detail.items())
             table.add_row(entry.at.strftime("%Y-%m-%d %H:%M:%S"), entry.who, entry.action, detail)
         Console().print(table)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Gallery]:
-    """A gallery with the key of the environment."""
-    from stream.gallery import Gallery
-    from stream.sealing import Sealer
-
-    with Gallery.open(path, sealer=Sealer.from_environment(os.environ)) as gallery:
-        yield gallery

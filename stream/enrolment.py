@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.errors import GalleryError
 from engine.index import TemplateIndex
 from engine.open_set import accept_threshold, impostor_tail, person_scores
-from stream.events import Event, FaceEvent
+from stream.events import FaceEvent
 from stream.gallery import Gallery
 from stream.gallery_records import Negative, Template
 from stream.stills import StillReader, UnfitPhotoError, read_file
@@ -263,12 +263,3 @@ def find_folders(root: Path) -> Iterator[tuple[str, list[Path]]]:
 def pictures_of(folder: Path) -> list[Path]:
     """The JPEG and PNG files of a folder, by name."""
     return sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURES)
-
-
-def newest_of_track(events: Iterable[Event], track_id: str) -> FaceEvent | None:
-    """The last event of a track; None where there is none of it."""
-    newest = None
-    for event in events:
-        if isinstance(event, FaceEvent) and event.track_id == track_id:
-            newest = event
-    return newest

@@ -10,8 +10,9 @@ from typing import Any, Final
 import structlog
 
 from engine.errors import SourceError
-from stream.cloudevents import from_binary, from_json
+from stream.cloudevents import from_json
 from stream.events import Event
+from stream.formats import decode
 from stream.kafka import connect_consumer
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.sinks import JsonLinesAddress, parse_sink
@@ -38,7 +39,7 @@ def read_events(source: str) -> Iterator[Event]:
     """
     address = parse_sink(source) if source.startswith(("kafka://", "jsonl:")) else None
     if isinstance(address, KafkaAddress):
-        yield from _of_topic(address)
+        yield from read_events_of(address)
         return
     path = address.path if isinstance(address, JsonLinesAddress) else Path(source)
     if path is None:
@@ -60,13 +61,19 @@ def _of_file(path: Path) -> Iterator[Event]:
     _tell(str(path), skipped)
 
 
-def _of_topic(address: KafkaAddress) -> Iterator[Event]:
+def read_events_of(address: KafkaAddress) -> Iterator[Event]:
+    """The events of a topic from its beginning to what is its end now.
+
+    Raises:
+        SinkError: As for ``read_topic``.
+        SourceError: The same.
+    """
     skipped = 0
     for record in read_topic(address):
         if record.value is None:
             continue
         try:
-            yield from_binary(record.headers, record.value)
+            yield decode(record.headers, record.value)
         except ValueError:
             skipped += 1
     _tell(show_kafka(address), skipped)

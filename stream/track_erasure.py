@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from engine.errors import SinkError
-from stream.cloudevents import from_binary
-from stream.event_source import read_topic
+from stream.event_source import read_events_of
 from stream.events import IdentityEvent
-from stream.kafka import close_producer, connect_producer
+from stream.kafka import close_producer, connect_admin, connect_producer
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.sinks import SqliteAddress, parse_sink
 from stream.sqlite import SqliteSink
@@ -54,15 +53,20 @@ def erase_tracks(address: str, person_id: str, track_ids: Iterable[str]) -> int:
 
 def _identified(address: KafkaAddress, person_id: str) -> Iterator[str]:
     """Tracks that were ever said to be a person's."""
-    for record in read_topic(replace(address, topic=f"{address.topic}.identities")):
-        if record.value is None:
-            continue
-        try:
-            event = from_binary(record.headers, record.value)
-        except ValueError:
-            continue
-        if isinstance(event, IdentityEvent) and event.person_id == person_id:
-            yield event.track_id
+    identities = f"{address.topic}.identities"
+    for topic in (address.topic, *_there(address, identities)):
+        for event in read_events_of(replace(address, topic=topic)):
+            if isinstance(event, IdentityEvent) and event.person_id == person_id:
+                yield event.track_id
+
+
+def _there(address: KafkaAddress, topic: str) -> list[str]:
+    """A topic, where the brokers have it."""
+    admin = connect_admin(address, _TIMEOUT_S)
+    try:
+        return [topic] if topic in admin.list_topics() else []
+    finally:
+        admin.close()
 
 
 def _bury(address: KafkaAddress, track_ids: list[str]) -> int:

@@ -10,12 +10,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from engine.errors import ConfigError, GalleryError
+from engine.errors import ConfigError
+from engine.mapping import EmbeddingMap, fit_map
+from engine.package import ModelPackage
 from engine.zoo import load_model
+from stream.enrolment import find_folders
 from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
 from stream.gallery_upgrade import Mapping, upgrade
-from stream.stills import StillReader, UnfitPhotoError
+from stream.stills import StillReader, UnfitPhotoError, read_file
 from stream.wiring import open_stills
 
 
@@ -43,9 +46,7 @@ def run_upgrade(
     Raises:
         FacestreamError: Something is wrong; the gallery is as it was.
     """
-    package = load_model(to)
-    if package.task != "embedder":
-        raise ConfigError(f"--to: {to} is a {package.task}; give an embedder of `facestream models list`")
+    package = _load_embedder(to)
     old = gallery.model
     model = GalleryModel.of(package, mirror=old.mirror if mirror is None else mirror)
     mapping = None if map_file is None else _open_map(map_file, old, model)
@@ -76,6 +77,13 @@ def run_upgrade(
         typer.echo(f"as it was: {done.backup}; delete it when you do not need it")
 
 
+def _load_embedder(name: str) -> ModelPackage:
+    package = load_model(name)
+    if package.task != "embedder":
+        raise ConfigError(f"{name}: is a {package.task}; give an embedder of `facestream models list`")
+    return package
+
+
 def _embed(reader: StillReader, photo: bytes) -> tuple[npt.NDArray[np.float32], float] | None:
     try:
         still = reader.read(photo)
@@ -85,4 +93,55 @@ def _embed(reader: StillReader, photo: bytes) -> tuple[npt.NDArray[np.float32], 
 
 
 def _open_map(path: Path, old: GalleryModel, new: GalleryModel) -> Mapping:
-    raise GalleryError(f"{path}: maps from {old} to {new} are not read yet; keep photographs, or enrol anew")
+    """A map between two models, after telling what it costs."""
+    found = EmbeddingMap.load(path)
+    found.check(old=(old.name, old.sha256), new=(new.name, new.sha256))
+    typer.echo(f"{path}: fitted on {found.pairs} faces; {found.loss}")
+    return found
+
+
+def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, detector: str) -> None:
+    """Fit a map between two models and write it, after telling what it costs.
+
+    Args:
+        path: Of the file.
+        folders: A folder with a folder of photographs for each person.
+        old: Name or file of the model whose embeddings it takes.
+        new: Of the one whose embeddings it gives.
+        mirror: Whether both add the mirrored face.
+        detector: Finds the faces in photographs.
+
+    Raises:
+        FacestreamError: Something is wrong, or there are too few photographs.
+    """
+    people = list(find_folders(folders))
+    first, second = (GalleryModel.of(_load_embedder(name), mirror=mirror) for name in (old, new))
+    pairs: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]] = []
+    with (
+        open_stills(first, detector=detector, embedder=old, force=True) as old_reader,
+        open_stills(second, detector=detector, embedder=new, force=True) as new_reader,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        task = progress.add_task("embedding", total=sum(len(photos) for _, photos in people))
+        for number, (_, photos) in enumerate(people):
+            for photo in photos:
+                progress.advance(task)
+                try:
+                    file = read_file(photo)
+                    pairs.append((old_reader.read(file).embedding, new_reader.read(file).embedding, number))
+                except UnfitPhotoError:
+                    continue
+    if not pairs:
+        raise ConfigError(f"{folders}: no face in any photograph; give a folder such as people/Ann/1.jpg")
+    try:
+        fitted = fit_map(
+            np.stack([pair[0] for pair in pairs]),
+            np.stack([pair[1] for pair in pairs]),
+            np.array([pair[2] for pair in pairs], np.intp),
+            old_model=(first.name, first.sha256),
+            new_model=(second.name, second.sha256),
+        )
+    except ValueError as exc:
+        raise ConfigError(f"{folders}: no map can be fitted: {exc}") from exc
+    fitted.save(path)
+    typer.echo(f"{path}: fitted on {fitted.pairs} faces; {fitted.loss}")

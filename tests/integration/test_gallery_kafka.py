@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import gc
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from event_checks import camera_event, face_event
+from kafka import KafkaProducer
+from people import MODEL, gallery_of, vector
+
+from engine.errors import SinkError
+from stream.cloudevents import to_binary
+from stream.enrolment import Enroller
+from stream.event_source import read_events, read_topic
+from stream.events import Event, TrackChange
+from stream.gallery_erasure import erase
+from stream.identifier import Identifier
+from stream.kafka import ensure_topic
+from stream.kafka_address import parse_kafka
+from stream.kafka_topics import plan_topics
+from stream.seen_tracks import read_tracks
+from stream.track_erasure import erase_tracks
+
+pytestmark = [
+    pytest.mark.kafka,
+    # kafka-python leaves the sockets of refused connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def collect_garbage() -> Iterator[None]:
+    """While the module's filter holds, so that no other test meets the garbage."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def topic(kafka_broker: str) -> str:
+    """Address of a new topic, with its topics of tracks and identities."""
+    name = f"faces-{uuid.uuid4().hex[:8]}"
+    for plan in plan_topics(name, partitions=3):
+        ensure_topic(parse_kafka(f"kafka://{kafka_broker}/{plan.name}"), 10.0, plan=plan)
+    return f"kafka://{kafka_broker}/{name}"
+
+
+def write(broker: str, topic: str, events: Sequence[Event]) -> None:
+    with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
+        for event in events:
+            message = to_binary(event)
+            producer.send(topic, key=message.key, value=message.value, headers=message.headers)
+        producer.send(topic, key=b"door", value=b"no event at all")
+        producer.flush(timeout=20)
+
+
+def seen(seed: int, track: str, **changes: object) -> Event:
+    return face_event(embedding=vector(seed), embedding_model=MODEL.name, track_id=track, **changes)
+
+
+def test_a_track_of_a_topic_is_enrolled_and_buried_with_all_that_was_called_the_person(
+    kafka_broker: str, topic: str, tmp_path: Path
+) -> None:
+    name = topic.rpartition("/")[2]
+    events = [
+        camera_event(),
+        seen(1, "t1"),
+        seen(2, "t1", sequence=1, change=TrackChange.LEFT),
+        seen(9, "t9"),
+    ]
+    write(kafka_broker, name, events)
+    (event,) = (each for each in read_tracks(topic) if each.track_id == "t1")
+    assert event.sequence == 1
+    with gallery_of(tmp_path / "g.db", "Bob") as gallery:
+        assert Enroller(gallery).enrol_track("Ann", event).is_taken
+        ann = gallery.find("Ann").id
+        identities = Identifier(gallery).identify([seen(2, "t5"), seen(2, "t6"), seen(0, "t7")], 0.0)
+        write(kafka_broker, name, identities[:1])
+        write(kafka_broker, f"{name}.identities", identities[1:])
+        erasure = erase(gallery, "Ann")
+    assert erasure.person_id == ann
+    assert erasure.tracks == ("t1",)
+    assert erase_tracks(topic, ann, erasure.tracks) == 3
+    tombstones = list(read_topic(parse_kafka(f"{topic}.tracks")))
+    assert sorted(record.key for record in tombstones) == [b"t1", b"t5", b"t6"]
+    assert all(record.value is None for record in tombstones)
+
+
+def test_a_topic_that_is_not_there_is_said(kafka_broker: str) -> None:
+    with pytest.raises(SinkError, match="no such topic"):
+        list(read_events(f"kafka://{kafka_broker}/nothing-{uuid.uuid4().hex[:8]}"))
+
+
+def test_an_empty_topic_has_an_end(topic: str) -> None:
+    assert list(read_events(topic)) == []
