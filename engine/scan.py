@@ -49,7 +49,7 @@ class CompressedScan:
             raise ValueError(
                 f"sample: expected ({_FEWEST_TO_TRAIN} or more, an even length), got {sample.shape}"
             )
-        faiss = _faiss()
+        faiss = _one_thread()
         size = sample.shape[1]
         self._index = faiss.IndexPQFastScan(size, size // _NUMBERS_A_CODE, _BITS, faiss.METRIC_INNER_PRODUCT)
         self._index.train(np.ascontiguousarray(sample))
@@ -64,6 +64,7 @@ class CompressedScan:
 
     def add(self, embeddings: Embeddings) -> None:
         """Add rows, float32 (N, D)."""
+        _one_thread()
         self._index.add(np.ascontiguousarray(embeddings))
 
     def candidates(self, queries: Embeddings, count: int) -> npt.NDArray[np.int64]:
@@ -76,15 +77,22 @@ class CompressedScan:
         Returns:
             int64 (Q, count), in no order to rely on; -1 where none was found.
         """
+        _one_thread()
         _, rows = self._index.search(np.ascontiguousarray(queries), count)
         return np.asarray(rows, np.int64)
 
 
-def _faiss() -> Any:
+def _one_thread() -> Any:
+    """faiss, told to use the calling thread alone.
+
+    Its threads wait for each other by spinning: where other work shares the cores, training took 6 to 17 times
+    as long with two of them.
+    """
     try:
         import faiss
     except ImportError:
         raise ConfigError(
             "faiss is not installed; run: pip install 'facestream[gallery]', or use an exact index"
         ) from None
+    faiss.omp_set_num_threads(1)
     return faiss

@@ -64,8 +64,15 @@ class Matcher:
         Returns:
             One decision a face; its people are rows of ``snapshot.ids``.
         """
-        scores = self._scores_of_all(embeddings) if self._index is None else self._scores_of_near(embeddings)
-        return decide(scores, self.threshold)
+        snapshot = self.snapshot
+        if self._index is None:
+            return self._decide(embeddings, snapshot.templates, snapshot.owners, np.arange(self._people))
+        keys, _ = self._index.search(embeddings, _CANDIDATES)
+        rows = np.searchsorted(snapshot.keys, np.unique(keys[keys >= 0]))
+        near = np.unique(snapshot.owners[rows])
+        rows = self._rows_of(near)
+        owners = np.searchsorted(near, snapshot.owners[rows])
+        return self._decide(embeddings, snapshot.templates[rows], owners, near)
 
     def _make_index(self, previous: Matcher | None) -> TemplateIndex | None:
         snapshot = self.snapshot
@@ -81,34 +88,39 @@ class Matcher:
         index.add(snapshot.keys[new], snapshot.templates[new])
         return index
 
-    def _scores_of_all(self, embeddings: Embeddings) -> Cosines:
-        cosines = embeddings @ self.snapshot.templates.T
-        scores = person_scores(cosines, self.snapshot.owners, self._people)
-        self._rule_out(scores, embeddings, cosines, self.snapshot.owners)
-        return scores
+    def _rows_of(self, people: Indices) -> Indices:
+        """Rows of the templates of some people, person by person."""
+        parts = [self._order[self._starts[each] : self._starts[each + 1]] for each in people.tolist()]
+        return np.concatenate([np.empty(0, np.intp), *parts])
 
-    def _scores_of_near(self, embeddings: Embeddings) -> Cosines:
-        """Scores of those people alone who have one of the nearest templates to any of the faces."""
-        assert self._index is not None
-        keys, _ = self._index.search(embeddings, _CANDIDATES)
-        rows = np.searchsorted(self.snapshot.keys, np.unique(keys[keys >= 0]))
-        near = np.unique(self.snapshot.owners[rows])
-        rows = np.concatenate(
-            [self._order[self._starts[each] : self._starts[each + 1]] for each in near.tolist()]
-        )
-        cosines, owners = embeddings @ self.snapshot.templates[rows].T, self.snapshot.owners[rows]
-        scores = np.full((len(embeddings), self._people), -np.inf, np.float32)
-        scores[:, near] = person_scores(cosines, np.searchsorted(near, owners), len(near))
-        self._rule_out(scores, embeddings, cosines, owners)
-        return scores
+    def _decide(
+        self, embeddings: Embeddings, templates: Embeddings, owners: Indices, people: Indices
+    ) -> Decisions:
+        """Decide among some people.
 
-    def _rule_out(self, scores: Cosines, embeddings: Embeddings, cosines: Cosines, owners: Indices) -> None:
+        Args:
+            embeddings: float32 (Q, D).
+            templates: float32 (T, D), of these people.
+            owners: intp (T,), whose each is, as a place in ``people``.
+            people: intp (P,), rows in the snapshot, ascending.
+        """
+        cosines = embeddings @ templates.T
+        scores = person_scores(cosines, owners, len(people))
+        self._rule_out(scores, embeddings, cosines, owners, people)
+        found = decide(scores, self.threshold)
+        rows = np.append(people, -1)  # the place -1 is nobody
+        return Decisions(found.known, rows[found.person], rows[found.nearest], found.score, found.margin)
+
+    def _rule_out(
+        self, scores: Cosines, embeddings: Embeddings, cosines: Cosines, owners: Indices, people: Indices
+    ) -> None:
         """Take people out of the scores where one of their negatives is nearer than all their templates."""
-        negatives = embeddings @ self.snapshot.negatives.T
-        for person in np.unique(self.snapshot.negative_owners).tolist():
-            nearest_not = negatives[:, self.snapshot.negative_owners == person].max(axis=1)
-            own = cosines[:, owners == person].max(axis=1, initial=-1.0)
-            scores[nearest_not > own, person] = -np.inf
+        of_negatives = self.snapshot.negative_owners
+        for person in np.intersect1d(of_negatives, people).tolist():
+            place = int(np.searchsorted(people, person))
+            nearest_not = (embeddings @ self.snapshot.negatives[of_negatives == person].T).max(axis=1)
+            own = cosines[:, owners == place].max(axis=1, initial=-1.0)
+            scores[nearest_not > own, place] = -np.inf
 
     def _impostor_scores(self) -> npt.NDArray[np.float32]:
         """Scores of different people of the gallery with each other, of at most 500 of them."""
@@ -118,7 +130,7 @@ class Matcher:
         if len(enrolled) < 2:
             return np.empty(0, np.float32)
         first = self.snapshot.templates[self._order[self._starts[enrolled]]]
-        rows = np.concatenate([self._order[self._starts[each] : self._starts[each + 1]] for each in enrolled])
+        rows = self._rows_of(enrolled)
         owners = np.searchsorted(enrolled, self.snapshot.owners[rows])
         scores = person_scores(first @ self.snapshot.templates[rows].T, owners, len(enrolled))
         return scores[~np.eye(len(enrolled), dtype=np.bool_)]
