@@ -85,8 +85,8 @@ class CompressedScan:
 def _one_thread() -> Any:
     """faiss, told to use the calling thread alone.
 
-    Its threads wait for each other by spinning: where other work shares the cores, training took 6 to 17 times
-    as long with two of them.
+    Its threads wait for each other by spinning: where other work shares the cores, training took 6 to 17
+    times as long with two of them.
     """
     try:
         import faiss

@@ -286,7 +286,10 @@ class Gallery(GalleryFile):
             people = self.database.execute("SELECT number, id, name FROM people ORDER BY number").fetchall()
             rows = {number: row for row, (number, _, _) in enumerate(people)}
             ids = tuple(person_id for _, person_id, _ in people)
-            names = tuple(self.unseal("name", each, name).decode() for _, each, name in people)
+            known = {} if previous is None else dict(zip(previous.ids, previous.names, strict=True))
+            names = tuple(
+                known.get(each) or self.unseal("name", each, name).decode() for _, each, name in people
+            )
             keys, owners, templates = self._vectors("templates", rows, ids, model.size, previous)
             _, negative_owners, negatives = self._vectors("negatives", rows, ids, model.size, None)
         return GallerySnapshot(

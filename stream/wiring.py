@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -253,9 +254,11 @@ def open_identifier(settings: RunSettings, *, environment: Mapping[str, str]) ->
         return
     with Gallery.open(identity.gallery, sealer=Sealer.from_environment(environment)) as gallery:
         gallery.check_model(GalleryModel.of(load_model(models.embedder), mirror=models.mirror))
-        yield Identifier(
+        identifier = Identifier(
             gallery, false_accept_rate=identity.false_accept_rate, min_quality=identity.min_quality
         )
+        identifier.identify((), time.monotonic())  # the gallery is read before the first frame comes
+        yield identifier
 
 
 @contextmanager
