@@ -150,7 +150,7 @@ class TemplateIndex:
             count = min(max(_CANDIDATES, 50 * k) + min(self._rows.dead, _CANDIDATES), len(self._scan))
             rows = np.sort(self._scan.candidates(query[None], count)[0])
             keys, embeddings = self._rows.take(rows[rows >= 0])
-            cosines = embeddings @ query
+            cosines = np.einsum("nd,d->n", embeddings, query)  # too few for BLAS's threads to help
         there = keys >= 0
         keys, cosines = keys[there], cosines[there]
         if k < len(keys):

@@ -20,7 +20,7 @@ from engine.open_set import (
 )
 from stream.gallery_records import GallerySnapshot
 
-_CANDIDATES: Final = 100
+_CANDIDATES: Final = 30
 _PEOPLE_COMPARED: Final = 500
 
 
@@ -29,7 +29,7 @@ class Matcher:
 
     Of a person's score see ``engine.open_set.person_scores``. A face that is nearer to one that is known not
     to be a person's than to all of that person's own is not that person's, however near. Up to 50,000
-    templates everybody is scored; above, the people of the 100 nearest templates are.
+    templates everybody is scored; above, the people of the 30 nearest templates are.
 
     Args:
         snapshot: The gallery.
