@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -19,16 +20,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from engine.embeddings import Embeddings, unit_rows
-from engine.errors import SinkError
+from engine.errors import ConfigError, SinkError
+from engine.faces import FloatArray
 from engine.index import Keys, Store, TemplateIndex
-
-FACES: Final = "like faces"
-UNIFORM: Final = "uniform directions"
+from engine.zoo import load_model
+from stream.enrolment import find_folders
+from stream.gallery_records import GalleryModel
+from stream.stills import UnfitPhotoError, read_file
+from stream.wiring import open_stills
 
 AIM_P99_MS: Final = 10.0
 AIM_RECALL: Final = 0.99
 
-_BETWEEN, _WITHIN, _MEAN = 0.58, 0.33, 0.30
 _K: Final = 10
 _ROWS_AT_ONCE: Final = 50_000
 
@@ -84,9 +87,10 @@ def bench_gallery(
     console: Console,
     size: int = 128,
     store: Store = "float32",
+    faces: Path | None = None,
     json_out: Path | None = None,
 ) -> list[GalleryFigures]:
-    """Measure both populations and print the table.
+    """Measure each population and print the table.
 
     Args:
         people: 1 or more, one template each.
@@ -95,19 +99,23 @@ def bench_gallery(
         console: For progress and the table.
         size: Numbers of an embedding.
         store: How the index keeps them.
+        faces: Folder of real faces, a folder a person, whose spread is measured, too.
         json_out: File to write the figures to.
 
     Raises:
-        SinkError: The file cannot be written.
+        FacestreamError: The faces cannot be read, or the file not be written.
     """
+    populations = [Population.like_faces(size), Population.uniform(size)]
+    if faces is not None:
+        populations.append(Population.measured(*embed_faces(faces, console)))
     figures = []
     with Progress(console=console, transient=True) as progress, one_core():
-        for population in (FACES, UNIFORM):
-            task = progress.add_task(population, total=people)
-            bench = _Bench(Population(population, size), people, store)
+        for population in populations:
+            task = progress.add_task(population.name, total=people)
+            bench = _Bench(population, people, store)
             for count in bench.build():
                 progress.advance(task, count)
-            figures.append(bench.measure(population, searches=searches, adds=adds))
+            figures.append(bench.measure(searches=searches, adds=adds))
     _show(figures, console)
     if json_out is not None:
         try:
@@ -134,37 +142,113 @@ def one_core() -> Iterator[None]:
 
 
 class Population:
-    """People who do not exist, and faces of them.
-
-    ``like faces``: a person is a Gaussian draw about a common mean, and a face a draw about the person. The
-    variances were measured on SFace's embeddings of 3,661 photographs of LFW: 0.58 between people, 0.33
-    within, a mean of length 0.30, and a spectrum that uses 93 of 128 dimensions ((Σλ)² / Σλ²); here it falls
-    linearly to zero, which uses 96. ``uniform directions``: no structure at all, the worst case for an index;
-    a probe has a cosine of about 0.6 to its person.
+    """People who do not exist, and faces of them: Gaussian draws about a mean, and about each person.
 
     Args:
-        population: ``FACES`` or ``UNIFORM``.
-        size: Numbers of an embedding.
+        name: For the table.
+        mean: float32 (D,), of all people.
+        between: float32 (D, D), ``B`` where people are ``mean + B z``, z standard normal.
+        within: float32 (D, D), the same of a person's faces.
         seed: Of the draws.
     """
 
-    def __init__(self, population: str, size: int, *, seed: int = 0) -> None:
-        self.size = size
+    def __init__(
+        self, name: str, mean: FloatArray, between: FloatArray, within: FloatArray, *, seed: int = 0
+    ) -> None:
+        self.name = name
+        self.size = len(mean)
+        self._mean, self._between, self._within = mean, between, within
         self._random = np.random.default_rng(seed)
-        falling = np.linspace(2, 0, size) if population == FACES else np.ones(size)
-        self._between = np.sqrt(_BETWEEN / size * falling).astype(np.float32)
-        self._within = np.sqrt((_WITHIN if population == FACES else 0.4) / size * falling).astype(np.float32)
-        self._mean = np.full(size, (_MEAN if population == FACES else 0) / np.sqrt(size), np.float32)
 
-    def people(self, count: int) -> npt.NDArray[np.float32]:
+    @classmethod
+    def like_faces(cls, size: int) -> Population:
+        """As SFace's embeddings of 3,661 photographs of LFW are spread.
+
+        Variances 0.58 between people and 0.33 within, a mean of length 0.30. Their spectrum uses 93 of 128
+        dimensions ((Σλ)² / Σλ²); here it falls linearly to zero, which uses 96.
+        """
+        falling = np.diag(np.sqrt(np.linspace(2, 0, size) / size)).astype(np.float32)
+        mean = np.full(size, 0.30 / np.sqrt(size), np.float32)
+        between, within = np.sqrt(np.array([0.58, 0.33], np.float32))
+        return cls("like faces", mean, between * falling, within * falling)
+
+    @classmethod
+    def uniform(cls, size: int) -> Population:
+        """Uniform directions, the worst case for an index; a probe has a cosine of 0.67 to its template."""
+        even = np.eye(size, dtype=np.float32) / np.sqrt(np.float32(size))
+        return cls("uniform directions", np.zeros(size, np.float32), even, np.sqrt(np.float32(0.5)) * even)
+
+    @classmethod
+    def measured(cls, embeddings: Embeddings, people: npt.NDArray[np.intp]) -> Population:
+        """As the embeddings of real faces are spread.
+
+        Args:
+            embeddings: float32 (N, D), unit rows.
+            people: intp (N,), whose face each is; some people have several.
+
+        Raises:
+            ValueError: Nobody has several faces.
+        """
+        _, owners, counts = np.unique(people, return_inverse=True, return_counts=True)
+        means = np.zeros((len(counts), embeddings.shape[1]))
+        np.add.at(means, owners, embeddings)
+        means /= counts[:, None]
+        rest = embeddings - means[owners]
+        if counts.max(initial=0) < 2:
+            raise ValueError("people: expected somebody with several faces")
+        within = rest.T @ rest / (counts - 1).sum()
+        between = np.cov(embeddings.T.astype(np.float64)) - within
+        mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls("as the faces given", mean, _root(between), _root(within))
+
+    def people(self, count: int) -> FloatArray:
         """float32 (count, size): the mean of each person's faces."""
-        draws = self._random.standard_normal((count, len(self._mean)), np.float32)
-        return self._mean + self._between * draws
+        return self._mean + self._draws(count) @ self._between.T
 
-    def faces(self, people: npt.NDArray[np.float32]) -> Embeddings:
+    def faces(self, people: FloatArray) -> Embeddings:
         """One face of each person, float32 (N, size), unit rows."""
-        draws = self._random.standard_normal(people.shape, np.float32)
-        return unit_rows(people + self._within * draws)
+        return unit_rows(people + self._draws(len(people)) @ self._within.T)
+
+    def _draws(self, count: int) -> FloatArray:
+        return self._random.standard_normal((count, self.size), np.float32)
+
+
+def _root(covariance: npt.NDArray[np.float64]) -> FloatArray:
+    """A root of a covariance; what an estimate has below zero is none."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)), np.float32)
+
+
+def embed_faces(
+    folders: Path, console: Console, *, model: str = "sface"
+) -> tuple[Embeddings, npt.NDArray[np.intp]]:
+    """Embeddings of the photographs of a folder with a folder for each person, and whose each is.
+
+    Args:
+        folders: As ``facestream gallery enrol --folders`` takes it; the face in the middle counts.
+        console: For progress.
+        model: Of ``facestream models list``.
+
+    Raises:
+        FacestreamError: The folder or the model cannot be read, or nobody has several faces.
+    """
+    people = list(find_folders(folders))
+    found, owners = [], []
+    gallery_model = GalleryModel.of(load_model(model), mirror=True)
+    with (
+        open_stills(gallery_model, detector="yunet", pick="centre", force=True) as reader,
+        Progress(console=console, transient=True) as progress,
+    ):
+        task = progress.add_task("embedding", total=len(people))
+        for number, (_, photos) in enumerate(people):
+            for photo in photos:
+                with contextlib.suppress(UnfitPhotoError):
+                    found.append(reader.read(read_file(photo)).embedding)
+                    owners.append(number)
+            progress.advance(task)
+    if len(owners) == len(set(owners)):
+        raise ConfigError(f"--faces: nobody in {folders} has several faces; give more photographs a person")
+    return np.stack(found), np.array(owners, np.intp)
 
 
 class _Bench:
@@ -189,7 +273,7 @@ class _Bench:
             self._exact.add(keys, faces)
             yield len(rows)
 
-    def measure(self, population: str, *, searches: int, adds: int) -> GalleryFigures:
+    def measure(self, *, searches: int, adds: int) -> GalleryFigures:
         """Search as it stands, then while another thread adds."""
         probes = self._made.faces(self._means[np.linspace(0, self._count - 1, searches).astype(np.int64)])
         found, seconds = _search(self._index, probes)
@@ -198,7 +282,7 @@ class _Bench:
         newcomers = self._made.faces(self._made.people(adds))
         adding_s, adds_s = _search_while_adding(self._index, probes, newcomers, first_key=self._count)
         return GalleryFigures(
-            population=population,
+            population=self._made.name,
             people=self._count,
             store=self._store,
             is_exact=self._index.is_exact,

@@ -102,6 +102,10 @@ def bench_gallery(
     store: Annotated[
         Literal["float32", "int8"], typer.Option(help="How templates are kept in memory.")
     ] = "float32",
+    faces: Annotated[
+        Path | None,
+        typer.Option(help="Folder with a folder of photographs a person: also as these faces are spread."),
+    ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -118,6 +122,7 @@ def bench_gallery(
             console=Console(),
             size=size,
             store=store,
+            faces=faces,
             json_out=json_out,
         )
 
