@@ -70,9 +70,9 @@ class ImpostorTail:
 
     It is a generalised Pareto distribution (Pickands, "Statistical inference using extreme order
     statistics", 1975) through three measured points; its shape is the logarithm of the ratio of the two
-    steps between them. Beyond the last point by more than ``reach`` times, where nothing was measured, it
-    goes on exponentially with the slope that it has there, which is on the safe side of the curve when the
-    shape is below 0, as it is for every embedder that was measured.
+    steps between them. From ``lowest_rate`` on, where too little was seen to hold the curve against, it goes
+    on exponentially with the slope that it has there, which is on the safe side of the curve when the shape
+    is below 0, as it is for every embedder that was measured.
 
     Attributes:
         at_1e2: Score that one in a hundred pairs of different people reaches.
@@ -87,7 +87,7 @@ class ImpostorTail:
     at_1e2: float
     at_1e3: float
     at_1e4: float
-    lowest_rate: float = 1e-6
+    lowest_rate: float = 1e-5
 
     def __post_init__(self) -> None:
         if not -1 <= self.at_1e2 < self.at_1e3 < self.at_1e4 <= 1:

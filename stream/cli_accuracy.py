@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _CMC_RANKS: Final = (1, 2, 3, 5, 10, 20)
 """Points of the curve of how often the right person is among the nearest."""
 
+_FARS: Final = (0.1, 0.01, 0.001)
+"""False alarm rates at which identification is judged, and those that thresholds promise."""
+
 Detector = Annotated[str, typer.Option(help="A detector of `facestream models list`.")]
 Embedder = Annotated[str, typer.Option(help="An embedder of the same; fused is the most accurate.")]
 Engine = Annotated[
@@ -338,6 +341,7 @@ def bench_ident(
                 openness=(openness,),
                 repetitions=repetitions,
                 ranks=_CMC_RANKS,
+                fars=_FARS,
                 cache=kept_embeddings(enabled=cache),
                 workers=workers,
                 skip_unreadable=skip_missing,
