@@ -17,6 +17,7 @@ from stream.cli_cluster import cluster_tracks
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
 from stream.cli_gallery import gallery_app
 from stream.cli_models import compile_model, models_app
+from stream.cli_spool import spool_app
 
 if TYPE_CHECKING:
     from stream.config import RunSettings
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
 app.add_typer(gallery_app, name="gallery")
+app.add_typer(spool_app, name="spool")
 app.command("compile")(compile_model)
 app.command("cluster")(cluster_tracks)
 

@@ -13,7 +13,7 @@ import structlog
 from engine.errors import SinkError
 from stream.cloudevents import BinaryMessage
 from stream.events import Event, FaceEvent
-from stream.kafka import KafkaError, close_producer, connect_producer, ensure_topic
+from stream.kafka import KafkaError, close_producer, connect_producer, ensure_topic, explain_failure
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.kafka_batches import BatchSender
 from stream.kafka_courier import Courier
@@ -91,7 +91,7 @@ class KafkaSink:
         """
         try:
             self._open_producer(timeout_s)
-        except BrokersAwayError as exc:
+        except (BrokersAwayError, KafkaError) as exc:
             self._note_trouble(exc)
         except BaseException:
             self._spool.close()
@@ -233,7 +233,7 @@ class KafkaSink:
 
     def _note_trouble(self, exc: Exception) -> None:
         """Say it when trouble begins; the end of it is said as well."""
-        words = str(exc) if isinstance(exc, SinkError) else f"{type(exc).__name__}"
+        words = str(exc) if isinstance(exc, SinkError) else explain_failure(exc, self._address)
         if not self._trouble:
             log.warning(
                 "kafka does not take events; they wait in the spool",

@@ -100,10 +100,16 @@ def spool_folder(name: str, *, within: Path | None = None) -> Path:
 
     Args:
         name: The sink's address, without secrets.
-        within: Folder of all spools; the user's own for states of programs when not given.
+        within: Folder of all spools, as ``spools_folder`` has it.
     """
-    base = within or platformdirs.user_state_path("facestream") / "spool"
-    return base / f"{name.rpartition('/')[2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return (
+        spools_folder(within) / f"{name.rpartition('/')[2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    )
+
+
+def spools_folder(within: Path | None = None) -> Path:
+    """The folder of all spools: that of the configuration, or the user's own for states of programs."""
+    return within or platformdirs.user_state_path("facestream") / "spool"
 
 
 def segment_path(folder: Path, number: int) -> Path:

@@ -54,6 +54,25 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Survey:
+    """What a part of a segment holds.
+
+    Attributes:
+        records: That are sound and not erased.
+        first_ms: When the first of them was appended, milliseconds since 1970; None when there is none.
+        sound_end: Where the last sound frame ends.
+        damaged_bytes: Between sound frames.
+        torn_bytes: Behind the last one.
+    """
+
+    records: int
+    first_ms: int | None
+    sound_end: int
+    damaged_bytes: int = 0
+    torn_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class _Found:
     """A frame whose checksum is right."""
 
@@ -151,24 +170,24 @@ def read_frames(file: int, offset: int, *, limit: int, want: int, sealer: Sealer
     return Chunk([], [], end, damaged_places=1, damaged_bytes=end - offset)
 
 
-def count_frames(file: int, offset: int, limit: int) -> tuple[int, int]:
-    """Go over the frames of a segment.
+def survey_frames(file: int, offset: int, limit: int) -> Survey:
+    """Go over the frames of a segment and look at each one's checksum.
 
     Args:
         file: Open for reading.
         offset: Where to begin.
         limit: Where the file ends.
-
-    Returns:
-        How many records there are that are not erased, and where the last sound frame ends: a torn tail
-        lies behind.
     """
     data = _pread(file, offset, limit - offset)
-    count, end = 0, 0
+    records, end, damaged = 0, 0, 0
+    first_ms: int | None = None
     for found in _sound_frames(data):
-        count += found.mark != _ERASED
+        if found.mark != _ERASED:
+            records += 1
+            first_ms = found.time_ms if first_ms is None else first_ms
+        damaged += found.offset - end
         end = found.end
-    return count, offset + end
+    return Survey(records, first_ms, offset + end, damaged, len(data) - end)
 
 
 def erase_frames(file: int, *, limit: int, sealer: Sealer | None, drop: Callable[[bytes], bool]) -> list[int]:

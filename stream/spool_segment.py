@@ -12,13 +12,13 @@ from stream.sealing import Sealer
 from stream.spool_frames import (
     HEADER_BYTES,
     Chunk,
-    count_frames,
     erase_frames,
     is_sealed,
     make_frames,
     make_header,
     read_frames,
     read_header,
+    survey_frames,
     time_of,
 )
 
@@ -76,15 +76,15 @@ class Segment:
         try:
             size = os.fstat(file).st_size
             own = _sealer_of(file, size, sealer, path)
-            waiting, sound_end = count_frames(file, min(max(begin, HEADER_BYTES), size), size)
-            if cut_tail and HEADER_BYTES <= sound_end < size:
-                log.info("cut off an unfinished event", file=str(path), bytes=size - sound_end)
-                os.ftruncate(file, sound_end)
-                size = sound_end
+            survey = survey_frames(file, min(max(begin, HEADER_BYTES), size), size)
+            if cut_tail and survey.torn_bytes:
+                log.info("cut off an unfinished event", file=str(path), bytes=survey.torn_bytes)
+                os.ftruncate(file, survey.sound_end)
+                size = survey.sound_end
         except BaseException:
             os.close(file)
             raise
-        return cls(path, file, size=size, waiting=waiting, sealer=own)
+        return cls(path, file, size=size, waiting=survey.records, sealer=own)
 
     def append(self, payloads: Sequence[bytes], *, time_ms: int) -> int:
         """Write some records, all or none; how many bytes that took."""
