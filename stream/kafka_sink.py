@@ -30,6 +30,7 @@ Encoder = Callable[[Event], BinaryMessage]
 _TICK_S: Final = 0.25
 _PACE_S: Final = 0.02  # so that what comes one by one goes in batches
 _CONNECT_S: Final = 10.0
+_DELIVERY_MS: Final = 12_000
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 4.0
 _STOP_S: Final = 1.0
 
@@ -200,7 +201,13 @@ class KafkaSink:
         Raises:
             SinkError: That was not possible.
         """
-        producer = connect_producer(self._address, timeout_s, metrics_enabled=False, compression_type="zstd")
+        producer = connect_producer(
+            self._address,
+            timeout_s,
+            compression_type="zstd",
+            delivery_timeout_ms=_DELIVERY_MS,
+            metrics_enabled=False,
+        )
         with ExitStack() as stack:
             stack.callback(close_producer, producer)
             sender = BatchSender(producer, self._news.set)

@@ -57,7 +57,7 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
 def _sections(settings: type[RunSettings]):
     fields = settings.model_fields
     yield "cameras", fields["cameras"].annotation.__args__[0]
-    for name in ("models", "detection", "tracking", "events", "identity"):
+    for name in ("models", "detection", "tracking", "events", "spool", "identity", "best_shots"):
         yield name, fields[name].annotation
 
 
