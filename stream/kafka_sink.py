@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import structlog
@@ -31,8 +31,9 @@ _TICK_S: Final = 0.25
 _PACE_S: Final = 0.02  # so that what comes one by one goes in batches
 _CONNECT_S: Final = 10.0
 _DELIVERY_MS: Final = 12_000
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 4.0
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 8.0
 _STOP_S: Final = 1.0
+_TIDY_S: Final = 0.5
 
 
 class KafkaSink:
@@ -80,7 +81,7 @@ class KafkaSink:
         self._news, self._closing = threading.Event(), threading.Event()
         self._threads = [
             threading.Thread(target=self._deliver, name="kafka-sink", daemon=True),
-            threading.Thread(target=self._sync, name="kafka-sink-sync", daemon=True),
+            threading.Thread(target=self._keep, name="kafka-sink-spool", daemon=True),
         ]
 
     def connect(self, timeout_s: float) -> None:
@@ -250,10 +251,12 @@ class KafkaSink:
             )
         self._trouble = words
 
-    def _sync(self) -> None:
-        """Body of the thread that brings the spool to the disk."""
-        while self._sync_every_s and not self._closing.wait(self._sync_every_s):
+    def _keep(self) -> None:
+        """Body of the thread that brings the spool to the disk, and what was delivered off it."""
+        while not self._closing.wait(self._sync_every_s or _TIDY_S):
             try:
                 self._spool.sync()
             except SinkError as exc:
                 self._sync_error = exc
+            with suppress(SinkError):  # a full disk, say, which matters when there is something to write
+                self._spool.tidy()

@@ -39,7 +39,6 @@ DAMAGED_SUFFIX: Final = ".damaged"
 
 _MOST_SEGMENT_BYTES: Final = 16 << 20
 _SEGMENTS_AT_LEAST: Final = 8
-_IDLE_SEGMENT_BYTES: Final = 1 << 20
 _RETRY_S: Final = 0.2
 
 
@@ -212,6 +211,21 @@ class Spool:
             self._move_cursor(end)
             self._changed.notify_all()
 
+    def tidy(self) -> None:
+        """When nothing waits, remove the file of what was delivered; otherwise it goes when it is full.
+
+        Raises:
+            SinkError: The disk reports an error.
+        """
+        with self._changed, disk_errors(self.folder):
+            if self._closed or self._place_after(self._cursor) is not None:
+                return
+            if self._segments[self._newest].size > HEADER_BYTES:
+                self._begin_segment(self._newest + 1)
+            for number in [each for each in self._segments if each < self._newest]:
+                self._remove(number)
+            self._move_cursor(Cursor(self._newest, HEADER_BYTES))
+
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Whether everything was delivered in time."""
         with self._changed:
@@ -343,14 +357,8 @@ class Spool:
 
     def _write(self, payloads: Sequence[bytes]) -> None:
         segment = self._segments[self._newest]
-        if segment.size >= _IDLE_SEGMENT_BYTES or segment.size >= self._segment_bytes:
-            all_settled = self._place_after(self._cursor) is None
-            if all_settled or segment.size >= self._segment_bytes:
-                segment = self._begin_segment(self._newest + 1)
-            if all_settled:
-                for number in [each for each in self._segments if each < self._newest]:
-                    self._remove(number)
-                self._move_cursor(Cursor(self._newest, HEADER_BYTES))
+        if segment.size >= self._segment_bytes:
+            segment = self._begin_segment(self._newest + 1)
         self._bytes += segment.append(payloads, time_ms=int(self._clock() * 1000))
         self._unsynced.add(self._newest)
 

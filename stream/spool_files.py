@@ -57,7 +57,6 @@ class SpoolLock:
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / _LOCK
         with disk_errors(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = self._take()
 
     def release(self, *, clear: bool = False) -> None:
@@ -78,6 +77,7 @@ class SpoolLock:
 
     def _take(self) -> int:
         while True:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -242,10 +242,10 @@ def test_one_broker_that_dies_freezes_and_is_cut_off_costs_no_event(
     killing, freezing, cutting = breakages(cluster)
 
     def faults_of(producer: Producer, _address: str) -> list[Fault]:
-        kills = [killing(1) for _ in range(10 if IN_FULL else 2)]
+        kills = [killing(1) for _ in range(10 if IN_FULL else 4)]
         return [kills[0], producer.kill, freezing(1), *kills[1:], producer.kill, cutting(1)]
 
-    run_faults(cluster, tmp_path, total=EVENTS or 15_000, faults_of=faults_of)
+    run_faults(cluster, tmp_path, total=EVENTS or 25_000, faults_of=faults_of)
     _tell(capsys)
 
 
@@ -275,7 +275,7 @@ def test_a_cluster_of_three_that_is_broken_in_every_way_costs_no_event(
             wiping,
         ]
 
-    run_faults(cluster, tmp_path, total=EVENTS or 15_000, faults_of=faults_of)
+    run_faults(cluster, tmp_path, total=EVENTS or 25_000, faults_of=faults_of)
     _tell(capsys)
 
 

@@ -115,6 +115,22 @@ def test_what_is_delivered_leaves_the_disk(folder: Path) -> None:
     spool.close()
 
 
+def test_what_was_delivered_is_off_the_disk_when_nothing_waits(folder: Path) -> None:
+    spool = Spool(folder)
+    spool.append([b"a face of somebody"], timeout_s=0)
+    spool.tidy()
+    assert read_all(spool, settle=True) == [b"a face of somebody"]
+    spool.tidy()
+    spool.tidy()
+    assert not any(b"a face" in path.read_bytes() for path in folder.iterdir())
+    assert spool.stats().bytes == HEADER_BYTES
+    spool.append([b"another"], timeout_s=0)
+    leave(spool)
+    spool = Spool(folder)
+    assert read_all(spool, settle=True) == [b"another"]
+    spool.close()
+
+
 def test_files_are_for_their_owner_alone(folder: Path) -> None:
     spool = Spool(folder)
     spool.append([b"x"], timeout_s=0)
