@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -313,6 +314,7 @@ def _enter(address: KafkaAddress, timeout_s: float) -> _Entry:
         "reconnect_backoff_max_ms": 1000,
     }
     if address.uses_sasl:
+        _keep_logins_out_of_logs()
         options["sasl_mechanism"] = address.mechanism
     if address.mechanism == "OAUTHBEARER":
         source = _token_source(address, timeout_s)
@@ -322,6 +324,13 @@ def _enter(address: KafkaAddress, timeout_s: float) -> _Entry:
         options["sasl_plain_username"] = address.username
         options["sasl_plain_password"] = _Secret(address.password)
     return _Entry(address, deadline_s, options)
+
+
+def _keep_logins_out_of_logs() -> None:
+    """Two loggers of kafka-python print whole requests at DEBUG, passwords and tokens among them."""
+    for name in ("kafka.protocol.parser", "kafka.net.connection"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.INFO))
 
 
 class _Secret(str):

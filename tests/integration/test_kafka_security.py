@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -28,6 +32,16 @@ pytestmark = [
 
 NAMED_WITHIN_S = 5.0
 WAIT_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Not even where a program logs all that its libraries have to say."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert "-secret" not in caplog.text
+    assert "geheim" not in caplog.text
+    assert unsigned_token("", life_s=1.0)[:20] not in caplog.text
 
 
 @pytest.fixture
@@ -213,6 +227,22 @@ def test_brokers_that_name_themselves_where_nobody_finds_them(servers: Servers, 
     broker, _ = servers.open("plaintext", "--set", "advertised.listeners=CLIENT://kafka.invalid:9092")
     told = refusal(f"kafka://{broker}/{topic}")
     assert "name themselves kafka.invalid:9092, where they cannot be reached; set their advertised" in told
+
+
+def test_the_doctor_says_the_same_and_tells_no_secret(servers: Servers, topic: str) -> None:
+    broker, _ = servers.open("plaintext", "--set", "advertised.listeners=CLIENT://kafka.invalid:9092")
+    address = f"kafka://me:${{KAFKA_PASSWORD}}@{broker}/{topic}?security=SASL_PLAINTEXT"
+    done = subprocess.run(
+        [sys.executable, "-m", "stream.cli", "doctor", "--broker", address, "--debug"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"KAFKA_PASSWORD": "ge/heim@&", "COLUMNS": "500"},
+    )
+    assert done.returncode == 1
+    assert "it asks for no login; leave USER:PASSWORD@ away" in done.stdout
+    assert "heim" not in done.stdout + done.stderr
 
 
 def test_the_compose_file_makes_a_broker_that_takes_events(servers: Servers, topic: str) -> None:
