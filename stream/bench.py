@@ -115,7 +115,7 @@ def time_whole_job(clip: Path, folder: Path, *, analysis_fps: float | None) -> f
     settings = override_settings(
         None, sources=[str(clip)], sinks=[], environment={}, analysis_fps=analysis_fps
     )
-    sink = open_sinks([f"jsonl:{folder / 'events.jsonl'}"], encoding="float32-b64")
+    sink = open_sinks([f"jsonl:{folder / 'events.jsonl'}"])
     with open_pipeline(settings) as pipeline:
         begun = time.perf_counter()
         runner.run(pipeline, sink, stopping=threading.Event())

@@ -97,6 +97,10 @@ def run(
     false_accepts: Annotated[
         float | None, typer.Option(help="Share of strangers who may be named anybody.  [default: 0.01]")
     ] = None,
+    event_format: Annotated[
+        Literal["json", "avro", "protobuf"] | None,
+        typer.Option(help="How Kafka's records are written; files always hold JSON.  [default: json]"),
+    ] = None,
     log_format: LogFormat = "text",
     debug: Debug = False,
 ) -> None:
@@ -116,6 +120,7 @@ def run(
             analysis_fps=analysis_fps,
             realtime=realtime,
             metrics=metrics,
+            event_format=event_format,
             gallery=gallery,
             false_accepts=false_accepts,
         )
@@ -150,9 +155,8 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
         identifier = stack.enter_context(open_identifier(settings, environment=os.environ))
         outputs = open_sinks(
             addresses,
-            encoding=settings.events.embedding_encoding,
+            events=settings.events,
             spool=settings.spool,
-            track_states=settings.events.track_states,
         )
         stack.callback(outputs.close, 0.0)
         sink: EventSink = outputs if addresses else EventPrinter()

@@ -135,11 +135,17 @@ class EventSettings(Settings):
     """How events are written.
 
     Attributes:
-        embedding_encoding: ``float32-b64`` (512 bytes) or ``int8-b64`` (128 bytes).
+        format: How Kafka's records are written; files always hold JSON.
+        embedding_encoding: ``float32-b64`` (512 bytes) or ``int8-b64`` (128 bytes); Avro and Protobuf
+            hold the bytes without base64.
+        registry: URL of the schema registry that gives the ids of Avro's and Protobuf's schemas; null takes
+            ids of the schemas' content.
         track_states: The latest state of each track goes to the compacted topic ``TOPIC.tracks`` as well.
     """
 
+    format: Literal["json", "avro", "protobuf"] = "json"
     embedding_encoding: Literal["float32-b64", "int8-b64"] = "float32-b64"
+    registry: str | None = None
     track_states: bool = True
 
 
@@ -278,6 +284,7 @@ def override_settings(
     metrics: str | None = None,
     gallery: Path | None = None,
     false_accepts: float | None = None,
+    event_format: str | None = None,
 ) -> RunSettings:
     """Settings with what the command line says on top. None leaves a setting as it is.
 
@@ -295,6 +302,7 @@ def override_settings(
         metrics: ``HOST:PORT``.
         gallery: Whose people are named.
         false_accepts: Share of strangers who may be named, between 0 and 1.
+        event_format: How Kafka's records are written.
 
     Raises:
         ConfigError: A value is out of range, or a name is not in the environment.
@@ -315,6 +323,8 @@ def override_settings(
         tree["sinks"] = [expand_environment(sink, environment, "--sink") for sink in sinks]
     models = {"detector": detector, "embedder": embedder, "engine": engine, "precision": precision}
     tree["models"] |= {key: value for key, value in models.items() if value is not None}
+    if event_format is not None:
+        tree["events"] |= {"format": event_format}
     if metrics is not None:
         tree["metrics"] = metrics
     identity = {"gallery": gallery, "false_accept_rate": false_accepts}

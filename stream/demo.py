@@ -98,9 +98,7 @@ def _watch(
     max_s: float | None,
 ) -> tuple[float, CameraReport]:
     """The run itself with a progress bar; its seconds and the camera's report."""
-    sinks = open_sinks(
-        [f"jsonl:{out / 'events.jsonl'}", f"sqlite:{out / 'events.db'}"], encoding="float32-b64"
-    )
+    sinks = open_sinks([f"jsonl:{out / 'events.jsonl'}", f"sqlite:{out / 'events.db'}"])
     with _progress(console) as progress, open_pipeline(settings, on_left=shots) as pipeline:
         report = pipeline.reports[settings.cameras[0].id]
         task = progress.add_task("watching it", total=duration_s, note="")

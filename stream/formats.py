@@ -88,6 +88,7 @@ def decode(
 
     Raises:
         ValueError: It is not an event of facestream, version 1; says what is wrong in one line.
+        SinkError: The lookup's registry cannot be reached; the record may be good.
     """
     attributes = read_attributes(headers)
     content_type = attributes.get("datacontenttype")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from engine.errors import SinkError
 from stream.events import Event
@@ -17,6 +17,9 @@ from stream.spool import Spool, SpoolStats
 from stream.spool_files import spool_folder
 from stream.uris import redact_text
 from stream.wire import EmbeddingEncoding
+
+if TYPE_CHECKING:
+    from stream.formats import EventFormat
 
 KNOWN_SINKS = "kafka://HOST:PORT/TOPIC, jsonl:PATH, jsonl:- (standard output), sqlite:PATH"
 
@@ -107,6 +110,8 @@ def open_sink(
     text: str,
     *,
     encoding: EmbeddingEncoding = "float32-b64",
+    event_format: EventFormat = "json",
+    registry: str | None = None,
     connect_timeout_s: float = 5.0,
     spool_of: Callable[[KafkaAddress], Spool] = open_spool,
     sync_every_s: float = 0.5,
@@ -117,6 +122,8 @@ def open_sink(
     Args:
         text: As ``parse_sink`` takes it.
         encoding: How embeddings are written.
+        event_format: How Kafka's records are written; files always hold JSON.
+        registry: URL of the schema registry that gives Avro's and Protobuf's schemas their ids.
         connect_timeout_s: How long a broker may take to answer.
         spool_of: Opens the spool of a Kafka topic.
         sync_every_s: A power cut costs the spooled events of so many seconds.
@@ -137,12 +144,13 @@ def open_sink(
             return SqliteSink(path, encoding=encoding, keep_days=keep_days)
         case KafkaAddress() as address:
             from stream.kafka_sink import KafkaSink
-            from stream.quick_json import quick_binary
+            from stream.registry import SchemaRegistry, topic_encoder
 
+            known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
             sink = KafkaSink(
                 address,
                 spool_of(address),
-                encode=partial(quick_binary, encoding=encoding),
+                encode=topic_encoder(address.topic, event_format, encoding, known),
                 track_states=track_states,
                 sync_every_s=sync_every_s,
             )

@@ -175,7 +175,8 @@ class _Embedding(_Strict):
             vector = dequantise_int8(values.astype(np.int8), self.scale)
         else:
             vector = values.astype(np.float32)
-        length = float(np.linalg.norm(vector.astype(np.float64)))
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            length = float(np.linalg.norm(vector.astype(np.float64)))
         if not abs(length - 1.0) <= _UNIT_TOLERANCE:
             raise _refusal(f"data.embedding.data: expected a vector of length 1, got {length:.4g}")
         return vector

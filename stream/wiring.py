@@ -22,7 +22,14 @@ from engine.store import EngineStore
 from engine.zoo import load_detector, load_model
 from stream.best_shots import BestShots
 from stream.camera_tracks import LeftListener
-from stream.config import CameraSettings, DetectionSettings, ModelSettings, RunSettings, SpoolSettings
+from stream.config import (
+    CameraSettings,
+    DetectionSettings,
+    EventSettings,
+    ModelSettings,
+    RunSettings,
+    SpoolSettings,
+)
 from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
 from stream.identifier import Identifier
@@ -36,7 +43,6 @@ from stream.spool import Spool
 from stream.spool_files import spool_folder
 from stream.stills import Pick, StillReader
 from stream.uris import LocalPath, TestPattern, parse_source, redact_uri
-from stream.wire import EmbeddingEncoding
 
 # A file's frames go to the detector in batches: an engine's threads then wait for each other less often.
 _FRAMES_PER_STEP = 4
@@ -191,23 +197,21 @@ def make_cameras(
 def open_sinks(
     addresses: Sequence[str],
     *,
-    encoding: EmbeddingEncoding,
+    events: EventSettings | None = None,
     spool: SpoolSettings | None = None,
-    track_states: bool = True,
 ) -> FanOut:
     """Open sinks, all or none.
 
     Args:
         addresses: As ``stream.sinks.parse_sink`` takes them; one or more.
-        encoding: How embeddings are written.
+        events: How events are written.
         spool: Where events wait until Kafka has them.
-        track_states: Whether the latest state of each track goes to a topic of its own.
 
     Raises:
         ConfigError: ``FACESTREAM_KEY`` holds no key, or not the one of what waits in the spool.
         SinkError: One cannot be opened.
     """
-    settings = spool or SpoolSettings()
+    settings, events = spool or SpoolSettings(), events or EventSettings()
 
     def spool_of(address: KafkaAddress) -> Spool:
         return Spool(
@@ -222,10 +226,12 @@ def open_sinks(
         for address in addresses:
             sink = open_sink(
                 address,
-                encoding=encoding,
+                encoding=events.embedding_encoding,
+                event_format=events.format,
+                registry=events.registry,
                 spool_of=spool_of,
                 sync_every_s=settings.sync_every_s,
-                track_states=track_states,
+                track_states=events.track_states,
             )
             opened.append(sink)
     except BaseException:
