@@ -1,0 +1,344 @@
+"""Read events from Kafka: typed, without repeats, and no event is left out.
+
+    with EventConsumer("kafka://localhost:9092/faces", group="door-log") as events:
+        for event in events:
+            print(event.camera_id, event.event_id)
+
+See docs/consumers.md.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from engine.errors import SinkError
+from stream.bad_records import BadRecord, ConsumerStats, log_bad, raise_bad
+from stream.cloudevents import from_binary as decode
+from stream.events import Event
+from stream.kafka import KafkaError, OffsetAndMetadata, TopicPartition, connect_consumer
+from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.kafka_partitions import Partitions, Start
+from stream.repeats import RepeatFilter
+
+__all__ = ["BadRecord", "ConsumerStats", "EventConsumer", "Start", "log_bad", "raise_bad"]
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 0.2
+"""How long one look at the brokers takes at most when nothing comes."""
+
+_CLOSE_S: Final = 5.0
+
+
+class EventConsumer:
+    """Events of a topic, one by one: an iterator, to be used in a ``with`` block.
+
+    Delivery is at least once: an event counts as done when the next one is asked for, and what is done is
+    committed to Kafka now and then. After a crash, what was not committed comes again; whoever must not count
+    it twice keeps ``event.event_id``. What comes twice within the life of this consumer is left out.
+
+    Consumers of one group share the partitions, and when one comes or goes, the others take over. The events
+    of one camera are in one partition, in order. While no broker answers, the iterator waits.
+
+    Of one thread; only ``stop`` may be called from any.
+
+    Args:
+        source: ``kafka://HOST:PORT/TOPIC`` with options as for ``facestream run --sink``; ``${NAME}`` is
+            taken from the environment.
+        group: Name of the group; None reads everything, alone, and commits nothing.
+        from_: Where a group begins that has committed nothing yet: ``earliest``, ``latest`` or a time with a
+            time zone (of the records). Later on it has no meaning.
+        on_bad: What is done with a record that is no event: ``log_bad``, ``raise_bad``, or your own.
+        on_erased: Called with the key of a record without a value: on ``TOPIC.tracks``, the id of a track
+            that was erased.
+        on_assigned: Called with the numbers of the partitions that this consumer has got, before it gives
+            out any event of them.
+        drop_repeats: Whether events that came before are left out.
+        commit_every_s: How often what is done is committed.
+        batch: Most records that are fetched at once. Within five minutes they must be done, or the group
+            gives the partitions to another: make it smaller where an event takes seconds.
+        idle_s: The iterator ends when no event came for so long; None waits for ever.
+        timeout_s: How long connecting may take.
+
+    Raises:
+        SinkError: The address means nothing.
+        ValueError: A number or a time does not make sense.
+    """
+
+    def __init__(
+        self,
+        source: str | KafkaAddress,
+        *,
+        group: str | None,
+        from_: Start = "earliest",
+        on_bad: Callable[[BadRecord], None] = log_bad,
+        on_erased: Callable[[str], None] | None = None,
+        on_assigned: Callable[[tuple[int, ...]], None] | None = None,
+        drop_repeats: bool = True,
+        commit_every_s: float = 1.0,
+        batch: int = 200,
+        idle_s: float | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        _check(group, from_, commit_every_s=commit_every_s, batch=batch, idle_s=idle_s, timeout_s=timeout_s)
+        self._address = parse_kafka(source, environment=os.environ) if isinstance(source, str) else source
+        self._group, self._from = group, from_
+        self._on_bad, self._on_erased, self._on_assigned = on_bad, on_erased, on_assigned
+        self._filter = RepeatFilter() if drop_repeats else None
+        self._commit_every_s, self._batch = commit_every_s, batch
+        self._idle_s, self._timeout_s = idle_s, timeout_s
+        self._stopping = threading.Event()
+        self._stats = ConsumerStats()
+        self._fetched: deque[Any] = deque()
+        self._in_hand: list[Any] = []
+        self._done: dict[Any, int] = {}
+        self._committed_s = 0.0
+        self._consumer: Any = None
+        self._partitions: Partitions | None = None
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            SinkError: No broker answers or lets us in, or there is no such topic.
+        """
+        if self._consumer is not None or self._stopping.is_set():
+            raise ValueError("expected a consumer that was not used before; make a new one")
+        self._consumer = connect_consumer(
+            self._address,
+            group=self._group,
+            timeout_s=self._timeout_s,
+            # Records are fetched when all of those before are done, so that what kafka-python takes for
+            # consumed then is done: it may commit it, above all before partitions go to another consumer.
+            enable_auto_commit=self._group is not None,
+            auto_commit_interval_ms=round(self._commit_every_s * 1000),
+            max_poll_records=self._batch,
+            metrics_enabled=False,
+        )
+        self._partitions = Partitions(self._consumer, self._address.topic, self._from, group=self._group)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            self._finish(commits=False)
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        since_s = time.monotonic()
+        while not self._stopping.is_set():
+            event = self.ready()
+            if event is not None:
+                return event
+            if self.idles_since(since_s):
+                break
+            self.fetch(POLL_S)
+        raise StopIteration
+
+    @property
+    def stats(self) -> ConsumerStats:
+        """What was met so far."""
+        return self._stats
+
+    def stop(self) -> None:
+        """End the iteration soon; any thread, any time."""
+        self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether ``stop`` or ``close`` was called."""
+        return self._stopping.is_set()
+
+    def idles_since(self, since_s: float) -> bool:
+        """Whether the iterator shall end when no event came since a time of ``time.monotonic``."""
+        return self._idle_s is not None and time.monotonic() - since_s >= self._idle_s
+
+    def take(self, most: int, *, wait_s: float) -> list[Event]:
+        """Some events at once, for those who store them in batches. What was given out before is done.
+
+        Args:
+            most: Events, at least 1.
+            wait_s: How long to wait for the first.
+
+        Returns:
+            Events in order; none when none came in time.
+
+        Raises:
+            SinkError: They cannot be read any longer, or ``on_bad`` says so.
+        """
+        deadline_s = time.monotonic() + wait_s
+        self._finish()
+        while not self._fetched and not self._stopping.is_set():
+            left_s = deadline_s - time.monotonic()
+            self.fetch(max(0.0, min(POLL_S, left_s)))
+            if left_s <= 0:
+                break
+        found: list[Event] = []
+        while len(found) < most and (event := self._next_fetched()) is not None:
+            found.append(event)
+        return found
+
+    def commit(self) -> None:
+        """Commit at once all that was given out, with the event that was given out last.
+
+        Raises:
+            SinkError: It cannot be committed.
+            ValueError: There is no group.
+        """
+        if self._group is None:
+            raise ValueError("commit: expected a consumer of a group, got one without")
+        self._finish(commits=False)
+        try:
+            self._consumer.commit(self._offsets(), timeout_ms=round(_CLOSE_S * 1000))
+        except KafkaError as exc:
+            raise self._error(exc) from exc
+        self._committed_s = time.monotonic()
+
+    def close(self) -> None:
+        """Commit what is done and leave the group; also twice.
+
+        The event that was given out last is done when the ``with`` block ends without an error. After an
+        error, or when ``close`` is called elsewhere, it comes again.
+        """
+        self._stopping.set()
+        if self._consumer is None:
+            return
+        consumer, self._consumer = self._consumer, None
+        for record in reversed([*self._in_hand, *self._fetched]):
+            with suppress(ValueError):  # the partition went to another consumer
+                consumer.seek(_partition(record), record.offset)
+        self._in_hand, self._fetched = [], deque()
+        try:
+            consumer.close(autocommit=self._group is not None, timeout_ms=round(_CLOSE_S * 1000))
+        except KafkaError as exc:
+            log.warning("kafka: events may come again", source=self.name, reason=type(exc).__name__)
+
+    @property
+    def name(self) -> str:
+        """The address, without secrets."""
+        return show_kafka(self._address)
+
+    def ready(self) -> Event | None:
+        """The next event of those that were fetched, at once; None when ``fetch`` has to be called.
+
+        All that was given out before is done.
+
+        Raises:
+            SinkError: ``on_bad`` says so.
+        """
+        self._finish()
+        return self._next_fetched()
+
+    def fetch(self, wait_s: float) -> None:
+        """Fetch records for ``ready``, which has given out all that there were.
+
+        Args:
+            wait_s: How long to wait for them at most.
+
+        Raises:
+            SinkError: They cannot be read any longer.
+        """
+        if self._consumer is None or self._partitions is None:
+            raise ValueError("expected an open consumer; use it in a with block")
+        if self._fetched:
+            return
+        try:
+            self._partitions.prepare(self._on_assigned)
+            found = self._consumer.poll(timeout_ms=round(wait_s * 1000))
+        except KafkaError as exc:
+            raise self._error(exc) from exc
+        if self._partitions.take_revoked():  # kafka-python has committed what was done
+            self._done.clear()
+        for records in found.values():
+            self._fetched.extend(records)
+
+    def _finish(self, *, commits: bool = True) -> None:
+        """What was given out is done; commit it when it is time."""
+        for record in self._in_hand:
+            self._done[_partition(record)] = record.offset + 1
+        self._in_hand.clear()
+        if self._group is None or not commits or not self._done or not self._fetched:
+            return
+        if time.monotonic() - self._committed_s >= self._commit_every_s:
+            self._committed_s = time.monotonic()
+            self._consumer.commit_async(self._offsets())
+
+    def _offsets(self) -> dict[Any, Any]:
+        return {each: OffsetAndMetadata(offset, "", -1) for each, offset in self._done.items()}
+
+    def _next_fetched(self) -> Event | None:
+        while self._fetched:
+            record = self._fetched.popleft()
+            self._in_hand.append(record)
+            event = self._read(record)
+            if event is not None:
+                self._stats = replace(self._stats, events=self._stats.events + 1)
+                return event
+        return None
+
+    def _read(self, record: Any) -> Event | None:
+        """The event of a record; None when there is nothing to give out."""
+        stats = self._stats
+        if record.value is None:
+            self._stats = replace(stats, erased=stats.erased + 1)
+            if self._on_erased is not None:
+                self._on_erased((record.key or b"").decode(errors="replace"))
+            return None
+        try:
+            event = decode(record.headers, record.value)
+        except ValueError as exc:
+            self._stats = replace(stats, bad=stats.bad + 1)
+            where = record.topic, record.partition, record.offset
+            self._on_bad(BadRecord(*where, record.key, record.value, str(exc), self._stats.bad))
+            return None
+        if self._filter is not None and not self._filter.is_new(event):
+            self._stats = replace(stats, repeats=stats.repeats + 1)
+            return None
+        return event
+
+    def _error(self, error: KafkaError) -> SinkError:
+        return SinkError(f"{self.name}: cannot be read ({type(error).__name__}); see the brokers' log")
+
+
+def _partition(record: Any) -> Any:
+    return TopicPartition(record.topic, record.partition)
+
+
+def _check(
+    group: str | None,
+    start: Start,
+    *,
+    batch: int,
+    idle_s: float | None,
+    commit_every_s: float,
+    timeout_s: float,
+) -> None:
+    if group is not None and not group:
+        raise ValueError("group: expected a name, or None")
+    if isinstance(start, datetime) and start.tzinfo is None:
+        raise ValueError(f"from_: expected a time with a time zone, got {start}")
+    if not isinstance(start, datetime) and start not in {"earliest", "latest"}:
+        raise ValueError(f"from_: expected earliest, latest or a time, got {start!r}")
+    if batch < 1 or not commit_every_s > 0 or not timeout_s > 0 or (idle_s is not None and not idle_s >= 0):
+        raise ValueError(
+            "expected batch, commit_every_s and timeout_s above 0 and idle_s of at least 0, "
+            f"got {batch}, {commit_every_s}, {timeout_s} and {idle_s}"
+        )

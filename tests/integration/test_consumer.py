@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from event_checks import camera_event, identity_event
+from event_topics import (
+    WAIT_S,
+    by_track,
+    ids,
+    make_topic,
+    stays,
+    unreadable_headers,
+    write_events,
+    write_records,
+)
+from kafka_server import KafkaServer
+
+from engine.errors import SinkError
+from stream.async_consumer import AsyncEventConsumer
+from stream.consumer import BadRecord, EventConsumer, raise_bad
+from stream.events import Event
+
+pytestmark = [
+    pytest.mark.kafka,
+    # kafka-python leaves the sockets of refused connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+IDLE_S = 2.0
+
+
+@pytest.fixture(autouse=True)
+def collect_garbage() -> Iterator[None]:
+    """While the module's filter holds, so that no other test meets the garbage."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"facestream-test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def source(kafka_broker: str, topic: str) -> str:
+    return make_topic(kafka_broker, topic)
+
+
+def read_all(source: str, *, group: str | None = None) -> list[Event]:
+    with EventConsumer(source, group=group, idle_s=IDLE_S) as events:
+        return list(events)
+
+
+def test_events_of_all_kinds_come_as_they_were_written(kafka_broker: str, topic: str, source: str) -> None:
+    written = [camera_event(), *stays(), identity_event()]
+    write_events(kafka_broker, topic, written)
+    found = read_all(source)
+    assert sorted(ids(found)) == sorted(ids(written))
+    for camera_id in ("door", "cam-0", "cam-1", "cam-2"):
+        assert ids(each for each in found if each.camera_id == camera_id) == ids(
+            each for each in written if each.camera_id == camera_id
+        )
+
+
+def test_a_group_goes_on_where_it_ended_and_another_begins_anew(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    write_events(kafka_broker, topic, stays())
+    assert len(read_all(source, group="a")) == len(stays())
+    more = stays(cameras=5)[3::5]
+    write_events(kafka_broker, topic, more)
+    assert ids(read_all(source, group="a")) == ids(more)
+    assert len(read_all(source, group="b")) == len(stays()) + len(more)
+
+
+def test_an_event_that_could_not_be_dealt_with_comes_again_and_nothing_before_it(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written)
+    with (
+        pytest.raises(RuntimeError, match="door is jammed"),
+        EventConsumer(source, group="a", idle_s=IDLE_S) as events,
+    ):
+        for number, _ in enumerate(events):
+            if number == 7:
+                raise RuntimeError("the door is jammed")
+    assert ids(read_all(source, group="a")) == ids(written[7:])
+
+
+def test_an_event_at_which_the_loop_is_left_in_order_is_done(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written)
+    with EventConsumer(source, group="a", idle_s=IDLE_S) as events:
+        for number, _ in enumerate(events):
+            if number == 7:
+                break
+    assert ids(read_all(source, group="a")) == ids(written[8:])
+
+
+def test_what_was_committed_by_hand_does_not_come_again_after_an_error(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written)
+    with (
+        pytest.raises(RuntimeError, match="later"),
+        EventConsumer(source, group="a", commit_every_s=600) as events,
+    ):
+        for number, _ in enumerate(events):
+            if number == 7:
+                events.commit()
+                raise RuntimeError("later")
+    assert ids(read_all(source, group="a")) == ids(written[8:])
+
+
+def test_repeats_are_left_out_and_counted(kafka_broker: str, topic: str, source: str) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, [*written[:8], *written[4:]])
+    with EventConsumer(source, group=None, idle_s=IDLE_S) as events:
+        assert ids(events) == ids(written)
+        assert (events.stats.events, events.stats.repeats) == (len(written), 4)
+
+
+def test_records_that_are_no_events_are_passed_over_and_told_of(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written[:3])
+    write_records(kafka_broker, topic, [(b"cam-0", b"{", []), (b"cam-0", None, []), (None, b"\x80\x04N.", [])])
+    write_events(kafka_broker, topic, written[3:])
+    bad: list[BadRecord] = []
+    erased: list[str] = []
+    consumer = EventConsumer(
+        source, group="a", idle_s=IDLE_S, on_bad=bad.append, on_erased=erased.append
+    )
+    with consumer as events:
+        assert ids(events) == ids(written)
+    assert {each.value for each in bad} == {b"{", b"\x80\x04N."}
+    assert erased == ["cam-0"]
+    assert (consumer.stats.bad, consumer.stats.erased) == (2, 1)
+
+
+def test_a_bad_record_can_stop_the_consumer_and_stays_where_it_is(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written[:3])
+    write_records(kafka_broker, topic, [(b"cam-0", b"{", [])])
+    for expected in (written[:3], []):
+        found: list[Event] = []
+        with (
+            pytest.raises(SinkError, match=r"partition \d, offset 3: not an event of facestream"),
+            EventConsumer(source, group="a", on_bad=raise_bad, idle_s=IDLE_S) as events,
+        ):
+            found.extend(events)
+        assert ids(found) == ids(expected)
+
+
+def test_a_record_whose_headers_cannot_be_decoded_does_not_stop_the_consumer(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written[:3])
+    write_records(kafka_broker, topic, [(b"cam-0", b"{}", unreadable_headers())])
+    write_events(kafka_broker, topic, written[3:])
+    with EventConsumer(source, group="a", idle_s=IDLE_S) as events:
+        assert ids(events) == ids(written)
+        assert events.stats.bad == 1
+
+
+@pytest.mark.parametrize("group", [None, "late"])
+def test_reading_can_begin_at_the_end_or_at_a_time(
+    kafka_broker: str, topic: str, source: str, group: str | None
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written[:6])
+    time.sleep(0.05)  # Kafka's times are in milliseconds
+    now = datetime.now(UTC)
+    time.sleep(0.05)
+    write_events(kafka_broker, topic, written[6:9])
+    with EventConsumer(source, group=group, from_=now, idle_s=IDLE_S) as events:
+        assert ids(events) == ids(written[6:9])
+    assigned = threading.Event()
+    later = None if group is None else "later"
+    consumer = EventConsumer(source, group=later, from_="latest", on_assigned=lambda _: assigned.set())
+    found: list[Event] = []
+    with consumer as events:
+        found += events.take(1, wait_s=IDLE_S)
+        assert assigned.is_set()
+        found += events.take(1, wait_s=IDLE_S)
+        write_events(kafka_broker, topic, written[9:])
+        while len(found) < len(written) - 9:
+            found += events.take(100, wait_s=WAIT_S)
+    assert ids(found) == ids(written[9:])
+
+
+def test_a_group_that_began_at_the_end_goes_on_where_it_was_even_when_it_has_read_nothing(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written[:6])
+    with EventConsumer(source, group="late", from_="latest", idle_s=IDLE_S) as events:
+        assert list(events) == []
+    write_events(kafka_broker, topic, written[6:])
+    with EventConsumer(source, group="late", from_="latest", idle_s=IDLE_S) as events:
+        assert ids(events) == ids(written[6:])
+
+
+def test_a_group_shares_the_work_and_takes_over_from_who_leaves(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=16, tracks=2)
+    found: dict[str, list[Event]] = {"first": [], "second": []}
+    consumers = {name: EventConsumer(source, group="a", batch=5) for name in found}
+    errors: list[BaseException] = []
+
+    def work(name: str) -> None:
+        try:
+            with consumers[name] as events:
+                found[name].extend(events)
+        except BaseException as exc:
+            errors.append(exc)
+
+    def count() -> int:
+        return len({event.event_id for each in found.values() for event in each})
+
+    def wait_for(wanted: int) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while count() < wanted and not errors and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not errors
+        assert count() == wanted
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in found]
+    for thread in threads:
+        thread.start()
+    write_events(kafka_broker, topic, written[:80])
+    wait_for(80)
+    consumers["first"].stop()
+    threads[0].join(WAIT_S)
+    write_events(kafka_broker, topic, written[80:])
+    wait_for(len(written))
+    consumers["second"].stop()
+    threads[1].join(WAIT_S)
+    assert not errors
+    everything = [*found["first"], *found["second"]]
+    assert sorted(ids(everything)) == sorted(ids(written)), "once each"
+    for events in by_track(everything).values():
+        assert [event.sequence for event in events] == sorted(event.sequence for event in events)
+
+
+def test_it_goes_on_when_a_broker_that_was_killed_is_back(kafka_home: Path, tmp_path: Path, topic: str) -> None:
+    server = KafkaServer(kafka_home, tmp_path)
+    try:
+        broker = server.start()
+        source = make_topic(broker, topic)
+        written = stays(cameras=1)
+        write_events(broker, topic, written[:8])
+        with EventConsumer(source, group="a") as events:
+            found = [next(events) for _ in range(8)]
+            server.kill()
+            assert events.take(1, wait_s=1.0) == []
+            server.start()
+            write_events(broker, topic, written[8:])
+            deadline = time.monotonic() + WAIT_S
+            while len(found) < len(written) and time.monotonic() < deadline:
+                found += events.take(100, wait_s=1.0)
+        assert ids(found) == ids(written)
+        assert read_all(source, group="a") == []
+    finally:
+        server.stop()
+
+
+def test_a_topic_that_is_missing_is_named(kafka_broker: str, topic: str) -> None:
+    with (
+        pytest.raises(SinkError, match=rf"{topic}: .*no such topic"),
+        EventConsumer(f"kafka://{kafka_broker}/{topic}", group="a"),
+    ):
+        pass
+
+
+def test_asyncio_reads_the_same(kafka_broker: str, topic: str, source: str) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written)
+
+    async def read() -> list[Event]:
+        async with AsyncEventConsumer(EventConsumer(source, group="a", idle_s=IDLE_S)) as events:
+            found = [event async for event in events]
+            await events.commit()
+            return found
+
+    assert ids(asyncio.run(read())) == ids(written)
+    assert read_all(source, group="a") == []
+
+
+def test_an_async_for_that_is_cancelled_loses_nothing(kafka_broker: str, topic: str, source: str) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written[:10])
+
+    async def read() -> list[Event]:
+        found: list[Event] = []
+        async with AsyncEventConsumer(EventConsumer(source, group="a")) as events:
+            deadline = time.monotonic() + WAIT_S
+            while len(found) < len(written) and time.monotonic() < deadline:
+                try:
+                    found.append(await asyncio.wait_for(anext(events), 0.03))
+                except TimeoutError:
+                    if len(found) == 10:
+                        await asyncio.to_thread(write_events, kafka_broker, topic, written[10:])
+        return found
+
+    assert ids(asyncio.run(read())) == ids(written)
+    assert read_all(source, group="a") == []
