@@ -26,9 +26,15 @@ from engine.errors import SinkError
 from stream.bad_records import BadRecord, ConsumerStats, log_bad, raise_bad
 from stream.cloudevents import from_binary as decode
 from stream.events import Event
-from stream.kafka import KafkaError, OffsetAndMetadata, TopicPartition, connect_consumer
+from stream.kafka import (
+    CorruptRecordError,
+    KafkaError,
+    OffsetAndMetadata,
+    TopicPartition,
+    connect_consumer,
+)
 from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
-from stream.kafka_partitions import Partitions, Start
+from stream.kafka_partitions import Partitions, Start, is_malformed
 from stream.repeats import RepeatFilter
 
 __all__ = ["BadRecord", "ConsumerStats", "EventConsumer", "Start", "log_bad", "raise_bad"]
@@ -262,13 +268,25 @@ class EventConsumer:
             return
         try:
             self._partitions.prepare(self._on_assigned)
-            found = self._consumer.poll(timeout_ms=round(wait_s * 1000))
+            found = self._poll(self._partitions, wait_s)
         except KafkaError as exc:
             raise self._error(exc) from exc
         if self._partitions.take_revoked():  # kafka-python has committed what was done
             self._done.clear()
         for records in found.values():
             self._fetched.extend(records)
+
+    def _poll(self, partitions: Partitions, wait_s: float) -> dict[Any, list[Any]]:
+        try:
+            return self._consumer.poll(timeout_ms=round(wait_s * 1000))  # type: ignore[no-any-return]
+        except CorruptRecordError as exc:
+            if not is_malformed(exc):
+                raise
+            reason = str(exc)
+        found, passed_over = partitions.pass_over_unreadable()
+        if passed_over is not None:
+            self._tell_bad(*passed_over, None, b"", f"not a record that can be parsed ({reason})")
+        return found
 
     def _finish(self, *, commits: bool = True) -> None:
         """What was given out is done; commit it when it is time."""
@@ -305,14 +323,17 @@ class EventConsumer:
         try:
             event = decode(record.headers, record.value)
         except ValueError as exc:
-            self._stats = replace(stats, bad=stats.bad + 1)
-            where = record.topic, record.partition, record.offset
-            self._on_bad(BadRecord(*where, record.key, record.value, str(exc), self._stats.bad))
+            self._tell_bad(record.partition, record.offset, record.key, record.value, str(exc))
             return None
         if self._filter is not None and not self._filter.is_new(event):
             self._stats = replace(stats, repeats=stats.repeats + 1)
             return None
         return event
+
+    def _tell_bad(self, partition: int, offset: int, key: bytes | None, value: bytes, reason: str) -> None:
+        self._stats = replace(self._stats, bad=self._stats.bad + 1)
+        topic = self._address.topic
+        self._on_bad(BadRecord(topic, partition, offset, key, value, reason, self._stats.bad))
 
     def _error(self, error: KafkaError) -> SinkError:
         return SinkError(f"{self.name}: cannot be read ({type(error).__name__}); see the brokers' log")

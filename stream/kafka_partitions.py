@@ -8,11 +8,12 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from stream.kafka import ConsumerRebalanceListener, TopicPartition
+from stream.kafka import ConsumerRebalanceListener, CorruptRecordError, TopicPartition
 
 Start: TypeAlias = Literal["earliest", "latest"] | datetime
 
 _REQUEST_S: Final = 10.0
+_LOOK_MS: Final = 500
 
 
 class Partitions:
@@ -34,10 +35,10 @@ class Partitions:
         self._known: set[Any] = set()
         self._waiting: set[Any] = set()
         self._revoked = False
+        numbers = consumer.partitions_for_topic(topic) or ()  # a group needs to know them before it shares
         if group is not None:
             consumer.subscribe([topic], listener=_Listener(self))
             return
-        numbers = consumer.partitions_for_topic(topic) or ()
         whole = {TopicPartition(topic, number) for number in numbers}
         consumer.assign(sorted(whole))
         self.assigned(whole)
@@ -69,6 +70,36 @@ class Partitions:
         with self._lock:
             revoked, self._revoked = self._revoked, False
         return revoked
+
+    def pass_over_unreadable(self) -> tuple[dict[Any, list[Any]], tuple[int, int] | None]:
+        """After a ``CorruptRecordError`` that does not say where: look at the partitions one by one.
+
+        Returns:
+            Records of a partition that can be read, and, when one was found that cannot, its number and the
+            offset of the record, which was passed over.
+
+        Raises:
+            KafkaError: A partition cannot be read for another reason.
+        """
+        running = self._consumer.assignment() - self._consumer.paused()
+        self._consumer.pause(*running)
+        try:
+            for each in sorted(running):
+                self._consumer.resume(each)
+                try:
+                    if found := self._consumer.poll(timeout_ms=_LOOK_MS, max_records=1):
+                        return found, None
+                except CorruptRecordError as exc:
+                    if not is_malformed(exc):
+                        raise
+                    offset = self._consumer.position(each, timeout_ms=_LOOK_MS)
+                    self._consumer.seek(each, offset + 1)
+                    return {}, (each.partition, offset)
+                self._consumer.pause(each)
+        finally:
+            with self._lock:
+                self._consumer.resume(*(running & self._consumer.assignment()) - self._waiting)
+        return {}, None
 
     def _place(self, partitions: list[Any]) -> None:
         if self._start == "earliest":
@@ -105,6 +136,11 @@ class Partitions:
             if lost:
                 self._known.clear()
                 self._waiting.clear()
+
+
+def is_malformed(error: CorruptRecordError) -> bool:
+    """Whether a record is as its writer made it and still cannot be parsed: no checksum failed."""
+    return isinstance(error.__context__, (ValueError, IndexError))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # has no types

@@ -137,13 +137,13 @@ def test_records_that_are_no_events_are_passed_over_and_told_of(
 ) -> None:
     written = stays(cameras=1)
     write_events(kafka_broker, topic, written[:3])
-    write_records(kafka_broker, topic, [(b"cam-0", b"{", []), (b"cam-0", None, []), (None, b"\x80\x04N.", [])])
+    write_records(
+        kafka_broker, topic, [(b"cam-0", b"{", []), (b"cam-0", None, []), (None, b"\x80\x04N.", [])]
+    )
     write_events(kafka_broker, topic, written[3:])
     bad: list[BadRecord] = []
     erased: list[str] = []
-    consumer = EventConsumer(
-        source, group="a", idle_s=IDLE_S, on_bad=bad.append, on_erased=erased.append
-    )
+    consumer = EventConsumer(source, group="a", idle_s=IDLE_S, on_bad=bad.append, on_erased=erased.append)
     with consumer as events:
         assert ids(events) == ids(written)
     assert {each.value for each in bad} == {b"{", b"\x80\x04N."}
@@ -260,7 +260,9 @@ def test_a_group_shares_the_work_and_takes_over_from_who_leaves(
         assert [event.sequence for event in events] == sorted(event.sequence for event in events)
 
 
-def test_it_goes_on_when_a_broker_that_was_killed_is_back(kafka_home: Path, tmp_path: Path, topic: str) -> None:
+def test_it_goes_on_when_a_broker_that_was_killed_is_back(
+    kafka_home: Path, tmp_path: Path, topic: str
+) -> None:
     server = KafkaServer(kafka_home, tmp_path)
     try:
         broker = server.start()
