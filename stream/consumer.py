@@ -282,11 +282,9 @@ class EventConsumer:
         except CorruptRecordError as exc:
             if not is_malformed(exc):
                 raise
-            reason = str(exc)
-        found, passed_over = partitions.pass_over_unreadable()
-        if passed_over is not None:
-            self._tell_bad(*passed_over, None, b"", f"not a record that can be parsed ({reason})")
-        return found
+            partition, offset = partitions.pass_over_unreadable()
+        self._tell_bad(partition, offset, None, b"", "not a record that can be parsed")
+        return {}
 
     def _finish(self, *, commits: bool = True) -> None:
         """What was given out is done; commit it when it is time."""

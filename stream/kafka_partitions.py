@@ -13,7 +13,6 @@ from stream.kafka import ConsumerRebalanceListener, CorruptRecordError, TopicPar
 Start: TypeAlias = Literal["earliest", "latest"] | datetime
 
 _REQUEST_S: Final = 10.0
-_LOOK_MS: Final = 500
 
 
 class Partitions:
@@ -71,35 +70,20 @@ class Partitions:
             revoked, self._revoked = self._revoked, False
         return revoked
 
-    def pass_over_unreadable(self) -> tuple[dict[Any, list[Any]], tuple[int, int] | None]:
-        """After a ``CorruptRecordError`` that does not say where: look at the partitions one by one.
+    def pass_over_unreadable(self) -> tuple[int, int]:
+        """Go on behind the record at which kafka-python failed.
+
+        Another ``poll`` without this would never come back: kafka-python 3.0.12 takes the same batch up again
+        and does not see that nothing comes of it.
 
         Returns:
-            Records of a partition that can be read, and, when one was found that cannot, its number and the
-            offset of the record, which was passed over.
-
-        Raises:
-            KafkaError: A partition cannot be read for another reason.
+            Number of the partition, and the record's offset.
         """
-        running = self._consumer.assignment() - self._consumer.paused()
-        self._consumer.pause(*running)
-        try:
-            for each in sorted(running):
-                self._consumer.resume(each)
-                try:
-                    if found := self._consumer.poll(timeout_ms=_LOOK_MS, max_records=1):
-                        return found, None
-                except CorruptRecordError as exc:
-                    if not is_malformed(exc):
-                        raise
-                    offset = self._consumer.position(each, timeout_ms=_LOOK_MS)
-                    self._consumer.seek(each, offset + 1)
-                    return {}, (each.partition, offset)
-                self._consumer.pause(each)
-        finally:
-            with self._lock:
-                self._consumer.resume(*(running & self._consumer.assignment()) - self._waiting)
-        return {}, None
+        failed = self._consumer._fetcher._next_partition_records  # noqa: SLF001 - the error does not say where
+        partition = failed.topic_partition
+        offset = int(self._consumer.position(partition, timeout_ms=round(_REQUEST_S * 1000)))
+        self._consumer.seek(partition, offset + 1)
+        return partition.partition, offset
 
     def _place(self, partitions: list[Any]) -> None:
         if self._start == "earliest":
