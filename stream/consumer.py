@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -24,17 +24,17 @@ import structlog
 
 from engine.errors import SinkError
 from stream.bad_records import BadRecord, ConsumerStats, log_bad, raise_bad
-from stream.cloudevents import from_binary as decode
 from stream.events import Event
+from stream.formats import SchemaLookup, decode
 from stream.kafka import (
-    CorruptRecordError,
     KafkaError,
     OffsetAndMetadata,
     TopicPartition,
     connect_consumer,
+    explain_failure,
 )
 from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
-from stream.kafka_partitions import Partitions, Start, is_malformed
+from stream.kafka_partitions import Partitions, Start
 from stream.repeats import RepeatFilter
 
 __all__ = ["BadRecord", "ConsumerStats", "EventConsumer", "Start", "log_bad", "raise_bad"]
@@ -63,13 +63,17 @@ class EventConsumer:
         source: ``kafka://HOST:PORT/TOPIC`` with options as for ``facestream run --sink``; ``${NAME}`` is
             taken from the environment.
         group: Name of the group; None reads everything, alone, and commits nothing.
+        also: More topics of the same brokers, such as ``faces.identities``. Between two topics there is no
+            order.
         from_: Where a group begins that has committed nothing yet: ``earliest``, ``latest`` or a time with a
             time zone (of the records). Later on it has no meaning.
+        lookup: Finds Avro schemas that are not facestream's own, such as ``SchemaRegistry.schema``; other
+            formats, and facestream's own schemas, need none.
         on_bad: What is done with a record that is no event: ``log_bad``, ``raise_bad``, or your own.
         on_erased: Called with the key of a record without a value: on ``TOPIC.tracks``, the id of a track
             that was erased.
-        on_assigned: Called with the numbers of the partitions that this consumer has got, before it gives
-            out any event of them.
+        on_assigned: Called with the numbers of the partitions of ``source`` that this consumer has got,
+            before it gives out any event of them.
         drop_repeats: Whether events that came before are left out.
         commit_every_s: How often what is done is committed.
         batch: Most records that are fetched at once. Within five minutes they must be done, or the group
@@ -87,7 +91,9 @@ class EventConsumer:
         source: str | KafkaAddress,
         *,
         group: str | None,
+        also: Sequence[str] = (),
         from_: Start = "earliest",
+        lookup: SchemaLookup | None = None,
         on_bad: Callable[[BadRecord], None] = log_bad,
         on_erased: Callable[[str], None] | None = None,
         on_assigned: Callable[[tuple[int, ...]], None] | None = None,
@@ -99,7 +105,8 @@ class EventConsumer:
     ) -> None:
         _check(group, from_, commit_every_s=commit_every_s, batch=batch, idle_s=idle_s, timeout_s=timeout_s)
         self._address = parse_kafka(source, environment=os.environ) if isinstance(source, str) else source
-        self._group, self._from = group, from_
+        self._group, self._from, self._also = group, from_, tuple(also)
+        self._lookup = lookup
         self._on_bad, self._on_erased, self._on_assigned = on_bad, on_erased, on_assigned
         self._filter = RepeatFilter() if drop_repeats else None
         self._commit_every_s, self._batch = commit_every_s, batch
@@ -130,9 +137,12 @@ class EventConsumer:
             enable_auto_commit=self._group is not None,
             auto_commit_interval_ms=round(self._commit_every_s * 1000),
             max_poll_records=self._batch,
+            auto_offset_reset="none",
             metrics_enabled=False,
         )
-        self._partitions = Partitions(self._consumer, self._address.topic, self._from, group=self._group)
+        self._partitions = Partitions(
+            self._consumer, (self._address.topic, *self._also), self._from, group=self._group
+        )
         return self
 
     def __exit__(
@@ -267,24 +277,14 @@ class EventConsumer:
         if self._fetched:
             return
         try:
-            self._partitions.prepare(self._on_assigned)
-            found = self._poll(self._partitions, wait_s)
+            found = self._partitions.poll(
+                wait_s, on_assigned=self._welcome, on_unreadable=self._pass_over_unreadable
+            )
         except KafkaError as exc:
             raise self._error(exc) from exc
         if self._partitions.take_revoked():  # kafka-python has committed what was done
             self._done.clear()
-        for records in found.values():
-            self._fetched.extend(records)
-
-    def _poll(self, partitions: Partitions, wait_s: float) -> dict[Any, list[Any]]:
-        try:
-            return self._consumer.poll(timeout_ms=round(wait_s * 1000))  # type: ignore[no-any-return]
-        except CorruptRecordError as exc:
-            if not is_malformed(exc):
-                raise
-            partition, offset = partitions.pass_over_unreadable()
-        self._tell_bad(partition, offset, None, b"", "not a record that can be parsed")
-        return {}
+        self._fetched.extend(found)
 
     def _finish(self, *, commits: bool = True) -> None:
         """What was given out is done; commit it when it is time."""
@@ -319,22 +319,31 @@ class EventConsumer:
                 self._on_erased((record.key or b"").decode(errors="replace"))
             return None
         try:
-            event = decode(record.headers, record.value)
+            event = decode(record.headers, record.value, lookup=self._lookup)
         except ValueError as exc:
-            self._tell_bad(record.partition, record.offset, record.key, record.value, str(exc))
+            where = record.topic, record.partition, record.offset
+            self._tell_bad(BadRecord(*where, record.key, record.value, str(exc), stats.bad + 1))
             return None
         if self._filter is not None and not self._filter.is_new(event):
             self._stats = replace(stats, repeats=stats.repeats + 1)
             return None
         return event
 
-    def _tell_bad(self, partition: int, offset: int, key: bytes | None, value: bytes, reason: str) -> None:
-        self._stats = replace(self._stats, bad=self._stats.bad + 1)
-        topic = self._address.topic
-        self._on_bad(BadRecord(topic, partition, offset, key, value, reason, self._stats.bad))
+    def _welcome(self, partitions: list[Any]) -> None:
+        numbers = tuple(each.partition for each in partitions if each.topic == self._address.topic)
+        if self._on_assigned is not None and numbers:
+            self._on_assigned(numbers)
+
+    def _pass_over_unreadable(self, topic: str, partition: int, offset: int) -> None:
+        where = topic, partition, offset
+        self._tell_bad(BadRecord(*where, None, b"", "not a record that can be parsed", self._stats.bad + 1))
+
+    def _tell_bad(self, record: BadRecord) -> None:
+        self._stats = replace(self._stats, bad=record.count)
+        self._on_bad(record)
 
     def _error(self, error: KafkaError) -> SinkError:
-        return SinkError(f"{self.name}: cannot be read ({type(error).__name__}); see the brokers' log")
+        return SinkError(f"{self.name}: {explain_failure(error, self._address)}")
 
 
 def _partition(record: Any) -> Any:

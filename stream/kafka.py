@@ -12,13 +12,24 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     AuthorizationError,
+    CorruptRecordError,
     IllegalSaslStateError,
     KafkaError,
+    LogTruncationError,
     NoError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
     SaslAuthenticationFailedError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -43,8 +54,14 @@ from stream.kafka_topics import TopicPlan, TopicState, replicas
 from stream.oauth import BearerToken, TokenSource, fetch_token
 
 __all__ = [
+    "ConsumerRebalanceListener",
+    "CorruptRecordError",
     "KafkaError",
+    "LogTruncationError",
     "MemoryRecordsBuilder",
+    "NoOffsetForPartitionError",
+    "OffsetAndMetadata",
+    "OffsetOutOfRangeError",
     "ProducerBatch",
     "TopicPartition",
     "close_producer",

@@ -3,66 +3,99 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from stream.kafka import ConsumerRebalanceListener, CorruptRecordError, TopicPartition
+import structlog
+
+from stream.kafka import (
+    ConsumerRebalanceListener,
+    CorruptRecordError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicPartition,
+)
 
 Start: TypeAlias = Literal["earliest", "latest"] | datetime
+
+log = structlog.get_logger(__name__)
 
 _REQUEST_S: Final = 10.0
 
 
 class Partitions:
-    """The partitions of a topic that a consumer has.
+    """The partitions of some topics that a consumer has.
 
-    A new one stands still until ``prepare`` was called: it begins where its group has committed, or else
-    where the user wants to begin.
+    A new one begins where its group has committed, or else where the user wants to begin.
 
     Args:
-        consumer: kafka-python's, of no topic yet.
-        topic: What it shall read.
+        consumer: kafka-python's, of no topic yet, with ``auto_offset_reset="none"``: it then says where it
+            cannot begin, and never commits a place that nobody has chosen.
+        topics: What it shall read.
         start: Where to begin when nothing is committed.
         group: Its group; None reads all partitions.
     """
 
-    def __init__(self, consumer: Any, topic: str, start: Start, *, group: str | None) -> None:
+    def __init__(self, consumer: Any, topics: Sequence[str], start: Start, *, group: str | None) -> None:
         self._consumer, self._start, self._group = consumer, start, group
         self._lock = threading.Lock()
         self._known: set[Any] = set()
         self._waiting: set[Any] = set()
         self._revoked = False
-        numbers = consumer.partitions_for_topic(topic) or ()  # a group needs to know them before it shares
+        # A group's members need to know them before they share them.
+        whole = {
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in consumer.partitions_for_topic(topic) or ()
+        }
         if group is not None:
-            consumer.subscribe([topic], listener=_Listener(self))
+            consumer.subscribe(list(topics), listener=_Listener(self))
             return
-        whole = {TopicPartition(topic, number) for number in numbers}
         consumer.assign(sorted(whole))
         self.assigned(whole)
 
-    def prepare(self, on_assigned: Callable[[tuple[int, ...]], None] | None) -> None:
-        """Let new partitions begin, where there are any.
+    def poll(
+        self,
+        wait_s: float,
+        *,
+        on_assigned: Callable[[list[Any]], None],
+        on_unreadable: Callable[[str, int, int], None],
+    ) -> list[Any]:
+        """Some records, once each partition has begun.
 
         Args:
-            on_assigned: Called before, with their numbers. When it raises, they stand still, and ``prepare``
-                may be called again.
+            wait_s: How long to wait for them at most.
+            on_assigned: Called with new partitions before any of their records is fetched. When it raises,
+                they stand still, and the next ``poll`` calls it again.
+            on_unreadable: Called with topic, partition and offset of a record that kafka-python cannot parse,
+                and that is passed over.
 
         Raises:
-            KafkaError: The brokers do not say where to begin.
+            KafkaError: They cannot be read, and waiting does not help.
         """
-        with self._lock:
-            waiting = sorted(self._waiting)
-        if not waiting:
-            return
-        with suppress(ValueError):  # another rebalance took one of them; the next prepare has the others
-            self._place(waiting)
-            if on_assigned is not None:
-                on_assigned(tuple(each.partition for each in waiting))
-            with self._lock:
-                self._waiting.difference_update(waiting)
-            self._consumer.resume(*waiting)
+        self._welcome(on_assigned)
+        try:
+            found = self._consumer.poll(timeout_ms=round(wait_s * 1000))
+            return [record for records in found.values() for record in records]
+        except NoOffsetForPartitionError as exc:
+            self._begin(sorted(exc.args[0]))
+        except OffsetOutOfRangeError as exc:
+            self._begin_at_what_is_left(list(exc.args[0]))
+        except LogTruncationError as exc:
+            for each, safe in exc.divergent_offsets.items():
+                log.warning("brokers have lost records", topic=each.topic, partition=each.partition)
+                if safe is not None:
+                    self._consumer.seek(each, safe.offset)
+            self._begin_at_what_is_left(
+                [each for each, safe in exc.divergent_offsets.items() if safe is None]
+            )
+        except CorruptRecordError as exc:
+            if not _is_malformed(exc):
+                raise
+            on_unreadable(*self._pass_over_unreadable())
+        return []
 
     def take_revoked(self) -> bool:
         """Whether partitions were given back since this was asked last."""
@@ -70,40 +103,55 @@ class Partitions:
             revoked, self._revoked = self._revoked, False
         return revoked
 
-    def pass_over_unreadable(self) -> tuple[int, int]:
-        """Go on behind the record at which kafka-python failed.
+    def _welcome(self, on_assigned: Callable[[list[Any]], None]) -> None:
+        with self._lock:
+            waiting = sorted(self._waiting)
+        if not waiting:
+            return
+        on_assigned(waiting)
+        with self._lock:
+            ready = self._waiting.intersection(waiting)  # a rebalance may have taken some
+            self._waiting -= ready
+            self._consumer.resume(*ready)
+
+    def _begin(self, partitions: list[Any]) -> None:
+        """Begin where nothing was committed."""
+        if self._start == "earliest":
+            self._consumer.seek_to_beginning(*partitions)
+        elif self._start == "latest":
+            self._consumer.seek_to_end(*partitions)
+        else:
+            since_ms = max(0, round(self._start.timestamp() * 1000))
+            found = self._consumer.offsets_for_times(
+                dict.fromkeys(partitions, since_ms), timeout_ms=round(_REQUEST_S * 1000)
+            )
+            for each in partitions:
+                if (first := found.get(each)) is None:
+                    self._consumer.seek_to_end(each)
+                else:
+                    self._consumer.seek(each, first.offset)
+
+    def _begin_at_what_is_left(self, partitions: list[Any]) -> None:
+        """The brokers have nothing where we want to go on: it was kept too long, or they lost it."""
+        for each in partitions:
+            log.warning(
+                "records are gone; reading begins at the oldest that is left",
+                topic=each.topic,
+                partition=each.partition,
+            )
+            self._consumer.seek_to_beginning(each)
+
+    def _pass_over_unreadable(self) -> tuple[str, int, int]:
+        """Go on behind the record at which kafka-python failed; its topic, partition and offset.
 
         Another ``poll`` without this would never come back: kafka-python 3.0.12 takes the same batch up again
         and does not see that nothing comes of it.
-
-        Returns:
-            Number of the partition, and the record's offset.
         """
         failed = self._consumer._fetcher._next_partition_records  # noqa: SLF001 - the error does not say where
         partition = failed.topic_partition
         offset = int(self._consumer.position(partition, timeout_ms=round(_REQUEST_S * 1000)))
         self._consumer.seek(partition, offset + 1)
-        return partition.partition, offset
-
-    def _place(self, partitions: list[Any]) -> None:
-        if self._start == "earliest":
-            return  # kafka-python's own way
-        timeout_ms = round(_REQUEST_S * 1000)
-        fresh = [
-            each
-            for each in partitions
-            if self._group is None or self._consumer.committed(each, timeout_ms=timeout_ms) is None
-        ]
-        if self._start == "latest" and fresh:
-            self._consumer.seek_to_end(*fresh)
-        elif isinstance(self._start, datetime):
-            since_ms = max(0, round(self._start.timestamp() * 1000))
-            found = self._consumer.offsets_for_times(dict.fromkeys(fresh, since_ms), timeout_ms=timeout_ms)
-            for each in fresh:
-                if (first := found.get(each)) is None:
-                    self._consumer.seek_to_end(each)
-                else:
-                    self._consumer.seek(each, first.offset)
+        return partition.topic, partition.partition, offset
 
     def assigned(self, partitions: Iterable[Any]) -> None:
         """Called by kafka-python, on its own thread, with all that we have now."""
@@ -122,7 +170,7 @@ class Partitions:
                 self._waiting.clear()
 
 
-def is_malformed(error: CorruptRecordError) -> bool:
+def _is_malformed(error: CorruptRecordError) -> bool:
     """Whether a record is as its writer made it and still cannot be parsed: no checksum failed."""
     return isinstance(error.__context__, (ValueError, IndexError))
 

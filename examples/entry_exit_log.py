@@ -1,0 +1,34 @@
+"""Write who came and went, and when, to a CSV file.
+
+python examples/entry_exit_log.py kafka://localhost:9092/faces door-log.csv [TOPIC_OF_IDENTITIES]
+"""
+
+import csv
+import signal
+import sys
+from pathlib import Path
+
+from stream.consumer import EventConsumer
+from stream.events import FaceEvent, IdentityEvent
+
+WHAT = {"appeared": "enters", "left": "leaves", "decided": "is", "corrected": "is rather"}
+
+source, path, *more = sys.argv[1:]
+log = Path(path)
+log.touch()
+with log.open(newline="") as file:  # what was written before this process began
+    written = [row for row in csv.reader(file) if len(row) == 6]
+seen = {row[0] for row in written}
+names = {row[3]: row[5] for row in written if row[4].startswith("is")}
+with log.open("a", newline="") as file, EventConsumer(source, group=f"log-{log.stem}", also=more) as events:
+    signal.signal(signal.SIGTERM, lambda *_: events.stop())
+    rows = csv.writer(file)
+    for event in events:
+        if not isinstance(event, FaceEvent | IdentityEvent) or event.change.value not in WHAT:
+            continue
+        if isinstance(event, IdentityEvent):
+            names[event.track_id] = event.person_name or "unknown"
+        name, what = names.get(event.track_id, ""), WHAT[event.change.value]
+        if event.event_id not in seen:
+            rows.writerow([event.event_id, event.at.isoformat(), event.camera_id, event.track_id, what, name])
+            file.flush()  # before the next event is asked for
