@@ -152,7 +152,7 @@ def test_the_configuration_says_where_a_spool_is_and_the_environment_seals_it(
     nobody: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACESTREAM_KEY", "A" * 43 + "=")
-    sinks = open_sinks([nobody], encoding="int8-b64", spool=SpoolSettings(dir=tmp_path))
+    sinks = open_sinks([nobody], spool=SpoolSettings(dir=tmp_path))
     sinks.emit([face_event(track_id="a-telling-name")])
     with pytest.raises(SinkError, match=str(tmp_path)):
         sinks.close(0.0)
