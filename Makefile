@@ -1,6 +1,6 @@
 # Each target sets up what it needs (scripts/setup.sh) and can be run on a fresh Debian 12 machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check bench lock clean
+.PHONY: help setup demo test test-gpu check bench kafka lock clean
 
 python := .venv/bin/python
 facestream := .venv/bin/facestream
@@ -29,9 +29,15 @@ check: ## Formatting, lint, types and the house's import rules
 	@$(python) -m mypy
 	@.venv/bin/lint-imports
 
-bench: setup ## Speed of the whole job against decoding alone and a plain OpenCV loop, and of each engine
+bench: ## Speed of the whole job, of each engine, of a gallery of a million, and of events to Kafka where one is
+	@scripts/setup.sh test
 	@$(facestream) bench stream
 	@$(facestream) bench engine
+	@$(facestream) bench gallery
+	@scripts/bench_events.sh
+
+kafka: ## Fetch Apache Kafka for tests and benchmarks, with Maven, into the user's cache
+	@scripts/kafka/kafka fetch
 
 lock: ## Pin the newest versions that pyproject.toml admits
 	@scripts/lock.sh

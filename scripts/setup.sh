@@ -83,7 +83,7 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check)
   "${pip[@]}" install -q "$(grep '^pip==' constraints.txt)"
 project=. size='800 MB' groups=()
 if [ "$profile" != demo ]; then
-  project='.[dlib,bench,tensorrt-rtx]' size='1.3 GB' groups+=(--group test)
+  project='.[dlib,bench,gallery,tensorrt-rtx]' size='1.3 GB' groups+=(--group test)
 fi
 [ "$profile" = check ] && groups+=(--group check)
 say "installing the Python packages that constraints.txt pins (about $size on disk, most of it engines)"
