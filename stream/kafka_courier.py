@@ -17,8 +17,8 @@ from engine.errors import SinkError
 from stream.kafka import KafkaError
 from stream.kafka_batches import BatchSender, Delivery, partition_of
 from stream.records import split
-from stream.spool import Batch, Spool
-from stream.spool_files import Cursor
+from stream.spool import Spool
+from stream.spool_files import Batch, Cursor
 
 log = structlog.get_logger(__name__)
 

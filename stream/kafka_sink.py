@@ -21,7 +21,8 @@ from stream.kafka_errors import BrokersAwayError
 from stream.kafka_topics import TopicPlan
 from stream.quick_json import quick_binary
 from stream.records import pack
-from stream.spool import Spool, SpoolStats
+from stream.spool import Spool
+from stream.spool_files import SpoolStats
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from engine.errors import ConfigError
 from stream.frames import CameraState
 from stream.pipeline import CameraReport
 from stream.sinks import SpooledSink
-from stream.spool import SpoolStats
+from stream.spool_files import SpoolStats
 
 _Value = Callable[[CameraReport], float | None]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 from engine.errors import SinkError
 from stream.events import Event
 from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
-from stream.spool import Spool, SpoolStats
-from stream.spool_files import spool_folder
+from stream.spool import Spool
+from stream.spool_files import SpoolStats, spool_folder
 from stream.uris import redact_text
 from stream.wire import EmbeddingEncoding
 

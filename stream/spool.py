@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -18,10 +18,12 @@ import structlog
 
 from stream.sealing import Sealer
 from stream.spool_files import (
+    Batch,
     Cursor,
     CursorFile,
     SpoolFullError,
     SpoolLock,
+    SpoolStats,
     disk_errors,
     list_segments,
     segment_path,
@@ -37,45 +39,9 @@ LEAST_SPOOL_BYTES: Final = 1 << 16
 DAMAGED_SUFFIX: Final = ".damaged"
 """Of a segment that cannot be read, which is left in the folder for whoever wants to look."""
 
-_MOST_SEGMENT_BYTES: Final = 16 << 20
+_MOST_SEGMENT_BYTES: Final = 4 << 20
 _SEGMENTS_AT_LEAST: Final = 8
 _RETRY_S: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    """What waits in a spool, and what became of the rest since it was opened.
-
-    Attributes:
-        events: That wait.
-        bytes: On disk, with those that were delivered and not cleared away yet.
-        oldest_s: Age of the oldest that waits; 0 when none does.
-        dropped_events: Given up because the spool was full.
-        damaged_places: Where something could not be read.
-        damaged_bytes: In all of them.
-    """
-
-    events: int
-    bytes: int
-    oldest_s: float
-    dropped_events: int
-    damaged_places: int
-    damaged_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records in the order in which they were appended.
-
-    Attributes:
-        payloads: Of each; none where only erased or damaged ones stood.
-        times_ms: When each was appended, milliseconds since 1970.
-        end: What to settle when all of them have been acknowledged.
-    """
-
-    payloads: list[bytes]
-    times_ms: list[int]
-    end: Cursor
 
 
 class Spool:
@@ -110,6 +76,7 @@ class Spool:
         self._changed = threading.Condition()
         self._segments: dict[int, Segment] = {}
         self._newest = 0
+        self._open_segment: Segment | None = None
         self._bytes = self._dropped = self._damaged_places = self._damaged_bytes = 0
         self._unsynced: set[int] = set()
         self._closed = False
@@ -220,11 +187,8 @@ class Spool:
         with self._changed, disk_errors(self.folder):
             if self._closed or self._place_after(self._cursor) is not None:
                 return
-            if self._segments[self._newest].size > HEADER_BYTES:
-                self._begin_segment(self._newest + 1)
-            for number in [each for each in self._segments if each < self._newest]:
+            for number in list(self._segments):
                 self._remove(number)
-            self._move_cursor(Cursor(self._newest, HEADER_BYTES))
 
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Whether everything was delivered in time."""
@@ -292,7 +256,7 @@ class Spool:
     # Whoever calls these holds the lock.
 
     def _recover(self, cursor: Cursor | None) -> None:
-        """Take up what another process left, and begin a segment of one's own."""
+        """Take up what another process left; what is appended goes into a segment of one's own."""
         numbers = list_segments(self.folder)
         for number in numbers:
             if cursor is not None and number < cursor.segment:
@@ -305,7 +269,7 @@ class Spool:
             # After a power cut the cursor may be ahead of the data.
             cursor = Cursor(cursor.segment, min(cursor.offset, self._segments[cursor.segment].size))
         self._cursor = cursor
-        self._begin_segment(max([*numbers, cursor.segment]) + 1)
+        self._newest = max([*numbers, cursor.segment])
         if waiting := self._waiting():
             log.info("the spool holds events of an earlier run", spool=str(self.folder), events=waiting)
 
@@ -356,22 +320,24 @@ class Spool:
                 return None
 
     def _write(self, payloads: Sequence[bytes]) -> None:
-        segment = self._segments[self._newest]
-        if segment.size >= self._segment_bytes:
-            segment = self._begin_segment(self._newest + 1)
+        segment = self._open_segment
+        if segment is None or segment.size >= self._segment_bytes:
+            segment = self._begin_segment()
         self._bytes += segment.append(payloads, time_ms=int(self._clock() * 1000))
         self._unsynced.add(self._newest)
 
-    def _begin_segment(self, number: int) -> Segment:
-        segment = self._segments[number] = Segment.create(segment_path(self.folder, number), self._sealer)
-        self._newest = number
+    def _begin_segment(self) -> Segment:
+        path = segment_path(self.folder, self._newest + 1)
+        segment = self._open_segment = Segment.create(path, self._sealer)
+        self._newest += 1
+        self._segments[self._newest] = segment
         self._bytes += segment.size
         return segment
 
     def _drop_oldest(self, why: str) -> bool:
-        """Give up the oldest segment; False when there is none but the one that is being written."""
-        oldest = min(self._segments)
-        if oldest == self._newest:
+        """Give up the oldest segment; False when there is nothing to give up."""
+        oldest = min(self._segments, default=0)
+        if not self._segments or self._segments[oldest].size <= HEADER_BYTES:
             return False
         lost = self._segments[oldest].waiting
         self._remove(oldest)
@@ -395,10 +361,13 @@ class Spool:
     def _move_cursor(self, cursor: Cursor) -> None:
         self._cursor = cursor
         if self._cursor_file is not None:
-            self._cursor_file.write(cursor)
+            with suppress(OSError):  # an old cursor on the disk costs repeats and no event
+                self._cursor_file.write(cursor)
 
     def _remove(self, number: int) -> None:
         segment = self._segments.pop(number)
+        if segment is self._open_segment:
+            self._open_segment = None
         self._bytes -= segment.size
         segment.close(remove=True)
 

@@ -1,4 +1,4 @@
-"""The files beside a spool's segments: the cursor, and the lock that lets one process have it."""
+"""What a spool has beside its segments: the cursor, the lock of the process that has it, plain values."""
 
 from __future__ import annotations
 
@@ -42,6 +42,42 @@ class Cursor:
     segment: int
     offset: int
     passed: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStats:
+    """What waits in a spool, and what became of the rest since it was opened.
+
+    Attributes:
+        events: That wait.
+        bytes: On disk, with those that were delivered and not cleared away yet.
+        oldest_s: Age of the oldest that waits; 0 when none does.
+        dropped_events: Given up because the spool was full.
+        damaged_places: Where something could not be read.
+        damaged_bytes: In all of them.
+    """
+
+    events: int
+    bytes: int
+    oldest_s: float
+    dropped_events: int
+    damaged_places: int
+    damaged_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records in the order in which they were appended.
+
+    Attributes:
+        payloads: Of each; none where only erased or damaged ones stood.
+        times_ms: When each was appended, milliseconds since 1970.
+        end: What to settle when all of them have been acknowledged.
+    """
+
+    payloads: list[bytes]
+    times_ms: list[int]
+    end: Cursor
 
 
 class SpoolLock:

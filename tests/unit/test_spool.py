@@ -123,7 +123,7 @@ def test_what_was_delivered_is_off_the_disk_when_nothing_waits(folder: Path) -> 
     spool.tidy()
     spool.tidy()
     assert not any(b"a face" in path.read_bytes() for path in folder.iterdir())
-    assert spool.stats().bytes == HEADER_BYTES
+    assert spool.stats().bytes == 0
     spool.append([b"another"], timeout_s=0)
     leave(spool)
     spool = Spool(folder)
@@ -349,7 +349,7 @@ def _refuse(number: int) -> Callable[..., int]:
 
 
 def test_a_full_disk_is_named_and_passes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = Spool(folder)
+    spool = Spool(folder, when_full="block")
     spool.append([b"before"], timeout_s=0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", _refuse(errno.ENOSPC))
@@ -358,6 +358,29 @@ def test_a_full_disk_is_named_and_passes(folder: Path, monkeypatch: pytest.Monke
     spool.append([b"after"], timeout_s=0)
     assert read_all(spool, settle=True) == [b"before", b"after"]
     spool.close()
+
+
+def test_on_a_disk_that_stays_full_the_oldest_are_given_up_or_events_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, room = os.pwrite, 5000
+
+    def pwrite(file: int, data: bytes, at: int) -> int:
+        there = sum(path.stat().st_size for path in segments(folder))
+        if len(data) > 24 and there + len(data) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    spool = Spool(folder)
+    for each in records(100):
+        spool.append([each], timeout_s=0)
+    kept = read_all(spool)
+    assert kept == records(100)[-len(kept) :]
+    assert spool.stats().dropped_events == 100 - len(kept) > 0
+    with pytest.raises(SpoolFullError, match="the disk is full"):
+        spool.append(records(60), timeout_s=0)
+    leave(spool)
 
 
 def test_a_disk_that_is_full_in_the_middle_of_a_write_leaves_no_half_of_it(
