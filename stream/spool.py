@@ -265,9 +265,7 @@ class Spool:
                 self._take_up(number, cursor, is_last=number == numbers[-1])
         if cursor is None:
             cursor = Cursor(min(self._segments, default=0), HEADER_BYTES)
-        elif cursor.segment in self._segments:
-            # After a power cut the cursor may be ahead of the data.
-            cursor = Cursor(cursor.segment, min(cursor.offset, self._segments[cursor.segment].size))
+        # After a power cut the cursor may be ahead of the data: nothing is ever added there.
         self._cursor = cursor
         self._newest = max([*numbers, cursor.segment])
         if waiting := self._waiting():

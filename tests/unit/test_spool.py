@@ -388,7 +388,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_write_leaves_no_half_of_it(
 ) -> None:
     spool = Spool(folder)
     real = os.pwrite
-    calls = iter([lambda file, data, at: real(file, data[:50], at), _refuse(errno.ENOSPC)])
+    calls = iter([real, lambda file, data, at: real(file, data[:50], at), _refuse(errno.ENOSPC)])
 
     def pwrite(file: int, data: bytes, at: int) -> int:
         return next(calls)(file, data, at)
