@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -27,11 +25,13 @@ from kafka.errors import (
     IllegalSaslStateError,
     KafkaError,
     LogTruncationError,
+    NodeNotReadyError,
     NoError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     SaslAuthenticationFailedError,
     TopicAlreadyExistsError,
+    UnknownBrokerIdError,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
     for_code,
@@ -46,12 +46,11 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 
 from engine.errors import FacestreamError, SinkError
 from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.kafka_entry import Entry, enter
 from stream.kafka_errors import BrokersAwayError
 from stream.kafka_failures import GRANT, explain_all, explain_failure
-from stream.kafka_greeting import check_listeners
-from stream.kafka_tls import tls_context
-from stream.kafka_topics import TopicPlan, TopicState, replicas
-from stream.oauth import BearerToken, TokenSource, fetch_token
+from stream.kafka_topics import TopicPlan, TopicState, plan_of, replicas
+from stream.oauth import TokenSource
 
 __all__ = [
     "ConsumerRebalanceListener",
@@ -114,7 +113,7 @@ def probe_broker(address: str, *, timeout_s: float, environment: Mapping[str, st
     whole = address if has_topic else f"kafka://{address}/facestream.doctor"
     parsed = parse_kafka(whole, environment=environment)
     begun = time.monotonic()
-    entry = _enter(parsed, timeout_s)
+    entry = enter(parsed, timeout_s)
     with contextlib.closing(_open_admin(entry)) as admin:
         topic = _describe(admin, entry, parsed.topic) if has_topic else None
         if has_topic and (topic is not None or not parsed.create):
@@ -191,7 +190,7 @@ def connect_admin(address: KafkaAddress, timeout_s: float) -> KafkaAdminClient:
     Raises:
         SinkError: No broker answers or lets us in; says why.
     """
-    return _open_admin(_enter(address, timeout_s))
+    return _open_admin(enter(address, timeout_s))
 
 
 def ensure_topic(address: KafkaAddress, timeout_s: float, *, plan: TopicPlan | None = None) -> bool:
@@ -200,7 +199,7 @@ def ensure_topic(address: KafkaAddress, timeout_s: float, *, plan: TopicPlan | N
     Args:
         address: The cluster, and the topic where there is no plan.
         timeout_s: How long it may take.
-        plan: How the topic is to be; when not given, the address's topic as ``TopicPlan`` has it.
+        plan: How the topic is to be; when not given, the address's topic as ``plan_of`` has it.
 
     Returns:
         Whether it was made now.
@@ -208,9 +207,11 @@ def ensure_topic(address: KafkaAddress, timeout_s: float, *, plan: TopicPlan | N
     Raises:
         SinkError: No broker answers or lets us in, or the user may not make it.
     """
-    entry = _enter(address, timeout_s)
+    entry = enter(address, timeout_s)
     with contextlib.closing(_open_admin(entry)) as admin:
-        return _make_topic(admin, entry, plan or TopicPlan(address.topic))
+        wanted = plan or plan_of(address.topic)
+        # Who may not make topics is told so before anybody looks whether there is one.
+        return _describe(admin, entry, wanted.name) is None and _make_topic(admin, entry, wanted)
 
 
 def topic_states(
@@ -229,7 +230,7 @@ def topic_states(
     Raises:
         SinkError: No broker answers or lets us in, or the user may not look at a topic.
     """
-    entry = _enter(address, timeout_s)
+    entry = enter(address, timeout_s)
     with contextlib.closing(_open_admin(entry)) as admin:
         brokers = _ask(entry, admin, lambda: len(admin.describe_cluster()["brokers"]))
         return brokers, [_state(admin, entry, plan, brokers) for plan in plans]
@@ -295,87 +296,6 @@ class _BearerTokens(AbstractTokenProvider):  # type: ignore[misc] # has no types
         return self._source.token()
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What opens the door: made once, for all clients of one attempt.
-
-    Attributes:
-        address: Where to.
-        deadline_s: When it must be done, on the monotonic clock.
-        options: kafka-python's.
-    """
-
-    address: KafkaAddress
-    deadline_s: float
-    options: dict[str, Any] = field(repr=False)
-
-    @property
-    def left_s(self) -> float:
-        return max(0.2, self.deadline_s - time.monotonic())
-
-
-def _enter(address: KafkaAddress, timeout_s: float) -> _Entry:
-    """See that somebody is there to let us in, and have ready what he will ask for.
-
-    Raises:
-        SinkError: Nobody is, or it is not ready.
-    """
-    deadline_s = time.monotonic() + 0.9 * timeout_s  # the rest is for saying why
-    tls = tls_context(address)
-    check_listeners(address, tls, timeout_s / 2)
-    options: dict[str, Any] = {
-        "bootstrap_servers": list(address.brokers),
-        "client_id": "facestream",
-        "security_protocol": address.security,
-        "ssl_context": tls,
-        "reconnect_backoff_max_ms": 1000,
-    }
-    if address.uses_sasl:
-        _keep_logins_out_of_logs()
-        options["sasl_mechanism"] = address.mechanism
-    if address.mechanism == "OAUTHBEARER":
-        source = _token_source(address, timeout_s)
-        source.token()
-        options["sasl_oauth_token_provider"] = _BearerTokens(source)
-    elif address.username is not None and address.password is not None:
-        options["sasl_plain_username"] = address.username
-        options["sasl_plain_password"] = _Secret(address.password)
-    return _Entry(address, deadline_s, options)
-
-
-def _keep_logins_out_of_logs() -> None:
-    """Two loggers of kafka-python print whole requests at DEBUG, passwords and tokens among them."""
-    for name in ("kafka.protocol.parser", "kafka.net.connection"):
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.INFO))
-
-
-class _Secret(str):
-    """A password that does not show when kafka-python prints its settings."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-def _token_source(address: KafkaAddress, timeout_s: float) -> TokenSource:
-    if address.token is not None:
-        token = BearerToken(address.token, math.inf)
-        return TokenSource(lambda: token)
-    assert address.token_url is not None
-    return TokenSource(
-        partial(
-            fetch_token,
-            address.token_url,
-            client_id=address.username or "",
-            client_secret=address.password or "",
-            scope=address.scope,
-            timeout_s=timeout_s,
-        )
-    )
-
-
 def _connect(
     kind: Callable[..., _Client],
     address: KafkaAddress,
@@ -388,7 +308,7 @@ def _connect(
     Raises:
         SinkError: It is not; says why.
     """
-    entry = _enter(address, timeout_s)
+    entry = enter(address, timeout_s)
     with contextlib.closing(_open_admin(entry)) as admin:
         _meet_topic(admin, entry, right)
     request_ms = round(_REQUEST_S * 1000)
@@ -397,11 +317,11 @@ def _connect(
     )
 
 
-def _open_admin(entry: _Entry) -> KafkaAdminClient:
+def _open_admin(entry: Entry) -> KafkaAdminClient:
     return _open(KafkaAdminClient, entry, {"request_timeout_ms": round(entry.left_s * 1000)})
 
 
-def _open(kind: Callable[..., _Client], entry: _Entry, settings: dict[str, Any]) -> _Client:
+def _open(kind: Callable[..., _Client], entry: Entry, settings: dict[str, Any]) -> _Client:
     """A client of kafka-python that has met its brokers.
 
     Raises:
@@ -414,11 +334,14 @@ def _open(kind: Callable[..., _Client], entry: _Entry, settings: dict[str, Any])
         managers.append(_Manager(net, **given, socket_connection_setup_timeout_ms=round(entry.left_s * 1000)))
         return KafkaNetClient(net, managers[0])
 
+    options = dict(entry.options)
+    if entry.tokens is not None:
+        options["sasl_oauth_token_provider"] = _BearerTokens(entry.tokens)
     try:
         return kind(
             bootstrap_timeout_ms=round(entry.left_s * 1000),
             kafka_client=make_client,
-            **(entry.options | settings),
+            **(options | settings),
         )
     except (KafkaError, FacestreamError, OSError) as exc:
         for manager in managers:  # a client that was not finished leaves its sockets open
@@ -429,7 +352,7 @@ def _open(kind: Callable[..., _Client], entry: _Entry, settings: dict[str, Any])
         raise error(explain_all(exc, failures, entry.address)) from None  # the cause may hold the password
 
 
-def _ask(entry: _Entry, admin: KafkaAdminClient, question: Callable[[], _Answer]) -> _Answer:
+def _ask(entry: Entry, admin: KafkaAdminClient, question: Callable[[], _Answer]) -> _Answer:
     """Ask brokers something, once more where one of them is away.
 
     Raises:
@@ -446,7 +369,7 @@ def _ask(entry: _Entry, admin: KafkaAdminClient, question: Callable[[], _Answer]
         time.sleep(_TICK_S)
 
 
-def _meet_topic(admin: KafkaAdminClient, entry: _Entry, right: str) -> None:
+def _meet_topic(admin: KafkaAdminClient, entry: Entry, right: str) -> None:
     """See that the topic is there and that we have the right to it; make it where that is wanted.
 
     Raises:
@@ -455,7 +378,7 @@ def _meet_topic(admin: KafkaAdminClient, entry: _Entry, right: str) -> None:
     address = entry.address
     topic = _describe(admin, entry, address.topic)
     if topic is None and address.create and right == "WRITE":
-        _make_topic(admin, entry, TopicPlan(address.topic))
+        _make_topic(admin, entry, plan_of(address.topic))
         topic = _describe(admin, entry, address.topic)
     _check_right(topic, address, right)
 
@@ -477,7 +400,7 @@ def _check_right(topic: Mapping[str, Any] | None, address: KafkaAddress, right: 
         raise SinkError(f"{show_kafka(address)}: {who} has no right to {right} the topic; {GRANT}")
 
 
-def _describe(admin: KafkaAdminClient, entry: _Entry, name: str) -> dict[str, Any] | None:
+def _describe(admin: KafkaAdminClient, entry: Entry, name: str) -> dict[str, Any] | None:
     """What the brokers know of a topic; None where they have none of that name.
 
     Raises:
@@ -493,10 +416,11 @@ def _describe(admin: KafkaAdminClient, entry: _Entry, name: str) -> dict[str, An
             raise failure
         return dict(topic)
 
-    return _ask(entry, admin, question)
+    of_topic = replace(entry, address=replace(entry.address, topic=name))
+    return _ask(of_topic, admin, question)
 
 
-def _make_topic(admin: KafkaAdminClient, entry: _Entry, plan: TopicPlan) -> bool:
+def _make_topic(admin: KafkaAdminClient, entry: Entry, plan: TopicPlan) -> bool:
     """Make a topic where it is missing; whether it was made.
 
     Raises:
@@ -508,26 +432,30 @@ def _make_topic(admin: KafkaAdminClient, entry: _Entry, plan: TopicPlan) -> bool
         "replication_factor": replicas(brokers),
         "configs": plan.settings(brokers),
     }
-    try:
-        admin.create_topics({plan.name: topic})
-        admin.wait_for_topics([plan.name], timeout_ms=round(entry.left_s * 1000))
-    except TopicAlreadyExistsError:
-        return False
-    except AuthorizationError:
-        raise SinkError(
-            f"{show_kafka(entry.address)}: there is no topic {plan.name}, and no right to make it; "
-            f"grant CREATE, or have it made: facestream events topics {show_kafka(entry.address)}"
-        ) from None
-    except KafkaError as exc:
-        why = explain_failure(exc, entry.address)
-        raise SinkError(
-            f"{show_kafka(entry.address)}: the topic {plan.name} could not be made: {why}"
-        ) from exc
-    log.info("made a topic", topic=plan.name, partitions=plan.partitions, replicas=replicas(brokers))
-    return True
+
+    def create() -> bool:
+        admin._controller_id = None  # noqa: SLF001 - the one that it knows may be away
+        try:
+            admin.create_topics({plan.name: topic})
+        except TopicAlreadyExistsError:
+            return False
+        except (UnknownBrokerIdError, RuntimeError) as exc:  # the controller is changing
+            raise NodeNotReadyError("controller") from exc
+        except AuthorizationError:
+            raise SinkError(
+                f"{show_kafka(entry.address)}: there is no topic {plan.name}, and no right to make it; "
+                f"grant CREATE, or have it made: facestream events topics {show_kafka(entry.address)}"
+            ) from None
+        return True
+
+    made = _ask(entry, admin, create)
+    _ask(entry, admin, lambda: admin.wait_for_topics([plan.name], timeout_ms=round(entry.left_s * 1000)))
+    if made:
+        log.info("made a topic", topic=plan.name, partitions=plan.partitions, replicas=replicas(brokers))
+    return made
 
 
-def _state(admin: KafkaAdminClient, entry: _Entry, plan: TopicPlan, brokers: int) -> TopicState | None:
+def _state(admin: KafkaAdminClient, entry: Entry, plan: TopicPlan, brokers: int) -> TopicState | None:
     topic = _describe(admin, entry, plan.name)
     if topic is None:
         return None

@@ -47,7 +47,7 @@ class Greeting:
 def check_listeners(address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s: float) -> None:
     """See that one broker at least is there and is to be spoken to as the address says.
 
-    A listener that takes the connection and says nothing is passed over: it may be busy.
+    A listener that takes the connection and says nothing, or ends it, is passed over: it may be busy.
 
     Args:
         address: The brokers.
@@ -170,17 +170,24 @@ def _trouble(broker: str, address: KafkaAddress, tls: ssl.SSLContext | None, tim
 
 def _explain(error: Exception, broker: str, address: KafkaAddress, timeout_s: float) -> str | None:
     """What an odd answer means: try the other way of speaking, which tells more."""
-    if address.uses_tls and isinstance(error, OSError) and (told := explain_tls(error, address)):
-        return told
     if address.uses_tls:
-        if _answers(lambda: greet(broker, None, timeout_s)):
-            return f"it speaks no TLS; use security={address.security.replace('SSL', 'PLAINTEXT')} there"
-        return f"it refuses TLS ({type(error).__name__}); check that it is Kafka and speaks TLS there"
+        return _explain_encrypted(error, broker, address, timeout_s)
     if _answers(lambda: greet(broker, _unchecked_tls(address), timeout_s)):
         return f"it speaks TLS; use security={address.security.replace('PLAINTEXT', 'SSL')} there"
-    if isinstance(error, ValueError):
-        return f"what it says is not Kafka ({error}); check the address"
-    return None
+    return (
+        f"what it says is not Kafka ({error}); check the address" if isinstance(error, ValueError) else None
+    )
+
+
+def _explain_encrypted(error: Exception, broker: str, address: KafkaAddress, timeout_s: float) -> str | None:
+    """The same, where we spoke TLS."""
+    if isinstance(error, OSError) and (told := explain_tls(error, address)):
+        return told
+    if _answers(lambda: greet(broker, None, timeout_s)):
+        return f"it speaks no TLS; use security={address.security.replace('SSL', 'PLAINTEXT')} there"
+    if isinstance(error, ssl.SSLEOFError | ConnectionError):
+        return None  # it may be about to start, or to stop
+    return f"it refuses TLS ({type(error).__name__}); check that it is Kafka and speaks TLS there"
 
 
 def _answers(ask: Callable[[], Greeting]) -> bool:

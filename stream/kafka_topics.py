@@ -78,6 +78,11 @@ def replicas(brokers: int) -> int:
     return max(1, min(REPLICAS, brokers))
 
 
+def plan_of(name: str) -> TopicPlan:
+    """How a topic of this name is to be, where nothing else is said: one of states keeps the latest."""
+    return TopicPlan(name, compacted=name.endswith(".tracks"))
+
+
 def plan_topics(
     topic: str, *, partitions: int = PARTITIONS, retention_s: float | None = RETENTION_S
 ) -> tuple[TopicPlan, TopicPlan, TopicPlan]:

@@ -19,12 +19,15 @@ def answer_of(error: int, mechanisms: tuple[str, ...] = (), *, correlation: int 
 
 
 @contextlib.contextmanager
-def listening(answer: bytes | None, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+def listening(
+    answer: bytes | None, tls: ssl.SSLContext | None = None, *, greedy: bool = False
+) -> Iterator[str]:
     """Its HOST:PORT.
 
     Args:
         answer: To whatever is asked; None ends the connection, and an empty one keeps it and says nothing.
         tls: How TLS is spoken; None for not at all.
+        greedy: Answers what is no request of Kafka as well; a broker ends the connection.
     """
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -36,7 +39,7 @@ def listening(answer: bytes | None, tls: ssl.SSLContext | None = None) -> Iterat
                     connection, _ = server.accept()
                     connection.settimeout(2.0)
                     with connection, contextlib.suppress(OSError):
-                        _serve_one(connection, answer, tls, over)
+                        _serve_one(connection, answer, tls, over, 2**31 if greedy else 100_000_000)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -48,11 +51,14 @@ def listening(answer: bytes | None, tls: ssl.SSLContext | None = None) -> Iterat
 
 
 def _serve_one(
-    connection: socket.socket, answer: bytes | None, tls: ssl.SSLContext | None, over: threading.Event
+    connection: socket.socket,
+    answer: bytes | None,
+    tls: ssl.SSLContext | None,
+    over: threading.Event,
+    longest: int,
 ) -> None:
     with tls.wrap_socket(connection, server_side=True) if tls else contextlib.nullcontext(connection) as talk:
-        # As a broker does: what is too large to be a request ends the connection.
-        if struct.unpack(">i", talk.recv(4))[0] > 100_000_000:
+        if struct.unpack(">i", talk.recv(4))[0] > longest:
             return
         talk.recv(1000)
         if answer == b"":

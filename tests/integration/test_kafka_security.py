@@ -21,8 +21,16 @@ from kafka_server import KafkaServer
 from token_endpoint import Endpoint
 
 from engine.errors import SinkError
-from stream.kafka import close_producer, connect_admin, connect_consumer, connect_producer, probe_broker
+from stream.kafka import (
+    close_producer,
+    connect_admin,
+    connect_consumer,
+    connect_producer,
+    ensure_topic,
+    probe_broker,
+)
 from stream.kafka_address import KafkaAddress, parse_kafka
+from stream.kafka_topics import plan_of
 
 pytestmark = [
     pytest.mark.kafka,
@@ -170,7 +178,13 @@ def test_rights(servers: Servers, topic: str) -> None:
     assert "the user producer has no right to WRITE the topic; grant it" in refusal(address)
     connect_consumer(producer, group=None, timeout_s=WAIT_S).close(autocommit=False)
     grant(admin, "producer", ACLOperation.WRITE)
-    there_and_back(replace(producer, create=False))
+    there_and_back(producer)
+    assert not ensure_topic(producer, WAIT_S)
+    with pytest.raises(SinkError, match=f"the user producer has no right to the topic {topic}.tracks"):
+        ensure_topic(producer, WAIT_S, plan=plan_of(f"{topic}.tracks"))
+    grant(replace(admin, topic=f"{topic}.tracks"), "producer", ACLOperation.DESCRIBE)
+    with pytest.raises(SinkError, match=rf"there is no topic {topic}\.tracks, and no right to make it"):
+        ensure_topic(producer, WAIT_S, plan=plan_of(f"{topic}.tracks"))
 
 
 def unsigned_token(subject: str, *, life_s: float) -> str:

@@ -81,6 +81,19 @@ def test_tls_where_none_is_spoken(authority: Authority) -> None:
         check(broker, authority)
 
 
+def test_a_listener_that_ends_the_connection_may_be_about_to_start(authority: Authority) -> None:
+    with listening(None) as broker:
+        check(broker, authority)
+
+
+def test_what_is_no_tls(authority: Authority) -> None:
+    with (
+        listening(b"HTTP/1.1 400 Bad Request\r\n\r\n", greedy=True) as broker,
+        pytest.raises(SinkError, match=r"it refuses TLS \(SSLError\); check that it is Kafka"),
+    ):
+        check(broker, authority)
+
+
 def test_a_broker_that_asks_who_we_are(authority: Authority) -> None:
     server = server_context(authority.issue("broker", hosts=("127.0.0.1",)), clients_of=authority)
     cert_file, key_file = authority.issue("client")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka_topics import TopicPlan, TopicState, differences, plan_topics, replicas
+from stream.kafka_topics import TopicPlan, TopicState, differences, plan_of, plan_topics, replicas
 
 WEEK_MS = str(7 * 24 * 3600 * 1000)
 
@@ -23,6 +23,10 @@ def test_events_are_kept_for_a_week_and_of_tracks_the_latest_state() -> None:
         "retention.ms": WEEK_MS,
         "max.compaction.lag.ms": "3600000",
     }
+
+
+def test_a_topic_that_is_made_on_its_own_is_as_the_feed_has_it() -> None:
+    assert tuple(plan_of(plan.name) for plan in plan_topics("faces")) == plan_topics("faces")
 
 
 def test_what_is_kept_for_good() -> None:
