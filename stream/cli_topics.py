@@ -55,7 +55,7 @@ def topics(
         if not dry_run and None in before:
             for plan in plans:
                 ensure_topic(kafka, _TIMEOUT_S, plan=plan)
-            _, after = topic_states(kafka, plans, _TIMEOUT_S)
+            _, after = topic_states(kafka, plans, _TIMEOUT_S, awaited=True)
         complaints = [_complaint(plan, state, brokers) for plan, state in zip(plans, after, strict=True)]
         made = [old is None and new is not None for old, new in zip(before, after, strict=True)]
         Console().print(_table(plans, after, made, complaints))

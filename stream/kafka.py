@@ -215,7 +215,7 @@ def ensure_topic(address: KafkaAddress, timeout_s: float, *, plan: TopicPlan | N
 
 
 def topic_states(
-    address: KafkaAddress, plans: Sequence[TopicPlan], timeout_s: float
+    address: KafkaAddress, plans: Sequence[TopicPlan], timeout_s: float, *, awaited: bool = False
 ) -> tuple[int, list[TopicState | None]]:
     """How topics are.
 
@@ -223,6 +223,7 @@ def topic_states(
         address: The cluster.
         plans: Which topics, and which of their settings are of interest.
         timeout_s: How long it may take.
+        awaited: Whether they were all made, and brokers that have not heard of it are asked again.
 
     Returns:
         How many brokers there are, and for each topic its state, None where it is missing.
@@ -233,7 +234,7 @@ def topic_states(
     entry = enter(address, timeout_s)
     with contextlib.closing(_open_admin(entry)) as admin:
         brokers = _ask(entry, admin, lambda: len(admin.describe_cluster()["brokers"]))
-        return brokers, [_state(admin, entry, plan, brokers) for plan in plans]
+        return brokers, [_state(admin, entry, plan, brokers, awaited=awaited) for plan in plans]
 
 
 def close_producer(producer: KafkaProducer) -> None:
@@ -379,7 +380,7 @@ def _meet_topic(admin: KafkaAdminClient, entry: Entry, right: str) -> None:
     topic = _describe(admin, entry, address.topic)
     if topic is None and address.create and right == "WRITE":
         _make_topic(admin, entry, plan_of(address.topic))
-        topic = _describe(admin, entry, address.topic)
+        topic = _describe(admin, entry, address.topic, awaited=True)
     _check_right(topic, address, right)
 
 
@@ -400,8 +401,12 @@ def _check_right(topic: Mapping[str, Any] | None, address: KafkaAddress, right: 
         raise SinkError(f"{show_kafka(address)}: {who} has no right to {right} the topic; {GRANT}")
 
 
-def _describe(admin: KafkaAdminClient, entry: Entry, name: str) -> dict[str, Any] | None:
+def _describe(
+    admin: KafkaAdminClient, entry: Entry, name: str, *, awaited: bool = False
+) -> dict[str, Any] | None:
     """What the brokers know of a topic; None where they have none of that name.
+
+    The broker that is asked may be the last to hear of a topic that was made; ``awaited`` asks until it has.
 
     Raises:
         SinkError: They do not tell.
@@ -410,7 +415,7 @@ def _describe(admin: KafkaAdminClient, entry: Entry, name: str) -> dict[str, Any
     def question() -> dict[str, Any] | None:
         (topic,) = admin.describe_topics([name])
         failure = for_code(topic["error_code"])
-        if failure is UnknownTopicOrPartitionError:
+        if failure is UnknownTopicOrPartitionError and not awaited:
             return None
         if failure is not NoError:
             raise failure
@@ -455,8 +460,10 @@ def _make_topic(admin: KafkaAdminClient, entry: Entry, plan: TopicPlan) -> bool:
     return made
 
 
-def _state(admin: KafkaAdminClient, entry: Entry, plan: TopicPlan, brokers: int) -> TopicState | None:
-    topic = _describe(admin, entry, plan.name)
+def _state(
+    admin: KafkaAdminClient, entry: Entry, plan: TopicPlan, brokers: int, *, awaited: bool
+) -> TopicState | None:
+    topic = _describe(admin, entry, plan.name, awaited=awaited)
     if topic is None:
         return None
     resource = ConfigResource(ConfigResourceType.TOPIC, plan.name)

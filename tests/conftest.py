@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -85,3 +86,10 @@ def own_server(kafka_home: Path, tmp_path: Path) -> Iterator[KafkaServer]:
     server = KafkaServer(kafka_home, tmp_path)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def collect_garbage() -> Iterator[None]:
+    """While a test's filter of warnings holds, so that no other test meets what kafka-python left open."""
+    yield
+    gc.collect()

@@ -14,7 +14,12 @@ from stream.kafka import connect_producer, ensure_topic, topic_states
 from stream.kafka_address import parse_kafka
 from stream.kafka_topics import TopicPlan, plan_topics
 
-pytestmark = pytest.mark.kafka
+pytestmark = [
+    pytest.mark.kafka,
+    # kafka-python leaves the sockets of refused connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.usefixtures("collect_garbage"),
+]
 
 WAIT_S = 30.0
 
@@ -72,7 +77,7 @@ def test_three_brokers_hold_three_copies_and_one_may_be_away(own_server: KafkaSe
     own_server.kill("--node", "1")
     for plan in plan_topics(topic):
         ensure_topic(address, WAIT_S, plan=plan)
-    count, states = topic_states(address, plan_topics(topic), WAIT_S)
+    count, states = topic_states(address, plan_topics(topic), WAIT_S, awaited=True)
     first = states[0]
     assert first is not None
     assert (first.replicas, first.settings["min.insync.replicas"]) == (3, "2")

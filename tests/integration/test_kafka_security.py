@@ -36,6 +36,7 @@ pytestmark = [
     pytest.mark.kafka,
     # kafka-python leaves the sockets of refused connections to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.usefixtures("collect_garbage"),
 ]
 
 NAMED_WITHIN_S = 5.0
