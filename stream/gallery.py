@@ -81,7 +81,7 @@ class Gallery(GalleryFile):
             ) from exc
         row = (
             secrets.token_hex(8),
-            1,
+            *(1, 0),
             timestamp(None),
             *(
                 model.name,
@@ -98,7 +98,7 @@ class Gallery(GalleryFile):
         database = connect(path)
         try:
             database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-            database.execute("INSERT INTO gallery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute("INSERT INTO gallery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as exc:
             database.close()
             path.unlink(missing_ok=True)
@@ -274,49 +274,59 @@ class Gallery(GalleryFile):
         """All that is needed to identify, at one moment.
 
         Args:
-            previous: Of this gallery; what it holds already is not unsealed again.
+            previous: Of this gallery; what it holds already is not read again.
 
         Raises:
             GalleryError: The file cannot be read, or is damaged.
         """
         with self.reading():
-            version, model = self.version, self.model
-            if previous is not None and (previous.gallery_id, previous.model) != (self.id, model):
-                previous = None
-            people = self.database.execute("SELECT number, id, name FROM people ORDER BY number").fetchall()
-            rows = {number: row for row, (number, _, _) in enumerate(people)}
-            ids = tuple(person_id for _, person_id, _ in people)
-            known = {} if previous is None else dict(zip(previous.ids, previous.names, strict=True))
-            names = tuple(
-                known.get(each) or self.unseal("name", each, name).decode() for _, each, name in people
-            )
-            keys, owners, templates = self._vectors("templates", rows, ids, model.size, previous)
-            _, negative_owners, negatives = self._vectors("negatives", rows, ids, model.size, None)
+            model = self.model
+            version, removals = self.database.execute("SELECT version, removals FROM gallery").fetchone()
+            old = GallerySnapshot.empty(self.id, model)
+            if previous is not None and (previous.gallery_id, previous.model) == (self.id, model):
+                old = previous if previous.removals == removals else self._still_there(previous)
+            last = int(old.people_keys[-1]) if len(old.people_keys) else 0
+            people = self.database.execute(
+                "SELECT number, id, name FROM people WHERE number > ? ORDER BY number", (last,)
+            ).fetchall()
+            people_keys = np.append(old.people_keys, np.array([row[0] for row in people], np.int64))
+            ids = (*old.ids, *(row[1] for row in people))
+            names = (*old.names, *(self.unseal("name", row[1], row[2]).decode() for row in people))
+            last = int(old.keys[-1]) if len(old.keys) else 0
+            keys, owners, templates = self._vectors("templates", last, people_keys, ids, model.size)
+            _, negative_owners, negatives = self._vectors("negatives", 0, people_keys, ids, model.size)
         return GallerySnapshot(
-            self.id, version, model, ids, names, keys, templates, owners, negatives, negative_owners
+            gallery_id=self.id,
+            version=version,
+            removals=removals,
+            model=model,
+            people_keys=people_keys,
+            ids=ids,
+            names=names,
+            keys=np.append(old.keys, keys),
+            templates=np.concatenate([old.templates, templates]) if len(keys) else old.templates,
+            owners=np.append(old.owners, owners),
+            negatives=negatives,
+            negative_owners=negative_owners,
         )
 
+    def _still_there(self, previous: GallerySnapshot) -> GallerySnapshot:
+        """What is left of an earlier snapshot."""
+        people, keys = (
+            np.array([row[0] for row in self.database.execute(query)], np.int64)
+            for query in ("SELECT number FROM people", "SELECT number FROM templates")
+        )
+        return previous.kept(people, keys)
+
     def _vectors(
-        self,
-        table: str,
-        rows: dict[int, int],
-        ids: tuple[str, ...],
-        size: int,
-        previous: GallerySnapshot | None,
+        self, table: str, last: int, people_keys: npt.NDArray[np.int64], ids: Sequence[str], size: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-        """Numbers, owners and embeddings of a table, in the order of the numbers."""
-        query = f"SELECT number, person FROM {table} ORDER BY number"  # noqa: S608 - one of two names
-        pairs = np.array(self.database.execute(query).fetchall(), np.int64).reshape(-1, 2)
-        keys = pairs[:, 0]
-        owners = np.array([rows[person] for person in pairs[:, 1].tolist()], np.intp)
-        vectors = np.empty((len(keys), size), np.float32)
-        last = -1
-        if previous is not None and len(previous.keys):
-            last = int(previous.keys[-1])
-            old = int(np.searchsorted(keys, last, side="right"))
-            vectors[:old] = previous.templates[np.searchsorted(previous.keys, keys[:old])]
-        query = f"SELECT embedding FROM {table} WHERE number > ? ORDER BY number"  # noqa: S608 - as above
-        begin = int(np.searchsorted(keys, last, side="right"))
-        for row, (sealed,) in enumerate(self.database.execute(query, (last,)), begin):
-            vectors[row] = self.vector(ids[owners[row]], sealed, size)
+        """Numbers, owners and embeddings of a table after a number, in the order of the numbers."""
+        query = f"SELECT number, person, embedding FROM {table} WHERE number > ? ORDER BY number"  # noqa: S608 - one of two names
+        rows = self.database.execute(query, (last,)).fetchall()
+        keys = np.array([row[0] for row in rows], np.int64)
+        owners = np.searchsorted(people_keys, np.array([row[1] for row in rows], np.int64))
+        vectors = np.empty((len(rows), size), np.float32)
+        for place, (owner, row) in enumerate(zip(owners.tolist(), rows, strict=True)):
+            vectors[place] = self.vector(ids[owner], row[2], size)
         return keys, owners, vectors

@@ -93,6 +93,7 @@ def erase(gallery: Gallery, person: str) -> Erasure:
     tracks += [each.origin for each in gallery.negatives(found.id)]
     with gallery.writing():
         gallery.database.execute("DELETE FROM people WHERE id = ?", (found.id,))
+        gallery.count_removal()
         gallery.audit.record(
             "removed",
             person=found.id,

@@ -188,6 +188,10 @@ class GalleryFile:
             raise ValueError(f"embedding: expected {size} numbers, got {len(embedding)}")
         return self.seal("embedding", person_id, embedding.astype("<f4").tobytes())
 
+    def count_removal(self) -> None:
+        """Let snapshots know, within a transaction, that something of what they hold is gone."""
+        self.database.execute("UPDATE gallery SET removals = removals + 1")
+
     def vector(self, person_id: str, sealed: bytes, size: int) -> npt.NDArray[np.float32]:
         """An embedding as it stands in a row.
 

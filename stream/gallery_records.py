@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
@@ -152,7 +152,9 @@ class GallerySnapshot:
     Attributes:
         gallery_id: Which gallery.
         version: Every change of the gallery raises it.
+        removals: How often something was removed from it; while it is the same, things were only added.
         model: Whose embeddings these are.
+        people_keys: int64 (P,), number of each person; ascending, never used again.
         ids: Of the people.
         names: Of the people.
         keys: int64 (T,), number of each template; ascending, never used again.
@@ -164,7 +166,9 @@ class GallerySnapshot:
 
     gallery_id: str
     version: int
+    removals: int
     model: GalleryModel
+    people_keys: npt.NDArray[np.int64]
     ids: tuple[str, ...]
     names: tuple[str, ...]
     keys: npt.NDArray[np.int64]
@@ -172,6 +176,32 @@ class GallerySnapshot:
     owners: npt.NDArray[np.intp]
     negatives: Embeddings
     negative_owners: npt.NDArray[np.intp]
+
+    @classmethod
+    def empty(cls, gallery_id: str, model: GalleryModel) -> GallerySnapshot:
+        """Of a gallery of nobody."""
+        keys, owners = np.empty(0, np.int64), np.empty(0, np.intp)
+        nothing = np.empty((0, model.size), np.float32)
+        return cls(gallery_id, 0, 0, model, keys, (), (), keys, nothing, owners, nothing, owners)
+
+    def kept(self, people: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> GallerySnapshot:
+        """What is left of it.
+
+        Args:
+            people: int64, numbers of the people who are left.
+            keys: int64, numbers of the templates that are left, all of these people.
+        """
+        stay, there = np.isin(self.people_keys, people), np.isin(self.keys, keys)
+        rows = np.flatnonzero(stay).tolist()
+        return replace(
+            self,
+            people_keys=self.people_keys[stay],
+            ids=tuple(self.ids[row] for row in rows),
+            names=tuple(self.names[row] for row in rows),
+            keys=self.keys[there],
+            templates=self.templates[there],
+            owners=(np.cumsum(stay) - 1)[self.owners[there]],
+        )
 
 
 def check_name(name: str) -> None:

@@ -20,6 +20,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE gallery (
     id TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
+    removals INTEGER NOT NULL,
     created TEXT NOT NULL,
     model TEXT NOT NULL,
     model_sha256 TEXT NOT NULL,

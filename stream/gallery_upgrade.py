@@ -184,6 +184,7 @@ class _Moved:
             "likeness_factor = ?, likeness_shift = ?",
             (model.name, model.sha256, model.mirror, model.size, likeness.factor, likeness.shift),
         )
+        gallery.count_removal()
         dropped = 0
         for number, person_id in people.items():
             made = self._made.get(number)
