@@ -221,7 +221,7 @@ def show(gallery: GalleryPath, person: Who, debug: Debug = False) -> None:
 def remove(
     gallery: GalleryPath,
     person: Who,
-    also: Annotated[
+    topics: Annotated[
         list[str] | None,
         typer.Option(
             "--topic",
@@ -229,25 +229,53 @@ def remove(
             help="Erase the person's tracks there, too: kafka://…/TOPIC or sqlite:PATH; may be repeated.",
         ),
     ] = None,
+    spool: Annotated[
+        Path | None, typer.Option(help="Also from the spools in this folder: spool.dir of the configuration.")
+    ] = None,
+    best_shots: Annotated[
+        Path | None, typer.Option(help="Also the pictures in this folder: best_shots.dir.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Erase a person: from the gallery's file with proof, and from compacted topics."""
+    """Erase a person: from the gallery's file with proof, and from wherever else you name."""
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         from stream.gallery_erasure import erase
-        from stream.sinks import parse_sink
-        from stream.track_erasure import erase_tracks
 
-        for address in also or []:
-            parse_sink(address)  # wrong ones are refused before anything is erased
+        found = opened.find(person)
         with Console(stderr=True).status("erasing"):
-            erasure = erase(opened, person)
+            if topics or spool or best_shots:
+                _erase_elsewhere(opened, found.id, topics or [], spool, best_shots)
+            erasure = erase(opened, found.id)
         _show_erasure(erasure)
-        for address in also or []:
-            count = erase_tracks(address, erasure.person_id, erasure.tracks)
-            opened.audit.record("tracks erased", person=erasure.person_id, records=count)
-            typer.echo(f"erased elsewhere: {count} records")
     if erasure.found_in:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _erase_elsewhere(
+    gallery: Gallery, person_id: str, topics: list[str], spool: Path | None, best_shots: Path | None
+) -> None:
+    """Before the gallery forgets which tracks were the person's: what fails here can be repeated."""
+    from stream.best_shots import BestShots
+    from stream.gallery_erasure import tracks_of
+    from stream.sealing import Sealer
+    from stream.spool_keeping import erase_from_spools
+    from stream.track_erasure import erase_tracks, find_tracks
+
+    sealer = Sealer.from_environment(os.environ)
+    tracks = dict.fromkeys(tracks_of(gallery, person_id))
+    for address in topics:
+        tracks |= dict.fromkeys(find_tracks(address, person_id))
+    erased: dict[str, int] = {}
+    if spool is not None:
+        erased["spools"] = erase_from_spools(spool, person_id=person_id, track_ids=tracks, sealer=sealer)
+    for address in topics:
+        kind = address.partition(":")[0]
+        erased[kind] = erased.get(kind, 0) + erase_tracks(address, tracks)
+    if best_shots is not None:
+        erased["best shots"] = BestShots(best_shots, sealer=sealer, keep_days=None).erase(tracks)
+    gallery.audit.record("erased elsewhere", person=person_id, tracks=len(tracks), **erased)
+    counts = ", ".join(f"{count} in {place}" for place, count in erased.items())
+    typer.echo(f"erased elsewhere: of {len(tracks)} tracks {counts}")
 
 
 def _show_erasure(erasure: Erasure) -> None:

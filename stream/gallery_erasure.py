@@ -54,7 +54,7 @@ class Erasure:
         bytes_searched: Of the gallery's files, in which they were looked for.
         found_in: Files in which one was found; none is what is wanted.
         copies: Files that may hold the person, to be deleted by hand.
-        tracks: Track ids of the tracks that the person was enrolled from, or was not.
+        tracks: The tracks that the person was enrolled from.
     """
 
     person_id: str
@@ -89,8 +89,7 @@ def erase(gallery: Gallery, person: str) -> Erasure:
     """
     found = gallery.find(person)
     blobs = _stored(gallery, found.id)
-    tracks = [each.origin for each in gallery.templates(found.id) if each.source == "track"]
-    tracks += [each.origin for each in gallery.negatives(found.id)]
+    tracks = tracks_of(gallery, found.id)
     with gallery.writing():
         gallery.database.execute("DELETE FROM people WHERE id = ?", (found.id,))
         gallery.count_removal()
@@ -115,8 +114,14 @@ def erase(gallery: Gallery, person: str) -> Erasure:
         bytes_searched=searched,
         found_in=left,
         copies=copies_since(gallery, found.created.isoformat()),
-        tracks=tuple(dict.fromkeys(tracks)),
+        tracks=tracks,
     )
+
+
+def tracks_of(gallery: Gallery, person_id: str) -> tuple[str, ...]:
+    """Ids of the tracks that a person was enrolled from."""
+    own = gallery.templates(person_id)
+    return tuple(dict.fromkeys(each.origin for each in own if each.source == "track"))
 
 
 def clean(gallery: Gallery) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from engine.errors import SinkError
@@ -17,7 +19,27 @@ from stream.sqlite import SqliteSink
 _TIMEOUT_S: Final = 10.0
 
 
-def erase_tracks(address: str, person_id: str, track_ids: Iterable[str]) -> int:
+def find_tracks(address: str, person_id: str) -> list[str]:
+    """Tracks that events in a place ever called a person's.
+
+    Args:
+        address: ``kafka://…/TOPIC``, where ``TOPIC.identities`` is looked at as well, or ``sqlite:PATH``.
+        person_id: Whose.
+
+    Raises:
+        SinkError: The address means neither, or it cannot be read.
+        SourceError: A topic's end is not reached.
+    """
+    match parse_sink(address):
+        case KafkaAddress() as kafka:
+            return list(dict.fromkeys(_identified(kafka, person_id)))
+        case SqliteAddress(path=path):
+            with _open_sqlite(path) as sink:
+                return sink.tracks_of(person_id)
+    raise SinkError("expected kafka://HOST:PORT/TOPIC or sqlite:PATH to erase from")
+
+
+def erase_tracks(address: str, track_ids: Iterable[str]) -> int:
     """Erase tracks from a place that events were written to.
 
     In Kafka a tombstone goes to ``TOPIC.tracks`` for each, and the brokers forget the track's state when they
@@ -25,30 +47,33 @@ def erase_tracks(address: str, person_id: str, track_ids: Iterable[str]) -> int:
     its retention. In a SQLite file rows are deleted.
 
     Args:
-        address: ``kafka://…/TOPIC`` or ``sqlite:PATH``. The tracks that identities there call the person's
-            are erased, too.
-        person_id: Whose tracks.
-        track_ids: Tracks that are known otherwise to be the person's.
+        address: As for ``find_tracks``.
+        track_ids: Which.
 
     Returns:
-        How many tombstones were written and acknowledged, or tracks deleted.
+        How many tombstones were written and acknowledged, or events deleted.
 
     Raises:
         SinkError: The address means neither, or what is there cannot be changed.
     """
     match parse_sink(address):
         case KafkaAddress() as kafka:
-            tracks = dict.fromkeys([*track_ids, *_identified(kafka, person_id)])
-            return _bury(kafka, list(tracks))
+            return _bury(kafka, list(track_ids))
         case SqliteAddress(path=path):
-            if not path.is_file():
-                raise SinkError(f"{path}: no such file; give the file that events were written to")
-            sink = SqliteSink(path)
-            try:
-                return sink.erase(dict.fromkeys([*track_ids, *sink.tracks_of(person_id)]))
-            finally:
-                sink.close(0.0)
+            with _open_sqlite(path) as sink:
+                return sink.erase(track_ids)
     raise SinkError("expected kafka://HOST:PORT/TOPIC or sqlite:PATH to erase from")
+
+
+@contextmanager
+def _open_sqlite(path: Path) -> Iterator[SqliteSink]:
+    if not path.is_file():
+        raise SinkError(f"{path}: no such file; give the file that events were written to")
+    sink = SqliteSink(path)
+    try:
+        yield sink
+    finally:
+        sink.close(0.0)
 
 
 def _identified(address: KafkaAddress, person_id: str) -> Iterator[str]:

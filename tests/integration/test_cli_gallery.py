@@ -12,14 +12,17 @@ import cv2
 import numpy as np
 import pytest
 import small_models
-from event_checks import validate_event
+from event_checks import face_event, identity_event, validate_event
 from people import gallery_of, template, vector
 
 from engine.zoo import load_model
+from stream.best_shots import BestShots
 from stream.cloudevents import from_json, to_cloudevent
-from stream.events import FaceEvent, IdentityChange, IdentityEvent
+from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent
 from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
+from stream.seen_tracks import read_tracks
+from stream.sqlite import SqliteSink
 
 COMMAND = (sys.executable, "-m", "stream.cli")
 KEY = {"FACESTREAM_KEY": base64.b64encode(bytes(32)).decode()}
@@ -144,6 +147,35 @@ def test_a_removal_proves_itself_and_names_the_copies(gallery: Path, tmp_path: P
     assert "removed" in done("gallery", "audit", gallery)
     assert done("gallery", "clean", gallery).endswith("clean\n")
     assert "nobody is called" in refused("gallery", "remove", gallery, "Stranger 3")
+
+
+def test_a_removal_reaches_files_of_events_and_pictures(gallery: Path, tmp_path: Path) -> None:
+    shots = tmp_path / "shots"
+    with Gallery.open(gallery, sealer=None) as opened:
+        opened.enrol("Ann", [template(vector(50), source="track", origin="t1")])
+        ann = opened.find("Ann").id
+    store = BestShots(shots)
+    events: list[Event] = []
+    for track in ("t1", "t2", "t3"):
+        store(face_event(track_id=track), np.zeros((8, 8, 3), np.uint8))
+        events.append(face_event(track_id=track))
+    events.append(identity_event(track_id="t2", person_id=ann, person_name="Ann"))
+    sink = SqliteSink(tmp_path / "e.db")
+    sink.emit(events)
+    sink.close(0.0)
+    told = done(
+        *("gallery", "remove", gallery, "Ann", "--topic", f"sqlite:{tmp_path}/e.db"),
+        *("--best-shots", shots, "--spool", tmp_path),
+    )
+    assert "of 2 tracks 0 in spools, 3 in sqlite, 2 in best shots" in told
+    assert [path.name for path in shots.iterdir()] == ["t3.jpg"]
+    assert [each.track_id for each in read_tracks(f"sqlite:{tmp_path}/e.db")] == ["t3"]
+
+
+def test_what_cannot_be_erased_elsewhere_leaves_all_to_be_repeated(gallery: Path, tmp_path: Path) -> None:
+    for address in (f"sqlite:{tmp_path}/none.db", "kafka://127.0.0.1:1/faces", "mqtt://h/t"):
+        assert refused("gallery", "remove", gallery, "Stranger 3", "--topic", address)
+    assert "Stranger 3" in done("gallery", "list", gallery)
 
 
 def test_a_sealed_gallery_goes_to_another_machine_with_its_key(tmp_path: Path) -> None:
