@@ -206,10 +206,11 @@ class Gallery(GalleryFile):
             GalleryError: There is none.
         """
         with self.reading():
-            for person_id in (person, self._ids_by_name().get(person, "")):
+            row = self.database.execute(_PEOPLE + " WHERE id = ?", (person,)).fetchone()
+            if row is None and (person_id := self._ids_by_name().get(person)):
                 row = self.database.execute(_PEOPLE + " WHERE id = ?", (person_id,)).fetchone()
-                if row is not None:
-                    return self._person(row)
+            if row is not None:
+                return self._person(row)
         raise GalleryError(
             f"{self.path}: nobody is called {person!r} here; see facestream gallery list {self.path}"
         )
