@@ -95,15 +95,12 @@ def upgrade(
         raise ValueError("expected embed or mapping, got neither")
     moved = _Moved(gallery, embed, mapping)
     moved.work(on_progress)
-    if moved.left_out and not leave_out:
-        raise GalleryError(
-            f"{gallery.path}: {len(moved.left_out)} people cannot be moved, having neither photographs nor a "
-            f"map that fits: {_some(moved.left_out)}; give --map, or --leave-out and enrol them again"
-        )
+    moved.check(leave_out=leave_out)
     backup = back_up(gallery)
     try:
         with gallery.writing():
             moved.work(None)  # what others enrolled meanwhile
+            moved.check(leave_out=leave_out)
             done = moved.write(model)
             gallery.audit.record(
                 "upgraded",
@@ -141,6 +138,18 @@ class _Moved:
         before = dict.fromkeys(person for _, person in pairs)
         after = {person for number, person in pairs if number in alive}
         return [self._gallery.find(person).name for person in before if person not in after]
+
+    def check(self, *, leave_out: bool) -> None:
+        """See that everybody who has a template keeps one, or may do without.
+
+        Raises:
+            GalleryError: Somebody would not.
+        """
+        if not leave_out and (names := self.left_out):
+            raise GalleryError(
+                f"{self._gallery.path}: {len(names)} people cannot be moved, having neither photographs nor "
+                f"a map that fits: {_some(names)}; give --map, or --leave-out and enrol them again"
+            )
 
     def work(self, on_progress: Progress | None) -> None:
         """Make what is not made yet."""

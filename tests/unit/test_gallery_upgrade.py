@@ -80,17 +80,24 @@ def test_a_photograph_without_a_face_for_the_new_detector_is_mapped(tmp_path: Pa
         assert (done.embedded, done.mapped) == (0, 1)
 
 
-def test_what_others_enrol_meanwhile_is_moved_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("photo", [b"Bob", None], ids=["with a photograph", "without"])
+def test_what_others_enrol_meanwhile_is_moved_too_or_nothing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: bytes | None
+) -> None:
     path = tmp_path / "g.db"
     with gallery_of(path, "Ann", keep_photos=True) as gallery, Gallery.open(path, sealer=None) as other:
 
-        def slowly(photo: bytes) -> tuple[np.ndarray, float]:
-            if b"Ann" in photo:
-                other.enrol("Bob", [template(vector(3), photo=b"Bob", origin="x")])
-            return embedded(photo)
+        def back_up_slowly(each: Gallery) -> Path:
+            other.enrol("Bob", [template(vector(3), photo=photo, origin="x")])
+            return back_up(each)
 
-        done = upgrade(gallery, NEW, embed=slowly)
-        assert done.embedded == 2
+        monkeypatch.setattr("stream.gallery_upgrade.back_up", back_up_slowly)
+        if photo is None:
+            with pytest.raises(GalleryError, match="'Bob'"):
+                upgrade(gallery, NEW, embed=embedded)
+            assert gallery.model == MODEL
+        else:
+            assert upgrade(gallery, NEW, embed=embedded).embedded == 2
         assert [each.templates for each in gallery.people()] == [1, 1]
 
 
