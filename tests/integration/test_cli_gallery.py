@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from stream.cloudevents import from_json, to_cloudevent
 from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent
 from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
+from stream.identifier import Identifier, IdentifyingSink
+from stream.jsonl import JsonLinesSink
 from stream.seen_tracks import read_tracks
 from stream.sqlite import SqliteSink
 
@@ -109,6 +112,29 @@ def test_somebody_seen_on_camera_is_enrolled_and_another_is_not_she(
     assert [each.person_name for each in identities(tmp_path / "second")] == [NAME]
     assert "is not Stranger 1" in done("gallery", "not", gallery, "Stranger 1", *track)
     assert "there is no track t" in refused("gallery", "not", gallery, NAME, "--track", "t", *track[2:])
+
+
+def test_what_another_process_changes_reaches_a_running_sink(gallery: Path, tmp_path: Path) -> None:
+    seconds = 0.0
+    ann = vector(60)
+    with Gallery.open(gallery, sealer=None) as watched:
+        sink = IdentifyingSink(JsonLinesSink(tmp_path / "e"), Identifier(watched), clock=lambda: seconds)
+        event = face_event(embedding=ann, embedding_model=watched.model.name, track_id="t1")
+        sink.emit([event])
+        track = ("--track", "t1", "--events", tmp_path / "e")
+        done("gallery", "enrol", gallery, *track, "--name", "Ann")
+        seconds = 2.0
+        sink.emit([dataclasses.replace(event, sequence=1)])
+        done("gallery", "remove", gallery, "Ann")
+        seconds = 4.0
+        sink.emit([dataclasses.replace(event, sequence=2)])
+        sink.close(0.0)
+    told = [(each.change.value, each.person_name, each.reason) for each in identities(tmp_path / "e")]
+    assert told == [
+        ("decided", None, ""),
+        ("corrected", "Ann", "the gallery has changed"),
+        ("corrected", None, "the person was removed from the gallery"),
+    ]
 
 
 def test_refusals_are_told_one_a_line(gallery: Path, tmp_path: Path, photo: Path) -> None:
