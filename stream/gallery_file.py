@@ -45,6 +45,7 @@ class GalleryFile:
     def __init__(self, path: Path, database: sqlite3.Connection, sealer: Sealer | None) -> None:
         self.path = path
         self.database = database
+        self._identity = _identity_of(path)
         row = database.execute("SELECT id, created, keep_photos, salt FROM gallery").fetchone()
         self.id = str(row[0])
         self.created = datetime.fromisoformat(row[1])
@@ -82,7 +83,15 @@ class GalleryFile:
 
     @property
     def change_mark(self) -> int:
-        """A number that is another one once somebody else has written; costs next to nothing to ask for."""
+        """A number that is another one once somebody else has written; costs next to nothing to ask for.
+
+        Raises:
+            GalleryError: The file was deleted, or another one stands in its place.
+        """
+        if _identity_of(self.path) != self._identity:
+            raise GalleryError(
+                f"{self.path}: was deleted or replaced since it was opened; start again to use the new one"
+            )
         with self.reading():
             return int(self.database.execute("PRAGMA data_version").fetchone()[0])
 
@@ -205,3 +214,12 @@ class GalleryFile:
                 "restore a copy"
             )
         return np.frombuffer(raw, "<f4").astype(np.float32)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino

@@ -36,7 +36,7 @@ class GallerySource(Protocol):
 
     @property
     def change_mark(self) -> int:
-        """Another number once the gallery may have changed; costs next to nothing."""
+        """Another number once the gallery may have changed; costs next to nothing. May raise GalleryError."""
 
     def snapshot(self, previous: GallerySnapshot | None = None) -> GallerySnapshot:
         """The gallery as it stands; what ``previous`` holds already is taken from there."""
@@ -140,7 +140,11 @@ class Identifier:
         if self._matcher is not None and now_s - self._polled_s < POLL_S:
             return self._matcher
         self._polled_s = now_s
-        mark = self._gallery.change_mark
+        try:
+            mark = self._gallery.change_mark
+        except GalleryError:
+            self._matcher = None  # nobody is named from a gallery that is not there any more
+            raise
         if self._matcher is None or mark != self._mark:
             old = self._matcher
             snapshot = self._gallery.snapshot(None if old is None else old.snapshot)

@@ -116,6 +116,18 @@ def test_what_changes_in_the_gallery_reaches_a_running_identifier(gallery: Galle
         ]
 
 
+def test_nobody_is_named_from_a_gallery_that_was_deleted_or_replaced(gallery: Gallery) -> None:
+    identifier = Identifier(gallery)
+    assert identifier.identify([seen(of(0))], 0.0)[0].known
+    gallery.path.rename(gallery.path.with_name("old.db"))
+    for now_s in (1.5, 1.6, 9.0):
+        with pytest.raises(GalleryError, match="deleted or replaced"):
+            identifier.identify([seen(of(1), sequence=1)], now_s)
+    gallery_of(gallery.path, "Eve").close()
+    with pytest.raises(GalleryError, match="deleted or replaced"):
+        identifier.identify([seen(of(1), sequence=1)], 20.0)
+
+
 def test_a_gallery_that_did_not_change_is_not_read_again(gallery: Gallery) -> None:
     with Gallery.open(gallery.path, sealer=SEALER) as watched:
         reads = []
