@@ -45,6 +45,7 @@ POLL_S: Final = 0.2
 """How long one look at the brokers takes at most when nothing comes."""
 
 _CLOSE_S: Final = 5.0
+_SESSION_MS: Final = 10_000  # so soon do others take over from a consumer that was killed
 
 
 class EventConsumer:
@@ -138,6 +139,7 @@ class EventConsumer:
             auto_commit_interval_ms=round(self._commit_every_s * 1000),
             max_poll_records=self._batch,
             auto_offset_reset="none",
+            session_timeout_ms=_SESSION_MS,
             metrics_enabled=False,
         )
         self._partitions = Partitions(
