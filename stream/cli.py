@@ -16,6 +16,7 @@ from stream.cli_bench import bench_app
 from stream.cli_cluster import cluster_tracks
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
 from stream.cli_gallery import gallery_app
+from stream.cli_identify import identify_tracks
 from stream.cli_models import compile_model, models_app
 from stream.cli_spool import spool_app
 
@@ -36,6 +37,7 @@ app.add_typer(gallery_app, name="gallery")
 app.add_typer(spool_app, name="spool")
 app.command("compile")(compile_model)
 app.command("cluster")(cluster_tracks)
+app.command("identify")(identify_tracks)
 
 LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")]
 

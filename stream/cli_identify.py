@@ -1,0 +1,138 @@
+"""The command ``facestream identify``: recognition as a consumer of its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from engine.errors import ConfigError
+from stream.cli_errors import Debug, one_line_errors
+
+if TYPE_CHECKING:
+    from stream.consumer import Start
+    from stream.identify import IdentifyStats
+
+
+def identify_tracks(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Events of tracks: kafka://HOST:PORT/TOPIC. ${NAME} is taken from the environment.",
+        ),
+    ],
+    gallery: Annotated[
+        Path, typer.Option(help="Who is enrolled; changes reach this without a restart. See `gallery`.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Where answers go to: kafka://HOST:PORT/TOPIC, of as many partitions; made where it is "
+            "missing.  [default: SOURCE.identities]"
+        ),
+    ] = None,
+    group: Annotated[
+        str,
+        typer.Option(help="Processes of one group share the work; start as many as there are partitions."),
+    ] = "facestream-identify",
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="earliest|latest|TIME", help="Where a group begins that has read nothing yet."
+        ),
+    ] = "earliest",
+    false_accepts: Annotated[float, typer.Option(help="Share of strangers who may be named anybody.")] = 0.01,
+    min_quality: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="A track is not named while its best face is worth less.")
+    ] = 0.2,
+    event_format: Annotated[
+        Literal["json", "avro", "protobuf"], typer.Option(help="How answers are written.")
+    ] = "json",
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Schema registry of what is read, and written, in Avro or Protobuf."
+        ),
+    ] = None,
+    idle: Annotated[
+        float | None, typer.Option(min=0.0, help="End when no event came for so many seconds.")
+    ] = None,
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")] = "text",
+    debug: Debug = False,
+) -> None:
+    """Read tracks from Kafka and write who they are, until Ctrl-C; restartable, and scales by group."""
+    with one_line_errors(debug=debug, log_format=log_format):
+        from stream.gallery import Gallery
+        from stream.identifier import Identifier
+        from stream.identify import open_service, run_service
+        from stream.kafka_address import parse_kafka
+        from stream.registry import SchemaRegistry, topic_encoder
+        from stream.runner import stop_on_signals
+        from stream.sealing import Sealer
+
+        start = parse_start(from_)
+        address = parse_kafka(source, environment=os.environ)
+        target = replace(address, topic=f"{address.topic}.identities")
+        if to is not None:
+            target = parse_kafka(to, environment=os.environ)
+        known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
+        screen = Console(stderr=True)
+        with (
+            Gallery.open(gallery, sealer=Sealer.from_environment(os.environ)) as opened,
+            stop_on_signals() as stopping,
+        ):
+            try:
+                identifier = Identifier(opened, false_accept_rate=false_accepts, min_quality=min_quality)
+            except ValueError as exc:
+                raise ConfigError(str(exc)) from exc
+            with (
+                open_service(
+                    address,
+                    target,
+                    gallery=opened,
+                    identifier=identifier,
+                    group=group,
+                    encode=topic_encoder(target.topic, event_format, "float32-b64", known),
+                    stopping=stopping,
+                    from_=start,
+                    lookup=None if known is None else known.schema,
+                ) as (events, service),
+                screen.status("waiting for tracks") as status,
+            ):
+                run_service(
+                    events,
+                    service,
+                    stopping=stopping,
+                    idle_s=idle,
+                    on_progress=lambda stats: status.update(describe(stats)),
+                )
+        screen.print(describe(service.stats), soft_wrap=True)
+
+
+def parse_start(text: str) -> Start:
+    """Where reading begins: ``earliest``, ``latest``, or a time of ISO 8601, local where it has no zone.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    match text:
+        case "earliest" | "latest":
+            return text
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as exc:
+        raise ConfigError(
+            f"--from: expected earliest, latest or a time such as 2026-03-01T12:30:00Z, got {text!r}"
+        ) from exc
+
+
+def describe(stats: IdentifyStats) -> str:
+    """What was done, in one line for people."""
+    passed_over = f", {stats.passed_over} of another model passed over" if stats.passed_over else ""
+    return f"{stats.events} events of tracks, {stats.answers} answers{passed_over}"

@@ -1,0 +1,218 @@
+"""Recognition as a consumer: tracks from one topic of Kafka, who they are to another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from engine.errors import GalleryError
+from stream.consumer import EventConsumer, Start
+from stream.events import Event, FaceEvent, IdentityEvent
+from stream.formats import Encoder, SchemaLookup
+from stream.gallery import Gallery
+from stream.identifier import POLL_S, Identifier
+from stream.identity_topic import IdentityTopic, match_partitions
+from stream.kafka_address import KafkaAddress
+from stream.kafka_errors import BrokersAwayError
+
+log = structlog.get_logger(__name__)
+
+REMEMBER_S: Final = 3600.0
+"""So far back are answers looked for when partitions are taken over."""
+
+_BATCH: Final = 200
+_WAIT_S: Final = 0.5
+_BACKOFF_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyStats:
+    """What was done so far.
+
+    Attributes:
+        events: Events of tracks that were looked at.
+        answers: First answers and corrections that were written.
+        passed_over: Events of tracks whose embedding is of another model than the gallery.
+        restored: Answers of earlier processes that were read back.
+    """
+
+    events: int = 0
+    answers: int = 0
+    passed_over: int = 0
+    restored: int = 0
+
+
+class IdentifyService:
+    """Says of the tracks of a topic who they are, in a topic beside it.
+
+    Several share the work as a group. Offsets are committed after the answers were acknowledged, and whoever
+    takes a partition over reads back what was answered there: no track gets two first answers from the same
+    evidence. ``open_service`` makes one.
+
+    Args:
+        gallery: Who is enrolled.
+        identifier: Decides, with that gallery.
+        topic: Where answers go to.
+        stopping: When set, nothing is waited for any longer.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        identifier: Identifier,
+        topic: IdentityTopic,
+        *,
+        stopping: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gallery, self._identifier = gallery, identifier
+        self._topic, self._stopping, self._clock = topic, stopping, clock
+        self.stats = IdentifyStats()
+
+    def restore(self, partitions: Sequence[int], *, since: datetime) -> None:
+        """Go on where others ended.
+
+        Raises:
+            SinkError: Their answers cannot be read.
+        """
+        answers = self._topic.read_back(partitions, since=since)
+        self._identifier.restore(answers)
+        self.stats = replace(self.stats, restored=self.stats.restored + len(answers))
+        log.info("partitions taken over", partitions=len(partitions), answers_known=len(answers))
+
+    def answer(self, events: Sequence[Event]) -> None:
+        """Decide, write, and wait until it is acknowledged.
+
+        Raises:
+            GalleryError: The gallery cannot be read.
+            SinkError: The answers cannot be written.
+        """
+        tracks = self._comparable([event for event in events if isinstance(event, FaceEvent)])
+        answers = self._identify(tracks)
+        self._topic.write(answers)
+        self.stats = replace(
+            self.stats,
+            events=self.stats.events + len(tracks),
+            answers=self.stats.answers + len(answers),
+        )
+
+    def _identify(self, tracks: Sequence[FaceEvent]) -> list[IdentityEvent]:
+        try:
+            return self._identifier.identify(tracks, self._clock())
+        except GalleryError:  # it may have moved to another model just now, which the identifier sees soon
+            self._stopping.wait(2 * POLL_S)
+            return self._identifier.identify(tracks, self._clock())
+
+    def _comparable(self, tracks: list[FaceEvent]) -> list[FaceEvent]:
+        """Without those of other models; at the 1st, 2nd, 4th, 8th and so on there is a warning."""
+        model = self._gallery.model
+        fit = [
+            track
+            for track in tracks
+            if track.embedding_model == model.name and len(track.embedding) == model.size
+        ]
+        before, after = self.stats.passed_over, self.stats.passed_over + len(tracks) - len(fit)
+        if before.bit_length() != after.bit_length():
+            others = sorted({track.embedding_model for track in tracks} - {model.name})
+            log.warning(
+                "tracks of another model are passed over",
+                gallery_is_of=str(model),
+                models=others,
+                so_far=after,
+                mend=f"facestream gallery upgrade {self._gallery.path}",
+            )
+        self.stats = replace(self.stats, passed_over=after)
+        return fit
+
+
+@contextmanager
+def open_service(
+    source: KafkaAddress,
+    target: KafkaAddress,
+    *,
+    gallery: Gallery,
+    identifier: Identifier,
+    group: str,
+    encode: Encoder,
+    stopping: threading.Event,
+    from_: Start = "earliest",
+    lookup: SchemaLookup | None = None,
+    remember_s: float = REMEMBER_S,
+) -> Iterator[tuple[EventConsumer, IdentifyService]]:
+    """Connect both topics. What was answered is committed at the end.
+
+    Args:
+        source: Where the events of tracks are.
+        target: Where answers go to; has as many partitions, and is made where it is missing.
+        gallery: Who is enrolled.
+        identifier: Decides, with that gallery.
+        group: Those who share the work.
+        encode: How answers are written.
+        stopping: When set, nothing is waited for any longer.
+        from_: Where a new group begins.
+        lookup: As for ``stream.formats.decode``.
+        remember_s: So far back are answers looked for when partitions are taken over.
+
+    Raises:
+        SinkError: No broker answers or lets us in, or the topics do not fit.
+    """
+    match_partitions(source, target)
+    topic = IdentityTopic(target, encode, stopping=stopping, lookup=lookup)
+    service = IdentifyService(gallery, identifier, topic, stopping=stopping)
+
+    def restore(partitions: tuple[int, ...]) -> None:
+        service.restore(partitions, since=datetime.now(UTC) - timedelta(seconds=remember_s))
+
+    consumer = EventConsumer(
+        source, group=group, from_=from_, lookup=lookup, on_assigned=restore, batch=_BATCH
+    )
+    try:
+        with consumer as events:
+            yield events, service
+    finally:
+        topic.close()
+
+
+def run_service(
+    events: EventConsumer,
+    service: IdentifyService,
+    *,
+    stopping: threading.Event,
+    idle_s: float | None = None,
+    on_progress: Callable[[IdentifyStats], None] = lambda _: None,
+) -> None:
+    """Answer what comes, until it is to stop.
+
+    Args:
+        events: Open.
+        service: Answers them.
+        stopping: Ends it, soon.
+        idle_s: Ends it when nothing came for so long; None waits for ever.
+        on_progress: Told now and then how far it is.
+
+    Raises:
+        GalleryError: The gallery cannot be read.
+        SinkError: Events cannot be read, or answers not be written.
+    """
+    since_s = time.monotonic()
+    while not stopping.is_set():
+        try:
+            batch = events.take(_BATCH, wait_s=_WAIT_S)
+        except BrokersAwayError as exc:  # while partitions were taken over
+            log.warning("brokers are away", reason=str(exc))
+            stopping.wait(_BACKOFF_S)
+            continue
+        service.answer(batch)
+        on_progress(service.stats)
+        if batch:
+            since_s = time.monotonic()
+        elif idle_s is not None and time.monotonic() - since_s >= idle_s:
+            break

@@ -1,0 +1,186 @@
+"""The topic of who tracks are: written with acknowledgement, and read back by whoever takes over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from engine.errors import SinkError
+from stream.events import IdentityEvent
+from stream.formats import Encoder, SchemaLookup, decode
+from stream.kafka import (
+    KafkaError,
+    TopicPartition,
+    close_producer,
+    connect_consumer,
+    connect_producer,
+    ensure_topic,
+    explain_failure,
+    topic_states,
+)
+from stream.kafka_address import KafkaAddress, show_kafka
+from stream.kafka_errors import BrokersAwayError
+from stream.kafka_topics import TopicPlan
+
+log = structlog.get_logger(__name__)
+
+_TIMEOUT_S: Final = 10.0
+_ACKNOWLEDGE_S: Final = 30.0
+_STALL_S: Final = 30.0
+_POLL_S: Final = 0.2
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 5.0
+
+
+def match_partitions(source: KafkaAddress, target: KafkaAddress) -> None:
+    """See that two topics have as many partitions, so that a camera's records have the same number in both.
+
+    Args:
+        source: Of the events.
+        target: Of the answers; made where it is missing.
+
+    Raises:
+        SinkError: They have not, or there is no such topic.
+    """
+    wanted, found = (_partitions(address) for address in (source, target))
+    if wanted is None:
+        raise SinkError(f"{show_kafka(source)}: there is no such topic; see facestream events topics")
+    if found is None and target.create:
+        ensure_topic(target, _TIMEOUT_S, plan=TopicPlan(target.topic, wanted))
+    elif found != wanted:
+        raise SinkError(
+            f"{show_kafka(target)}: expected {wanted} partitions, as many as {source.topic} has, "
+            f"got {found or 'no such topic'}; give another topic (--to), which is made as it must be"
+        )
+
+
+def _partitions(address: KafkaAddress) -> int | None:
+    _, (state,) = topic_states(address, [TopicPlan(address.topic)], _TIMEOUT_S)
+    return None if state is None else state.partitions
+
+
+class IdentityTopic:
+    """Where answers go to, and where those of an earlier process are found.
+
+    Args:
+        address: Of the topic, which is there.
+        encode: How answers are written.
+        stopping: When set, ``write`` does not wait for brokers any longer.
+        lookup: As for ``stream.formats.decode``.
+    """
+
+    def __init__(
+        self,
+        address: KafkaAddress,
+        encode: Encoder,
+        *,
+        stopping: threading.Event,
+        lookup: SchemaLookup | None = None,
+    ) -> None:
+        self._address, self._encode = address, encode
+        self._stopping, self._lookup = stopping, lookup
+        self._producer: Any = None
+
+    @property
+    def name(self) -> str:
+        """The address, without secrets."""
+        return show_kafka(self._address)
+
+    def write(self, answers: Sequence[IdentityEvent]) -> None:
+        """Write answers, and wait until the brokers have acknowledged them.
+
+        While no broker answers, it waits for one. What may not have arrived is written again, with the
+        same ids.
+
+        Raises:
+            SinkError: The brokers do not let us write, or it was to stop before they had acknowledged all.
+        """
+        messages = [self._encode(answer) for answer in answers]
+        backoff_s = _FIRST_BACKOFF_S
+        while messages:
+            try:
+                self._send(messages)
+            except (KafkaError, BrokersAwayError) as exc:
+                why = explain_failure(exc, self._address)
+            else:
+                return
+            self.close()
+            if self._stopping.wait(backoff_s):
+                raise SinkError(f"{self.name}: {len(messages)} answers were not delivered ({why})")
+            log.warning("answers wait for kafka", topic=self.name, answers=len(messages), reason=why)
+            backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+
+    def _send(self, messages: Sequence[Any]) -> None:
+        if self._producer is None:
+            self._producer = connect_producer(self._address, _TIMEOUT_S)
+        sent = [
+            self._producer.send(
+                self._address.topic, key=message.key, value=message.value, headers=message.headers
+            )
+            for message in messages
+        ]
+        for each in sent:
+            each.get(timeout=_ACKNOWLEDGE_S)
+
+    def read_back(self, partitions: Sequence[int], *, since: datetime) -> list[IdentityEvent]:
+        """Answers that are in the topic already.
+
+        Args:
+            partitions: Numbers of those to look at.
+            since: Only of what was written later, UTC.
+
+        Returns:
+            Those of each partition in order.
+
+        Raises:
+            BrokersAwayError: They cannot be read now.
+            SinkError: They cannot be read.
+        """
+        consumer = connect_consumer(
+            self._address, group=None, timeout_s=_TIMEOUT_S, auto_offset_reset="none", metrics_enabled=False
+        )
+        with closing(consumer):
+            try:
+                return self._read(consumer, partitions, since)
+            except KafkaError as exc:
+                kind = BrokersAwayError if getattr(exc, "retriable", False) else SinkError
+                raise kind(f"{self.name}: {explain_failure(exc, self._address)}") from exc
+
+    def _read(self, consumer: Any, numbers: Sequence[int], since: datetime) -> list[IdentityEvent]:
+        partitions = [TopicPartition(self._address.topic, number) for number in numbers]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        since_ms = round(since.timestamp() * 1000)
+        begins = consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        nexts = {each: ends[each] if begins.get(each) is None else begins[each].offset for each in partitions}
+        for each, offset in nexts.items():
+            consumer.seek(each, offset)
+        found: list[IdentityEvent] = []
+        moved_s = time.monotonic()
+        while any(nexts[each] < ends[each] for each in partitions):
+            for records in consumer.poll(timeout_ms=round(_POLL_S * 1000)).values():
+                found += [answer for record in records if (answer := self._answer(record)) is not None]
+                moved_s = time.monotonic()
+            nexts = {each: consumer.position(each) for each in partitions}
+            if time.monotonic() - moved_s > _STALL_S:
+                raise BrokersAwayError(f"{self.name}: no record for {_STALL_S:g} s; are the brokers well?")
+        return found
+
+    def _answer(self, record: Any) -> IdentityEvent | None:
+        """None for what is no answer; it is another's."""
+        try:
+            event = decode(record.headers, record.value, lookup=self._lookup)
+        except ValueError:
+            return None
+        return event if isinstance(event, IdentityEvent) else None
+
+    def close(self) -> None:
+        """Free the producer; ``write`` makes another."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            close_producer(producer)

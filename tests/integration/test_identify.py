@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from event_checks import face_event
+from event_topics import WAIT_S, by_track, make_topic, write_events
+from people import MODEL, gallery_of, template, vector
+
+from engine.errors import SinkError
+from stream.consumer import EventConsumer
+from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
+from stream.identity_topic import match_partitions
+from stream.kafka_address import KafkaAddress
+
+pytestmark = pytest.mark.kafka
+
+NAMES = ("Ann", "Bob", "Cid")
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"facestream-test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Path:
+    path = tmp_path / "people.db"
+    gallery_of(path, *NAMES).close()
+    return path
+
+
+class Identify:
+    """``facestream identify`` in a process of its own."""
+
+    def __init__(self, source: str, gallery: Path, *options: str) -> None:
+        self._told = gallery.parent / f"{uuid.uuid4().hex}.log"
+        environment = {name: value for name, value in os.environ.items() if name != "FACESTREAM_KEY"}
+        command = [
+            sys.executable,
+            "-m",
+            "stream.cli",
+            "identify",
+            source,
+            "--gallery",
+            str(gallery),
+            *options,
+        ]
+        with self._told.open("w") as told:
+            self._process = subprocess.Popen(command, env=environment, stderr=told)
+
+    def wait_for(self, words: str) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while words not in self._told.read_text("utf-8"):
+            assert self._process.poll() is None, self._told.read_text("utf-8")
+            assert time.monotonic() < deadline, self._told.read_text("utf-8")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(WAIT_S)
+
+    def stop(self) -> str:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, *, expected: int = 0) -> str:
+        self._process.wait(WAIT_S)
+        told = self._told.read_text("utf-8")
+        assert self._process.returncode == expected, told
+        return told
+
+
+def look(track: int, sequence: int) -> np.ndarray:
+    """A track's embedding: every fourth is a stranger's, and some are recognised late."""
+    who = track % (len(NAMES) + 1)
+    if who == len(NAMES) or (track % 5 == 0 and sequence < 2):
+        return vector(1000 + track)
+    return vector(2000 + 10 * track + sequence, near=vector(who), cosine=0.85)
+
+
+def name_of(track: int) -> str | None:
+    who = track % (len(NAMES) + 1)
+    return None if who == len(NAMES) else NAMES[who]
+
+
+def seen(camera: int, track: int, sequence: int, *, events: int) -> FaceEvent:
+    change = TrackChange.APPEARED if sequence == 0 else TrackChange.UPDATED
+    return face_event(
+        change=TrackChange.LEFT if sequence == events - 1 else change,
+        sequence=sequence,
+        camera_id=f"cam-{camera}",
+        run_id=f"run-{camera}",
+        track_id=f"run-{camera}-{track}",
+        embedding=look(track, sequence),
+        embedding_model=MODEL.name,
+    )
+
+
+def answers_in(source: str, *, idle_s: float = 2.0) -> list[IdentityEvent]:
+    """All answers with their repeats."""
+    with EventConsumer(source, group=None, idle_s=idle_s, drop_repeats=False) as events:
+        return [event for event in events if isinstance(event, IdentityEvent)]
+
+
+def test_every_track_is_answered_rightly_and_once_although_a_process_of_the_group_is_killed(
+    kafka_broker: str, topic: str, gallery: Path
+) -> None:
+    cameras, tracks, events = 8, 25, 4
+    source = make_topic(kafka_broker, topic)
+    written = [
+        seen(camera, track, sequence, events=events)
+        for track in range(tracks)
+        for sequence in range(events)
+        for camera in range(cameras)
+    ]
+    half = threading.Event()
+
+    def write() -> None:
+        for first in range(0, len(written), 20):
+            write_events(kafka_broker, topic, written[first : first + 20])
+            if first >= len(written) // 2:
+                half.set()
+            time.sleep(0.1)  # cameras write as time goes on
+
+    processes = [Identify(source, gallery) for _ in range(2)]
+    for process in processes:
+        process.wait_for("partitions taken over")
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert half.wait(WAIT_S)
+    processes[0].kill()
+    writer.join(WAIT_S)
+    deadline = time.monotonic() + 2 * WAIT_S
+    found: dict[str, list[Event]] = {}
+    while len(found) < cameras * tracks and time.monotonic() < deadline:
+        found = by_track(answers_in(f"{source}.identities"))
+    told = processes[1].stop()
+    found = by_track(answers_in(f"{source}.identities"))
+    assert len(found) == cameras * tracks, told
+    for track_id, answers in found.items():
+        assert answers[-1].person_name == name_of(int(track_id.rsplit("-", 1)[1])), track_id
+        decided = {each.event_id for each in answers if each.change is IdentityChange.DECIDED}
+        assert len(decided) == 1, answers
+        evidence = {(each.sequence, each.gallery_version) for each in answers}
+        assert len({each.event_id for each in answers}) == len(evidence)
+        corrected = [each for each in answers if each.change is IdentityChange.CORRECTED]
+        assert all(each.previous_person_id != each.person_id for each in corrected)
+
+
+def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_was_said(
+    kafka_broker: str, topic: str, gallery: Path
+) -> None:
+    source, identities = make_topic(kafka_broker, topic), f"{topic}.identities"
+    dora = vector(77)
+
+    def event(sequence: int) -> FaceEvent:
+        return face_event(sequence=sequence, embedding=dora, embedding_model=MODEL.name)
+
+    write_events(kafka_broker, topic, [event(0)])
+    Identify(source, gallery, "--idle", "2").wait()
+    write_events(kafka_broker, topic, [event(1)])
+    assert "1 events of tracks, 0 answers" in Identify(source, gallery, "--idle", "2").wait()
+    from stream.gallery import Gallery
+
+    with Gallery.open(gallery, sealer=None) as opened:
+        opened.enrol("Dora", [template(dora)])
+    write_events(kafka_broker, topic, [event(2)])
+    assert "1 events of tracks, 1 answers" in Identify(source, gallery, "--idle", "2").wait()
+    first, second = answers_in(f"kafka://{kafka_broker}/{identities}")
+    assert (first.change, first.person_name) == (IdentityChange.DECIDED, None)
+    assert (second.change, second.person_name, second.sequence) == (IdentityChange.CORRECTED, "Dora", 2)
+    assert second.reason == "the gallery has changed"
+
+
+def test_tracks_of_another_model_are_passed_over_and_told_of(
+    kafka_broker: str, topic: str, gallery: Path
+) -> None:
+    source = make_topic(kafka_broker, topic)
+    other = face_event(embedding=vector(0), embedding_model="another", track_id="t-1")
+    write_events(kafka_broker, topic, [other, face_event(embedding=vector(1), embedding_model=MODEL.name)])
+    told = Identify(source, gallery, "--idle", "2").wait()
+    assert "tracks of another model are passed over" in told
+    assert "1 events of tracks, 1 answers, 1 of another model passed over" in told
+
+
+def test_a_topic_for_answers_with_other_partitions_is_refused(kafka_broker: str, topic: str) -> None:
+    make_topic(kafka_broker, topic, partitions=4)
+    make_topic(kafka_broker, f"{topic}.few", partitions=2)
+    source = KafkaAddress((kafka_broker,), topic)
+    with pytest.raises(
+        SinkError, match=r"few: expected 4 partitions, as many as .* has, got 2; give another"
+    ):
+        match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.few"))
+    with pytest.raises(SinkError, match="there is no such topic"):
+        match_partitions(KafkaAddress((kafka_broker,), f"{topic}.none"), source)
+    with pytest.raises(SinkError, match="got no such topic"):
+        match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.none", create=False))
