@@ -210,8 +210,12 @@ class EventConsumer:
             if left_s <= 0:
                 break
         found: list[Event] = []
-        while len(found) < most and (event := self._next_fetched()) is not None:
-            found.append(event)
+        try:
+            while len(found) < most and (event := self._next_fetched()) is not None:
+                found.append(event)
+        except SinkError:
+            if not found:  # else it comes again when these are done
+                raise
         return found
 
     def commit(self) -> None:
@@ -304,9 +308,14 @@ class EventConsumer:
 
     def _next_fetched(self) -> Event | None:
         while self._fetched:
-            record = self._fetched.popleft()
+            record, before = self._fetched.popleft(), self._stats
+            try:
+                event = self._read(record)
+            except BaseException:  # it stays the next one, and what was given out before may be done
+                self._fetched.appendleft(record)
+                self._stats = before
+                raise
             self._in_hand.append(record)
-            event = self._read(record)
             if event is not None:
                 self._stats = replace(self._stats, events=self._stats.events + 1)
                 return event
