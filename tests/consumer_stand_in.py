@@ -136,12 +136,15 @@ class StandInConsumer:
     def seek_to_end(self, *partitions: Any) -> None:
         self._positions |= {each: len(self._topics.records[each]) for each in partitions}
 
-    def offsets_for_times(self, times: dict[Any, int], timeout_ms: int) -> dict[Any, Any]:
+    def offsets_for_times(self, times: dict[Any, int], timeout_ms: int = 1) -> dict[Any, Any]:
         assert timeout_ms > 0
         return {
             each: next((record for record in self._topics.records[each] if record.timestamp >= since), None)
             for each, since in times.items()
         }
+
+    def end_offsets(self, partitions: list[Any]) -> dict[Any, int]:
+        return {each: len(self._topics.records[each]) for each in partitions}
 
     def commit(self, offsets: dict[Any, Any], timeout_ms: int) -> None:
         assert timeout_ms > 0
@@ -151,7 +154,7 @@ class StandInConsumer:
         self.async_commits.append({each: offset.offset for each, offset in offsets.items()})
         self._topics.committed |= self.async_commits[-1]
 
-    def close(self, *, autocommit: bool, timeout_ms: int) -> None:
+    def close(self, *, autocommit: bool = False, timeout_ms: int = 1) -> None:
         assert timeout_ms > 0
         self.is_closed = True
         if autocommit:
