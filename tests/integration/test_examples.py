@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from event_checks import AT, identity_event
+from event_checks import AT, camera_event, identity_event
 from event_topics import WAIT_S, by_track, make_topic, stays, write_events
 from postgres_server import PostgresServer
 
@@ -183,3 +184,29 @@ def test_the_log_tells_who_came_and_went_once_also_when_it_was_killed(
         ("cam-0", "run-0-1", "enters", ""),
         ("cam-0", "run-0-1", "leaves", ""),
     }
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("number", [0, 1], ids=["loop", "asyncio"])
+def test_the_snippets_of_the_documentation_read_events(
+    kafka_broker: str, topic: str, tmp_path: Path, number: int
+) -> None:
+    text = (ROOT / "docs" / "consumers.md").read_text("utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number]
+    source = make_topic(kafka_broker, topic)
+    write_events(kafka_broker, topic, [*stays(cameras=1), camera_event(), identity_event()])
+    path = tmp_path / "snippet.py"
+    path.write_text(code.replace("kafka://localhost:9092/faces", source), "utf-8")
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-u", path], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=out
+        )
+    try:
+        deadline = time.monotonic() + WAIT_S
+        while len((tmp_path / "out").read_text("utf-8").splitlines()) < 22:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait(WAIT_S)
