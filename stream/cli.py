@@ -15,6 +15,7 @@ from engine.errors import ConfigError
 from stream.cli_bench import bench_app
 from stream.cli_cluster import cluster_tracks
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
+from stream.cli_events import events_app
 from stream.cli_gallery import gallery_app
 from stream.cli_identify import identify_tracks
 from stream.cli_models import compile_model, models_app
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
+app.add_typer(events_app, name="events")
 app.add_typer(gallery_app, name="gallery")
 app.add_typer(spool_app, name="spool")
 app.command("compile")(compile_model)

@@ -1,0 +1,282 @@
+"""The commands about events that were written: ``facestream events …``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from engine.errors import ConfigError
+from stream import cli_topics
+from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+
+if TYPE_CHECKING:
+    from stream.event_check import LogCheck
+    from stream.event_log import Entry
+    from stream.formats import SchemaLookup
+
+events_app = typer.Typer(
+    help="Events that were written: tail, replay, verify, schema, topics.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+cli_topics.register(events_app)
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="kafka://HOST:PORT/TOPIC, jsonl:PATH or sqlite:PATH. ${NAME} is taken from the environment."
+    ),
+]
+Registry = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Schema registry; its login is FACESTREAM_REGISTRY_USER and _PASSWORD."),
+]
+Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be repeated.")]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--type", help="Only such: track, camera.down, identity, …; may be repeated."),
+]
+Tracks = Annotated[list[str] | None, typer.Option("--track", help="Only of this track; may be repeated.")]
+People = Annotated[
+    list[str] | None,
+    typer.Option("--person", help="Only answers that name this id or name; may be repeated."),
+]
+
+
+@events_app.command()
+def tail(
+    source: Source,
+    camera: Cameras = None,
+    kind: Kinds = None,
+    track: Tracks = None,
+    person: People = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From 10m, 2h, 7d ago on, or from an ISO time on.")
+    ] = None,
+    follow: Annotated[
+        bool | None,
+        typer.Option("--follow/--no-follow", help="Wait for more at the end.  [default: for Kafka]"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A CloudEvent a line, to standard output.")] = False,
+    registry: Registry = None,
+    debug: Debug = False,
+) -> None:
+    """Show events as they come, a line each."""
+    with one_line_errors(debug=debug):
+        from stream.cloudevents import to_json
+        from stream.event_log import parse_time, read_log
+        from stream.runner import stop_on_signals
+        from stream.topic_tools import EventFilter, chosen, show_event
+
+        source, begin = _expand(source), parse_time(since, datetime.now(UTC)) if since else None
+        wanted = EventFilter(camera or (), kind or (), track or (), person or (), since=begin)
+        goes_on = source.startswith("kafka://") if follow is None else follow
+        console = Console(soft_wrap=True)
+        with stop_on_signals() as stopping:
+            entries = read_log(
+                source, since=begin, follow=goes_on, lookup=_lookup(registry), stopping=stopping
+            )
+            events = (event for event, _ in chosen(entries, wanted, on_problem=_say_problem))
+            with _reader_may_leave():
+                for event in islice(events, limit):
+                    if as_json:
+                        sys.stdout.buffer.write(to_json(event) + b"\n")
+                        sys.stdout.buffer.flush()
+                    else:
+                        console.print(show_event(event))
+
+
+@events_app.command()
+def replay(
+    source: Source,
+    sink: Annotated[
+        str, typer.Option(help="Where to: kafka://HOST:PORT/TOPIC, jsonl:PATH, jsonl:- or sqlite:PATH.")
+    ],
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="10m, 2h, 7d ago, or an ISO time.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Up to here, itself excluded.")
+    ] = None,
+    camera: Cameras = None,
+    kind: Kinds = None,
+    track: Tracks = None,
+    person: People = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, metavar="N", help="At most so many events a second.")
+    ] = None,
+    event_format: Annotated[
+        Literal["json", "avro", "protobuf"], typer.Option(help="How Kafka's records are written.")
+    ] = "json",
+    embedding_encoding: Annotated[
+        Literal["float32-b64", "int8-b64"], typer.Option(help="How embeddings are written.")
+    ] = "float32-b64",
+    registry: Registry = None,
+    debug: Debug = False,
+) -> None:
+    """Write events of a time range again, into another topic or file: in order, with the same ids."""
+    with one_line_errors(debug=debug):
+        from stream.event_log import parse_time, read_log
+        from stream.runner import stop_on_signals
+        from stream.topic_tools import EventFilter, chosen, open_target
+        from stream.topic_tools import replay as replay_events
+
+        source, now = _expand(source), datetime.now(UTC)
+        since, until = (parse_time(text, now) if text else None for text in (begin, end))
+        if since and until and since >= until:
+            raise ConfigError("--from and --to: expected the first to be earlier; exchange them")
+        wanted = EventFilter(camera or (), kind or (), track or (), person or (), since=since, until=until)
+        with (
+            stop_on_signals() as stopping,
+            open_target(
+                _expand(sink),
+                source,
+                event_format=event_format,
+                encoding=embedding_encoding,
+                registry=registry,
+            ) as target,
+            _progress("replaying") as advance,
+        ):
+            entries = read_log(source, since=since, lookup=_lookup(registry), stopping=stopping)
+            events = chosen(entries, wanted, on_problem=_say_problem)
+            count = replay_events(events, target, stopping=stopping, most_per_s=rate, on_progress=advance)
+        typer.echo(f"{count} events replayed", err=True)
+
+
+@events_app.command()
+def verify(
+    source: Source,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only what was written to a topic since then.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="The beginning may be missing; tracks may begin before it.")
+    ] = False,
+    registry: Registry = None,
+    debug: Debug = False,
+) -> None:
+    """Look for gaps, repeats and disorder. Ends with 1 where events are missing, late or unreadable."""
+    with one_line_errors(debug=debug):
+        from stream.event_check import LogCheck
+        from stream.event_log import parse_time, read_log
+        from stream.runner import stop_on_signals
+
+        source, begin = _expand(source), parse_time(since, datetime.now(UTC)) if since else None
+        check = LogCheck(whole=not partial and begin is None)
+        with stop_on_signals() as stopping, _progress("verifying") as advance:
+            entries = read_log(source, since=begin, lookup=_lookup(registry), stopping=stopping)
+            for number, entry in enumerate(entries, 1):
+                check.add(entry)
+                if not number % 200:
+                    advance(number, entry.done)
+            is_cut_short = stopping.is_set()
+        _show_check(check)
+        if is_cut_short:
+            typer.echo("stopped before the end", err=True)
+    if is_cut_short or not check.is_whole:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@events_app.command()
+def schema(
+    noun: Annotated[Literal["track", "camera", "identity", "event"], typer.Argument(help="Of what.")],
+    language: Annotated[
+        Literal["json", "avro", "protobuf"], typer.Option("--format", help="In which language.")
+    ] = "json",
+    release: Annotated[str | None, typer.Option(help="As that release had it.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print a schema. `event` is the envelope, which only JSON has."""
+    with one_line_errors(debug=debug):
+        from stream.schema_files import releases, schema_text
+
+        if release is not None and release not in releases():
+            raise ConfigError(f"--release {release[:40]}: expected one of {', '.join(releases())}")
+        try:
+            text = schema_text(noun, language, release=release)
+        except ValueError as exc:
+            raise ConfigError(f"{noun}: {exc}; --format json has it") from None
+        typer.echo(text, nl=False)
+
+
+def _show_check(check: LogCheck) -> None:
+    table = Table("found", "events")
+    rows = {f"{noun} events": count for noun, count in check.events.items()} | {
+        "missing": check.gaps,
+        "out of order": check.late,
+        "repeats": check.repeats,
+        "unreadable": check.unreadable,
+        "erased": check.erased,
+        "tracks and runs that began before": check.begun_before,
+    }
+    for name, count in rows.items():
+        table.add_row(name, str(count))
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.print(table)
+    for finding in check.findings():
+        console.print("".join(char if char.isprintable() else "?" for char in finding))
+    console.print("whole" if check.is_whole else "not whole")
+
+
+def _say_problem(entry: Entry) -> None:
+    text = "".join(char if char.isprintable() else "?" for char in f"{entry.place}: {entry.problem}")
+    typer.echo(text, err=True)
+
+
+def _lookup(registry: str | None) -> SchemaLookup | None:
+    if registry is None:
+        return None
+    from stream.registry import SchemaRegistry
+
+    return SchemaRegistry.from_environment(registry, os.environ).schema
+
+
+def _expand(address: str) -> str:
+    from stream.config import expand_environment
+    from stream.kafka_address import fill_references
+
+    return fill_references(address, lambda found: str(expand_environment(found, os.environ, "address")))
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Let ``… | head`` end us in silence."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Advance:
+    """Moves a progress bar."""
+
+    def __init__(self, bar: Progress, what: str) -> None:
+        self._bar, self._task = bar, bar.add_task(what, total=1.0, count=0)
+
+    def __call__(self, count: int, done: float | None) -> None:
+        self._bar.update(self._task, completed=done or 0.0, count=count)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[_Advance]:
+    """A progress bar on standard error, where that is a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %  {task.fields[count]} events"),
+        TimeElapsedColumn(),
+    )
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        yield _Advance(bar, what)

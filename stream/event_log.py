@@ -1,0 +1,304 @@
+"""Read what was written: the events of a topic, a JSON Lines file or a SQLite file, in their order."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from engine.errors import ConfigError, SinkError, SourceError
+from stream.cloudevents import from_cloudevent, from_json
+from stream.events import Event
+from stream.formats import SchemaLookup, decode
+from stream.kafka_address import KafkaAddress
+from stream.sinks import JsonLinesAddress, SqliteAddress, parse_sink
+from stream.wire import MAX_EVENT_BYTES, load_object
+
+POLL_S: Final = 0.2
+"""How often a source that is followed is looked at when nothing comes."""
+
+_CONNECT_S: Final = 10.0
+_SILENCE_S: Final = 30.0
+_BATCH: Final = 500
+_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What stands at one place of a source.
+
+    Attributes:
+        event: None where there is none that can be read.
+        problem: Why there is none, in one line; empty where there is one, and where a record without a value
+            says that a key was erased.
+        place: Where, for people.
+        partition: Number of the topic's partition; 0 in files.
+        done: Share of the source that was read, 0..1; None while it is followed.
+    """
+
+    event: Event | None
+    problem: str
+    place: str
+    partition: int
+    done: float | None
+
+
+def read_log(
+    source: str,
+    *,
+    since: datetime | None = None,
+    follow: bool = False,
+    lookup: SchemaLookup | None = None,
+    stopping: threading.Event | None = None,
+) -> Iterator[Entry]:
+    """Everything that stands in a source, the events of each camera in the order in which they were written.
+
+    Args:
+        source: ``kafka://…``, ``jsonl:PATH`` or ``sqlite:PATH``, or the path of such a file.
+        since: Passes over what was written to a topic before; files are read whole.
+        follow: Go on when the end is reached, until ``stopping``. A topic begins at its end then, unless
+            ``since`` says otherwise. Not for SQLite.
+        lookup: As in ``stream.formats.decode``.
+        stopping: Ends it at the next entry, or within a second.
+
+    Yields:
+        Entries. What comes in while a source is read to its end is left out.
+
+    Raises:
+        ConfigError: The source means nothing, or cannot be followed.
+        SourceError: A file cannot be read.
+        SinkError: No broker answers or lets us in, or there is no such topic.
+    """
+    stopping = stopping or threading.Event()
+    match parse_log(source):
+        case KafkaAddress() as address:
+            return _read_topic(address, since, lookup, stopping, follow=follow)
+        case JsonLinesAddress(Path() as path):
+            return _read_lines(path, stopping, follow=follow)
+        case SqliteAddress(path) if not follow:
+            return _read_table(path, stopping)
+    raise ConfigError(f"{source}: cannot be followed; leave --follow out")
+
+
+def parse_log(source: str) -> KafkaAddress | JsonLinesAddress | SqliteAddress:
+    """What the address of a source of events means.
+
+    Args:
+        source: As in ``read_log``.
+
+    Raises:
+        ConfigError: It means nothing.
+    """
+    path = Path(source)
+    if path.is_file():
+        with path.open("rb") as file:
+            is_sqlite = file.read(16) == b"SQLite format 3\0"
+        return SqliteAddress(path) if is_sqlite else JsonLinesAddress(path)
+    try:
+        address = parse_sink(source)
+    except SinkError as exc:
+        raise ConfigError(
+            f"SOURCE: expected kafka://…, jsonl:PATH, sqlite:PATH or a file that is there ({exc})"
+        ) from None
+    if isinstance(address, JsonLinesAddress) and address.path is None:
+        raise ConfigError("SOURCE: standard output cannot be read; name a file")
+    return address
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """A time that somebody typed.
+
+    Args:
+        text: ``90s``, ``10m``, ``2h`` or ``7d`` ago, or a time with a time zone as ISO 8601 has it.
+        now: With a time zone.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        if ago := _AGO.fullmatch(text):
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        at = now.replace(tzinfo=None)
+    if at.tzinfo is None:
+        raise ConfigError(
+            f"{text[:40]!r}: expected 90s, 10m, 2h or 7d ago, or a time with a time zone such as "
+            "2026-01-31T08:00:00+01:00"
+        )
+    return at
+
+
+def _read_topic(
+    address: KafkaAddress,
+    since: datetime | None,
+    lookup: SchemaLookup | None,
+    stopping: threading.Event,
+    *,
+    follow: bool,
+) -> Iterator[Entry]:
+    from stream.kafka import KafkaError, connect_consumer, explain_failure
+
+    consumer = connect_consumer(address, group=None, timeout_s=_CONNECT_S)
+    try:
+        yield from _poll(consumer, address, since, lookup, stopping, follow=follow)
+    except KafkaError as exc:
+        raise SinkError(explain_failure(exc, address)) from None
+    finally:
+        consumer.close(autocommit=False)
+
+
+def _poll(
+    consumer: Any,
+    address: KafkaAddress,
+    since: datetime | None,
+    lookup: SchemaLookup | None,
+    stopping: threading.Event,
+    *,
+    follow: bool,
+) -> Iterator[Entry]:
+    begins, ends = _span(consumer, address.topic, since, at_end=follow and since is None)
+    places = dict(begins)
+    total = sum(max(0, ends[each] - begins[each]) for each in begins)
+    heard_s, read = time.monotonic(), 0
+    while not stopping.is_set() and (follow or any(places[each] < ends[each] for each in places)):
+        batch = consumer.poll(timeout_ms=round(POLL_S * 1000), max_records=_BATCH)
+        for partition, records in batch.items():
+            for record in records:
+                if not follow and record.offset >= ends[partition]:
+                    break
+                read += 1
+                yield _entry(record, lookup, None if follow else min(1.0, read / total))
+                if stopping.is_set():
+                    return
+        moved = {each: consumer.position(each) for each in places}
+        if batch or moved != places:
+            heard_s = time.monotonic()
+        elif not follow and time.monotonic() - heard_s > _SILENCE_S:
+            raise SinkError(f"kafka topic {address.topic}: silent for {_SILENCE_S:g} s; see to the brokers")
+        places = moved
+
+
+def _span(
+    consumer: Any, topic: str, since: datetime | None, *, at_end: bool
+) -> tuple[dict[Any, int], dict[Any, int]]:
+    """Where to begin and to end in each partition; the consumer stands at the beginnings then."""
+    from stream.kafka import TopicPartition
+
+    partitions = [
+        TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())
+    ]
+    consumer.assign(partitions)
+    timeout_ms = round(_CONNECT_S * 1000)
+    ends = dict(consumer.end_offsets(partitions, timeout_ms=timeout_ms))
+    if at_end:
+        begins = dict(ends)
+    elif since is None:
+        begins = dict(consumer.beginning_offsets(partitions, timeout_ms=timeout_ms))
+    else:
+        since_ms = max(0, round(since.timestamp() * 1000))
+        found = consumer.offsets_for_times(dict.fromkeys(partitions, since_ms), timeout_ms=timeout_ms)
+        begins = {each: ends[each] if found.get(each) is None else found[each].offset for each in partitions}
+    for each, offset in begins.items():
+        consumer.seek(each, offset)
+    return begins, ends
+
+
+def _entry(record: Any, lookup: SchemaLookup | None, done: float | None) -> Entry:
+    place = f"partition {record.partition}, offset {record.offset}"
+    if record.value is None:
+        return Entry(None, "", place, record.partition, done)
+    try:
+        event = decode(record.headers, record.value, lookup=lookup)
+    except ValueError as exc:
+        return Entry(None, str(exc), place, record.partition, done)
+    return Entry(event, "", place, record.partition, done)
+
+
+def _read_lines(path: Path, stopping: threading.Event, *, follow: bool) -> Iterator[Entry]:
+    number, torn = 0, b""
+    try:
+        with path.open("rb") as file:
+            size = max(1, path.stat().st_size)
+            while not stopping.is_set():
+                # One byte more than an event may have, so that reading finds that it is too long.
+                line = torn + file.readline(MAX_EVENT_BYTES + 2 - len(torn))
+                if follow and not line.endswith(b"\n") and len(line) <= MAX_EVENT_BYTES:
+                    torn = line  # its end is not written yet
+                    stopping.wait(POLL_S)
+                    continue
+                torn = b""
+                if not line:
+                    return
+                if not line.endswith(b"\n"):
+                    _skip_line(file)
+                number += 1
+                done = None if follow else min(1.0, file.tell() / size)
+                yield _from_line(line.rstrip(b"\n"), f"line {number}", done)
+    except OSError as exc:
+        raise SourceError(f"{path}: cannot be read ({exc.strerror}); name a file that is there") from exc
+
+
+def _skip_line(file: Any) -> None:
+    """Go to the end of a line that is too long."""
+    while (rest := file.readline(MAX_EVENT_BYTES)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _from_line(line: bytes, place: str, done: float | None) -> Entry:
+    try:
+        return Entry(from_json(line), "", place, 0, done)
+    except ValueError as exc:
+        return Entry(None, str(exc), place, 0, done)
+
+
+_ROWS: Final = """
+SELECT id, type, camera_id, track_id, time, data FROM events
+ORDER BY time, CASE WHEN json_valid(data) THEN json_extract(data, '$.sequence') END
+"""
+
+
+def _read_table(path: Path, stopping: threading.Event) -> Iterator[Entry]:
+    if not path.is_file():
+        raise SourceError(f"{path}: there is no such file; name one that facestream run wrote")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            total = database.execute("SELECT count(*) FROM events").fetchone()[0]
+            for number, row in enumerate(database.execute(_ROWS), 1):
+                if stopping.is_set():
+                    return
+                yield _from_row(row, min(1.0, number / max(1, total)))
+    except sqlite3.Error as exc:
+        raise SourceError(f"{path}: not a SQLite file of events ({exc}); name another") from exc
+
+
+def _from_row(row: tuple[Any, ...], done: float) -> Entry:
+    number, kind, camera_id, track_id, at, data = row
+    place = f"row {str(number)[:80]!r}"
+    try:
+        noun = str(kind).split(".")[1] if str(kind).count(".") >= 1 else ""
+        event = from_cloudevent(
+            {
+                "specversion": "1.0",
+                "id": number,
+                "source": f"/facestream/cameras/{quote(str(camera_id), safe='')}",
+                "type": kind,
+                "subject": camera_id if noun == "camera" else track_id,
+                "time": at,
+                "datacontenttype": "application/json",
+                "dataschema": f"urn:facestream:schema:{noun}.v1",
+                "data": load_object(str(data)),
+            }
+        )
+    except ValueError as exc:
+        return Entry(None, str(exc), place, 0, done)
+    return Entry(event, "", place, 0, done)
