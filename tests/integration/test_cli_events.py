@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from event_checks import AT, camera_event, face_event, identity_event
+from schema_registry import schema_registry
+
+from stream.cloudevents import from_json, to_json
+from stream.events import CameraEvent, Event
+from stream.formats import EventFormat
+from stream.schema_files import schema_text
+from stream.sinks import open_sink
+from stream.spool import Spool
+
+WAIT_S = 60.0
+COMMAND = (sys.executable, "-m", "stream.cli", "events")
+
+
+def events_command(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def some_events(count: int) -> list[Event]:
+    """Of three cameras, one after the other, a second apart."""
+    return [
+        face_event(
+            camera_id=f"cam-{number % 3}",
+            run_id=f"run-{number % 3}",
+            track_id=f"run-{number % 3}-1",
+            sequence=number // 3,
+            at=AT + timedelta(seconds=number),
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A file of events without gaps."""
+    events = [camera_event(sequence=0), identity_event(), *some_events(30)]
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(to_json(event) + b"\n" for event in events))
+    return path
+
+
+def test_tail_shows_a_line_an_event_and_filters(log: Path):
+    lines = events_command("tail", log).stdout.splitlines()
+    assert len(lines) == 32
+    assert "camera down: no frame for 3 s" in lines[0]
+    (named,) = events_command("tail", log, "--person", "Ann Example").stdout.splitlines()
+    assert "decided Ann Example" in named
+    chosen = events_command("tail", log, "--camera", "cam-1", "--type", "track", "--limit", "3", "--json")
+    assert [json.loads(line)["id"] for line in chosen.stdout.splitlines()] == [
+        f"run-1-1.{n}" for n in range(3)
+    ]
+    since = (AT + timedelta(seconds=28)).isoformat()
+    assert len(events_command("tail", log, "--since", since, "--track", "run-2-1").stdout.splitlines()) == 1
+
+
+def test_tail_follows_a_file_until_it_is_told_to_stop(log: Path):
+    tail = [*COMMAND, "tail", log, "--follow", "--json"]
+    with subprocess.Popen(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        for _ in range(32):
+            assert process.stdout.readline().startswith(b"{")
+        with log.open("ab") as file:
+            file.write(to_json(camera_event(sequence=1)) + b"\n")
+        assert from_json(process.stdout.readline()) == camera_event(sequence=1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 0
+        assert process.stderr.read() == b""
+
+
+def test_tail_ends_in_silence_when_nobody_reads(log: Path):
+    for _ in range(6):
+        log.write_bytes(log.read_bytes() * 2)
+    tail = [*COMMAND, "tail", log, "--json"]
+    with subprocess.Popen(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(WAIT_S) == 0
+        assert process.stderr.read() == b""
+
+
+def test_verify_finds_what_is_missing_late_repeated_and_spoilt(log: Path):
+    assert "whole" in events_command("verify", log).stdout.splitlines()
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:10], *lines[9:]]))
+    assert "whole" in events_command("verify", log).stdout.splitlines(), "repeats are no fault"
+    log.write_bytes(b"".join([*lines[:10], *lines[11:], b"{}\n"]))
+    told = events_command("verify", log, code=1).stdout
+    assert "track run-2-1: missing 2" in told
+    assert "line 32: not an event of facestream" in told
+    assert told.splitlines()[-1] == "not whole"
+
+
+def test_replay_takes_a_range_of_times_and_keeps_ids_and_order(log: Path, tmp_path: Path):
+    span = [(AT + timedelta(seconds=second)).isoformat() for second in (5, 20)]
+    out = tmp_path / "part.jsonl"
+    done = events_command("replay", log, "--sink", f"jsonl:{out}", "--from", span[0], "--to", span[1])
+    assert done.stderr == "15 events replayed\n"
+    assert out.read_bytes().splitlines() == [to_json(event) for event in some_events(20)[5:]]
+
+
+def test_schemas_are_printed_as_they_are_kept():
+    assert events_command("schema", "track").stdout == schema_text("track", "json")
+    assert events_command("schema", "event").stdout == schema_text("event", "json")
+    told = events_command("schema", "camera", "--format", "avro", "--release", "0.2.0").stdout
+    assert told == schema_text("camera", "avro", release="0.2.0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["tail", "nowhere"], "error: SOURCE: expected kafka://"),
+        (["tail", "LOG", "--type", "cat"], "error: --type cat: expected one of track"),
+        (["tail", "LOG", "--since", "now"], "error: 'now': expected 90s, 10m"),
+        (["replay", "LOG", "--sink", "jsonl:LOG"], "error: --sink: expected another place"),
+        (
+            ["replay", "LOG", "--sink", "jsonl:-", "--from", "1h", "--to", "2h"],
+            "error: --from and --to: expected",
+        ),
+        (["schema", "event", "--format", "avro"], "error: event: expected a schema that is there"),
+        (["schema", "track", "--release", "9"], "error: --release 9: expected one of 0.2.0"),
+        (["tail", "LOG", "--registry", "host:8081"], "error: registry host:8081: expected http"),
+    ],
+)
+def test_what_is_wrong_is_one_line(log: Path, arguments: list[str], reason: str):
+    arguments = [each.replace("LOG", str(log)) for each in arguments]
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode in {1, 2}
+    assert done.stderr.startswith(reason)
+    assert done.stderr.count("\n") == 1
+
+
+# On a real broker.
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"facestream-events-{uuid.uuid4().hex[:12]}"
+
+
+def fill(
+    broker: str,
+    topic: str,
+    events: Sequence[Event],
+    spool: Path,
+    *,
+    event_format: EventFormat = "json",
+    registry: str | None = None,
+) -> str:
+    """Emit events to a topic, and wait until they are there."""
+    sink = open_sink(
+        f"kafka://{broker}/{topic}",
+        event_format=event_format,
+        registry=registry,
+        spool_of=lambda _: Spool(spool),
+        connect_timeout_s=20.0,
+    )
+    sink.emit(events)
+    sink.close(WAIT_S)
+    return f"kafka://{broker}/{topic}"
+
+
+def read(source: str, *options: str) -> list[Event]:
+    lines = events_command("tail", source, "--json", "--no-follow", *options).stdout.splitlines()
+    return [from_json(line) for line in lines]
+
+
+def by_camera(events: Sequence[Event]) -> dict[str, list[bytes]]:
+    cameras = sorted({event.camera_id for event in events})
+    return {name: [to_json(event) for event in events if event.camera_id == name] for name in cameras}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("event_format", ["json", "avro", "protobuf"])
+def test_a_topic_is_read_in_every_format(
+    kafka_broker: str, topic: str, tmp_path: Path, event_format: EventFormat
+):
+    events = [camera_event(sequence=0), identity_event(), *some_events(40)]
+    source = fill(kafka_broker, topic, events, tmp_path / "spool", event_format=event_format)
+    assert by_camera(read(source)) == by_camera(events)
+    assert "whole" in events_command("verify", source).stdout.splitlines()
+
+
+@pytest.mark.kafka
+def test_avro_with_a_registrys_ids_is_read_with_the_registry(kafka_broker: str, topic: str, tmp_path: Path):
+    with schema_registry() as stand_in:
+        source = fill(
+            kafka_broker, topic, some_events(6), tmp_path / "s", event_format="avro", registry=stand_in.url
+        )
+        assert by_camera(read(source, "--registry", stand_in.url)) == by_camera(some_events(6))
+    done = events_command("tail", source, "--no-follow")
+    assert done.stdout == ""
+    assert done.stderr.count("is none of facestream's own; name its registry") == 6
+
+
+@pytest.mark.kafka
+def test_a_topic_is_replayed_into_another_in_another_format(kafka_broker: str, topic: str, tmp_path: Path):
+    events = some_events(60)
+    source = fill(kafka_broker, topic, events, tmp_path / "spool")
+    span = [(AT + timedelta(seconds=second)).isoformat() for second in (10, 50)]
+    target = f"{source}-again"
+    done = events_command(
+        *("replay", source, "--sink", target, "--from", span[0], "--to", span[1]),
+        *("--event-format", "protobuf", "--rate", "500"),
+    )
+    assert done.stderr.splitlines()[-1] == "40 events replayed"
+    assert by_camera(read(target)) == by_camera(events[10:50])
+    assert "whole" not in events_command("verify", target, code=1).stdout.splitlines()
+    assert "whole" in events_command("verify", target, "--partial").stdout.splitlines()
+
+
+@pytest.mark.kafka
+def test_verify_finds_a_gap_in_a_topic(kafka_broker: str, topic: str, tmp_path: Path):
+    events = some_events(30)
+    source = fill(kafka_broker, topic, [*events[:10], *events[11:], events[29]], tmp_path / "spool")
+    told = events_command("verify", source, code=1).stdout
+    assert "track run-1-1: missing 3" in told
+    assert [line.split()[3] for line in told.splitlines() if "repeats" in line] == ["1"]
+
+
+@pytest.mark.kafka
+def test_tail_shows_what_comes_in_after_it_began(kafka_broker: str, topic: str, tmp_path: Path):
+    source = fill(kafka_broker, topic, some_events(3), tmp_path / "spool")
+    begun = datetime.now(UTC).isoformat()
+    tail = [*COMMAND, "tail", source, "--json", "--follow"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout
+        number = 0
+        try:
+            while not _has_line(process):  # it may not have reached the end yet, behind which it begins
+                fill(kafka_broker, topic, [camera_event(sequence=number)], tmp_path / "spool")
+                number += 1
+            shown = from_json(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 0
+    assert isinstance(shown, CameraEvent), "what was there before is not shown"
+    assert read(source, "--since", begun) == [], "the events themselves are older"
+
+
+def _has_line(process: subprocess.Popen[bytes]) -> bool:
+    assert process.stdout
+    return bool(select.select([process.stdout], [], [], 0.5)[0])
