@@ -20,6 +20,7 @@ MAX_SCHEMA_BYTES: Final = 1_000_000
 
 _WRITTEN: Final = {"float32-b64": "FLOAT32", "int8-b64": "INT8"}
 _READ: Final = {symbol: encoding for encoding, symbol in _WRITTEN.items()}
+_PRIMITIVES: Final = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"}
 _READING_ERRORS: Final = (
     *(EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, RecursionError),
     SchemaResolutionError,
@@ -120,4 +121,34 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ValueError(f"expected an Avro schema, got none ({type(exc).__name__})") from exc
     if not isinstance(parsed, dict):
         raise ValueError("expected the Avro schema of a record, got another")  # noqa: TRY004 - from outside
+    _least_bytes(parsed)
     return parsed
+
+
+def _least_bytes(node: Any) -> int:  # noqa: PLR0911 - one for each sort
+    """How many bytes a value has at least; 1 stands for more.
+
+    Raises:
+        ValueError: A few bytes of this schema could be read for ever: a list of values without bytes, or a
+            type within itself.
+    """
+    match node:
+        case str():
+            if node not in _PRIMITIVES:
+                raise ValueError("expected an Avro schema that names no type twice")
+            return node != "null"
+        case list():
+            return max(1, *map(_least_bytes, node))
+        case {"type": "record" | "error", "fields": fields}:
+            return sum(_least_bytes(each["type"]) for each in fields)
+        case {"type": "array", "items": items} | {"type": "map", "values": items}:
+            if not _least_bytes(items):
+                raise ValueError("expected an Avro schema without lists of nothing")
+            return 1
+        case {"type": "enum"}:
+            return 1
+        case {"type": "fixed", "size": size}:
+            return int(size)
+        case {"type": inner}:
+            return _least_bytes(inner)
+    raise ValueError("expected an Avro schema, got none")

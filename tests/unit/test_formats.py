@@ -189,3 +189,21 @@ def test_a_looked_up_schema_is_held_to_the_noun():
         with pytest.raises(ValueError, match=r"not an event of facestream: expected (an|the)? ?Avro"):
             decode(message.headers, message.value, lookup=lambda _, schema=schema: schema)
     assert read_frame(message.value)[0] == 8
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '{"type": "array", "items": "null"}',
+        '{"type": "map", "values": {"type": "record", "name": "N", "fields": []}}',
+        '{"type": "array", "items": {"type": "fixed", "name": "N", "size": 0}}',
+        '{"type": "record", "name": "N", "fields": [{"name": "n", "type": "N"}]}',
+    ],
+)
+def test_a_schema_that_could_be_read_for_ever_is_refused(field: str):
+    own = schema_text("camera", "avro")
+    endless = own.replace('"fields": [', f'"fields": [{{"name": "x", "type": {field}}},')
+    message = encoder("avro", schema_ids={"track": 7, "camera": 8, "identity": 9})(camera_event())
+    value = message.value[:5] + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f" + message.value[5:]
+    with pytest.raises(ValueError, match="without lists of nothing|names no type twice"):
+        decode(message.headers, value, lookup=lambda _: endless)
