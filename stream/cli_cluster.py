@@ -85,7 +85,8 @@ def cluster_tracks(
         kept: list[Edit] = []
         if edits is not None or merge or split or undo or "://" not in source:
             kept = _edited(tracks, level, _edits_path(source, edits), merge or [], split or [], undo=undo)
-        clusters = group_tracks(tracks, level, kept)
+        with Console(stderr=True).status(f"grouping {len(tracks):,} tracks"):
+            clusters = group_tracks(tracks, level, kept)
         if show is None:
             _show(clusters, source, level, most)
         else:
