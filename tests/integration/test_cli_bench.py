@@ -252,3 +252,13 @@ def test_a_missing_photograph_is_an_error_or_a_counted_line(lfw: Path, tmp_path:
     told = facestream(*words, "--skip-missing")
     assert told.returncode == 0, told.stderr
     assert "Nobody_Here" in told.stdout
+
+
+def test_cluster(ytf: Path, tmp_path: Path) -> None:
+    done = facestream(
+        *("bench", "cluster", "--videos", ytf, "--no-rivals", "--cut", "0.9", "--json", tmp_path / "run.json")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "b-cubed f stream" in done.stdout
+    run = load(tmp_path / "run.json")
+    assert (run.benchmark, run.protocol["cut"], run.data["people"]) == ("cluster", 0.9, len(PEOPLE))

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_stand_ins import frame, make_ytf, pattern_models, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.embeddings import unit_rows
-from engine.errors import ModelError
-from training.cluster_bench import judge_clusters, stream_groups
+from engine.errors import DatasetError, ModelError
+from training.cluster_bench import judge_clusters, run_cluster, stream_groups
 from training.clusters import Agreement, b_cubed, pairwise
 from training.ident_faces import FaceSet
+from training.results import load, save
 
 LABELS = st.integers(1, 25).flatmap(
     lambda n: st.tuples(*(st.lists(st.integers(0, 5), min_size=n, max_size=n) for _ in range(2)))
@@ -76,6 +78,40 @@ def test_videos_of_people_who_are_far_apart_are_grouped_by_all() -> None:
     assert worse["b-cubed precision"] == 1
     assert worse["b-cubed recall"] < 0.5
     assert not any(name.endswith(("stream", "dbscan")) for name in worse)
+
+
+def test_videos_are_grouped_from_folder_to_record(tmp_path: Path) -> None:
+    make_ytf(tmp_path, people=6, videos=3, frames=2, noise=5.0)
+    names = tmp_path / "names.txt"
+    names.write_text("Person_AA\nPerson_AB/2  # shows somebody else\n")
+    told: list[tuple[int, int]] = []
+    run = run_cluster(
+        tmp_path,
+        pattern_models(),
+        cut=0.8,
+        caution=0.01,
+        leave_out=names,
+        rivals=False,
+        orders=2,
+        on_progress=lambda done, total: told.append((done, total)),
+    )
+    assert told[-1] == (14, 14)
+    assert (run.data["people"], run.data["videos"], run.data["frames looked at"]) == (5, 14, 28)
+    assert run.figures["b-cubed f"] == run.figures["b-cubed f stream"] == 1
+    assert (run.protocol["cut"], run.protocol["caution"], run.protocol["embedder"]) == (0.8, 0.01, "pattern")
+    save(run, tmp_path / "run.json")
+    assert load(tmp_path / "run.json") == run
+
+
+def test_videos_without_a_face_are_counted_or_told_of(tmp_path: Path) -> None:
+    make_ytf(tmp_path, people=3, videos=2, frames=1)
+    write(tmp_path / "frame_images_DB" / "Person_AA" / "0" / "0.1.jpg", frame(None))
+    run = run_cluster(tmp_path, pattern_models(), cut=0.8, rivals=False, orders=0)
+    assert (run.data["videos"], run.data["videos without a face"]) == (5, 1)
+    for path in (tmp_path / "frame_images_DB").rglob("*.jpg"):
+        write(path, frame(None))
+    with pytest.raises(DatasetError, match="no face was found in any video"):
+        run_cluster(tmp_path, pattern_models(), cut=0.8)
 
 
 def test_a_stream_is_followed_through_its_merges() -> None:
