@@ -205,5 +205,5 @@ def test_a_schema_that_could_be_read_for_ever_is_refused(field: str):
     endless = own.replace('"fields": [', f'"fields": [{{"name": "x", "type": {field}}},')
     message = encoder("avro", schema_ids={"track": 7, "camera": 8, "identity": 9})(camera_event())
     value = message.value[:5] + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f" + message.value[5:]
-    with pytest.raises(ValueError, match="without lists of nothing|names no type twice"):
+    with pytest.raises(ValueError, match=r"without lists of nothing|names no type twice"):
         decode(message.headers, value, lookup=lambda _: endless)
