@@ -8,11 +8,13 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from event_checks import AT, camera_event, face_event, identity_event
+from kafka import KafkaConsumer
 from schema_registry import schema_registry
 
 from stream.cloudevents import from_json, to_json
@@ -198,6 +200,30 @@ def test_a_topic_is_read_in_every_format(
     source = fill(kafka_broker, topic, events, tmp_path / "spool", event_format=event_format)
     assert by_camera(read(source)) == by_camera(events)
     assert "whole" in events_command("verify", source).stdout.splitlines()
+
+
+@pytest.mark.kafka
+def test_a_run_writes_the_format_that_it_is_told(kafka_broker: str, topic: str, tmp_path: Path):
+    source, copy = f"kafka://{kafka_broker}/{topic}", tmp_path / "events.jsonl"
+    done = subprocess.run(
+        [
+            *(*COMMAND[:-1], "run", "test://ball?frames=30", "--event-format", "avro"),
+            *("--sink", source, "--sink", f"jsonl:{copy}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = [from_json(line) for line in copy.read_bytes().splitlines()]
+    assert by_camera(read(source)) == by_camera(written)
+    with closing(
+        KafkaConsumer(topic, bootstrap_servers=kafka_broker, auto_offset_reset="earliest")
+    ) as all_of:
+        record = next(iter(all_of))
+    assert dict(record.headers)["content-type"] == b"application/avro"
+    assert record.value[0] == 0
 
 
 @pytest.mark.kafka

@@ -110,6 +110,7 @@ def test_what_a_registry_answers_is_not_trusted(answer: tuple[int, bytes], reaso
             SchemaRegistry(stand_in.url).register("a", schema_text("camera", "avro"), "avro")
         assert str(caught.value).startswith(f"registry {stand_in.url}: ")
         assert "secret" not in str(caught.value)
+        assert len(stand_in.asked) == 1, "a redirection is not followed: the login is for the registry alone"
 
 
 def test_nobody_there():
