@@ -18,7 +18,7 @@ from engine.errors import ConfigError, SinkError, SourceError
 from stream.cloudevents import from_cloudevent, from_json
 from stream.events import Event
 from stream.formats import SchemaLookup, decode
-from stream.kafka_address import KafkaAddress
+from stream.kafka_address import KafkaAddress, show_kafka
 from stream.sinks import JsonLinesAddress, SqliteAddress, parse_sink
 from stream.wire import MAX_EVENT_BYTES, load_object
 
@@ -184,7 +184,7 @@ def _poll(
         if batch or moved != places:
             heard_s = time.monotonic()
         elif not follow and time.monotonic() - heard_s > _SILENCE_S:
-            raise SinkError(f"kafka topic {address.topic}: silent for {_SILENCE_S:g} s; see to the brokers")
+            raise SinkError(f"{show_kafka(address)}: gave nothing for {_SILENCE_S:g} s; see to the brokers")
         places = moved
 
 

@@ -90,7 +90,8 @@ class EventFilter:
 def show_event(event: Event) -> Text:
     """A coloured line about an event. What could steer a terminal is replaced: events come from outside."""
     line = "".join(char if char.isprintable() else "?" for char in describe_event(event))
-    return Text(line, style=_STYLES[event.change.value], overflow="ignore", no_wrap=True)
+    day = event.at.astimezone().strftime("%Y-%m-%d ")
+    return Text(day + line, style=_STYLES[event.change.value], overflow="ignore", no_wrap=True)
 
 
 def chosen(

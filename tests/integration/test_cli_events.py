@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from event_checks import AT, camera_event, face_event, identity_event
 from kafka import KafkaConsumer
+from kafka_server import KafkaServer
 from schema_registry import schema_registry
 
 from stream.cloudevents import from_json, to_json
@@ -282,6 +283,36 @@ def test_tail_shows_what_comes_in_after_it_began(kafka_broker: str, topic: str, 
         assert process.wait(WAIT_S) == 0
     assert isinstance(shown, CameraEvent), "what was there before is not shown"
     assert read(source, "--since", begun) == [], "the events themselves are older"
+
+
+@pytest.mark.kafka
+def test_tail_goes_on_when_the_broker_was_killed_and_is_back(
+    own_server: KafkaServer, topic: str, tmp_path: Path
+):
+    broker = own_server.start()
+    source = fill(broker, topic, [camera_event(sequence=0)], tmp_path / "spool")
+    tail = [*COMMAND, "tail", source, "--json", "--since", AT.isoformat()]
+    with subprocess.Popen(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        try:
+            assert from_json(process.stdout.readline()) == camera_event(sequence=0)
+            own_server.kill()
+            own_server.start()
+            fill(broker, topic, [camera_event(sequence=1)], tmp_path / "spool")
+            assert from_json(process.stdout.readline()) == camera_event(sequence=1)
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 0
+
+
+@pytest.mark.kafka
+def test_a_broker_that_went_away_is_said_in_one_line(own_server: KafkaServer, topic: str, tmp_path: Path):
+    source = fill(own_server.start(), topic, some_events(3), tmp_path / "spool")
+    own_server.kill()
+    done = events_command("verify", source, code=1)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "it cannot be reached" in done.stderr
 
 
 def _has_line(process: subprocess.Popen[bytes]) -> bool:

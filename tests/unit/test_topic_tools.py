@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from event_strategies import any_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import ConfigError, SourceError
-from stream.cloudevents import to_json
+from engine.errors import ConfigError, SinkError, SourceError
+from stream import event_log, kafka
+from stream.cloudevents import to_binary, to_json
 from stream.event_log import Entry, parse_log, parse_time, read_log
 from stream.events import Event
 from stream.jsonl import JsonLinesSink
@@ -233,3 +235,54 @@ def test_problems_are_told_and_passed_over():
     entries = [Entry(None, "bad", "line 1", 0, None), Entry(None, "", "line 2", 0, None)]
     assert list(chosen(entries, EventFilter(), on_problem=told.append)) == []
     assert told == entries[:1]
+
+
+class SilentConsumer:
+    """A consumer whose brokers went away when it had read the first of two records."""
+
+    closed = False
+
+    def __init__(self, partition: Any) -> None:
+        message = to_binary(camera_event())
+        self._record = SimpleNamespace(
+            partition=0, offset=0, value=message.value, headers=message.headers, topic_partition=partition
+        )
+        self._partition, self._batches = partition, [{partition: [self._record]}]
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        assert topic == "faces"
+        return {0}
+
+    def assign(self, partitions: list[Any]) -> None:
+        assert partitions == [self._partition]
+
+    def end_offsets(self, partitions: list[Any], **_: Any) -> dict[Any, int]:
+        return dict.fromkeys(partitions, 2)
+
+    def beginning_offsets(self, partitions: list[Any], **_: Any) -> dict[Any, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def seek(self, partition: Any, offset: int) -> None:
+        assert (partition, offset) == (self._partition, 0)
+
+    def poll(self, **_: Any) -> dict[Any, list[Any]]:
+        return self._batches.pop() if self._batches else {}
+
+    def position(self, _partition: Any) -> int:
+        return 0 if self._batches else 1
+
+    def close(self, *, autocommit: bool) -> None:
+        assert not autocommit
+        self.closed = True
+
+
+def test_brokers_that_go_away_while_a_topic_is_read_are_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    consumer = SilentConsumer(kafka.TopicPartition("faces", 0))
+    monkeypatch.setattr(kafka, "connect_consumer", lambda *_args, **_settings: consumer)
+    monkeypatch.setattr(event_log, "_SILENCE_S", 0.01)
+    entries = read_log("kafka://127.0.0.1:9/faces")
+    first = next(entries)
+    assert first == Entry(camera_event(), "", "partition 0, offset 0", 0, 0.5)
+    with pytest.raises(SinkError, match="faces: gave nothing for"):
+        next(entries)
+    assert consumer.closed
