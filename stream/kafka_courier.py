@@ -28,7 +28,7 @@ Place: TypeAlias = tuple[str, int]
 _Record: TypeAlias = tuple[bytes, bytes]
 """Key and tail (``stream/records.py``)."""
 
-_MOST_HELD_BYTES: Final = 8 << 20
+_MOST_HELD_BYTES: Final = 4 << 20
 _CHUNK_BYTES: Final = 1 << 20
 _BATCH_BYTES: Final = 600_000  # a topic takes 1 MB at once unless it was told otherwise
 _WINDOW_BYTES: Final = 4 << 20

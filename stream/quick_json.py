@@ -65,7 +65,7 @@ def _data(event: FaceEvent, encoding: EmbeddingEncoding, at: str) -> str:
     _check_finite(media_time_s, score, quality)
     places, last_box = _pixels(event).split("|")
     width, height = event.image_size_wh
-    captured_at = at if event.captured_at is event.at else _timestamp(event.captured_at)
+    captured_at = at if event.captured_at is event.at else _old_timestamp(event.captured_at)
     last_seen = at if event.last_seen is event.at else _timestamp(event.last_seen)
     return (
         f'{{"camera_id":{_JSON_STRING(event.camera_id)},"run_id":{_JSON_STRING(event.run_id)},'
@@ -74,7 +74,7 @@ def _data(event: FaceEvent, encoding: EmbeddingEncoding, at: str) -> str:
         f'"captured_at":"{captured_at}","image_size_wh":[{int(width)},{int(height)}],{places},'
         f'"detection_score":{_rounded(score, 4)},"quality":{_rounded(quality, 4)},'
         f'"embedding":{_embedding(event, encoding)},"faces_seen":{event.faces_seen},'
-        f'"embeddings_made":{event.embeddings_made},"first_seen":"{_timestamp(event.first_seen)}",'
+        f'"embeddings_made":{event.embeddings_made},"first_seen":"{_old_timestamp(event.first_seen)}",'
         f'"last_seen":"{last_seen}",{last_box}}}'
     )
 
@@ -132,6 +132,10 @@ def _timestamp(at: datetime) -> str:
             raise ValueError(f"expected a time with a time zone, got {at}")
         at = at.astimezone(UTC)
     return at.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+_old_timestamp = lru_cache(maxsize=_CACHED_NAMES)(_timestamp)
+"""Of times that several events of a track share."""
 
 
 @lru_cache(maxsize=_CACHED_NAMES)
