@@ -44,6 +44,7 @@ class Partitions:
         self._known: set[Any] = set()
         self._waiting: set[Any] = set()
         self._revoked = False
+        self._topic_ids: dict[str, Any] = dict.fromkeys(topics)
         # A group's members need to know them before they share them.
         whole = {
             TopicPartition(topic, number)
@@ -78,7 +79,8 @@ class Partitions:
         self._welcome(on_assigned)
         try:
             found = self._consumer.poll(timeout_ms=round(wait_s * 1000))
-            return [record for records in found.values() for record in records]
+            anew = self._topics_made_anew()
+            return [each for records in found.values() for each in records if each.topic not in anew]
         except NoOffsetForPartitionError as exc:
             self._begin(sorted(exc.args[0]))
         except OffsetOutOfRangeError as exc:
@@ -140,6 +142,22 @@ class Partitions:
                 partition=each.partition,
             )
             self._consumer.seek_to_beginning(each)
+
+    def _topics_made_anew(self) -> set[str]:
+        """Topics that are others than before, under the same name: where we were in them means nothing."""
+        anew = set()
+        for topic, before in self._topic_ids.items():
+            now = self._consumer._cluster.topic_id(topic)  # noqa: SLF001 - there is no public way
+            if now is None or now == before:
+                continue
+            self._topic_ids[topic] = now
+            if before is not None:
+                anew.add(topic)
+                log.warning("the topic was made anew; reading begins at its beginning", topic=topic)
+        partitions = [each for each in self._consumer.assignment() if each.topic in anew]
+        if partitions:
+            self._consumer.seek_to_beginning(*partitions)
+        return anew
 
     def _pass_over_unreadable(self) -> tuple[str, int, int]:
         """Go on behind the record at which kafka-python failed; its topic, partition and offset.

@@ -22,6 +22,12 @@ class Topics:
     partitions: int = 1
     records: dict[Any, list[Any]] = field(default_factory=lambda: defaultdict(list))
     committed: dict[Any, int] = field(default_factory=dict)
+    topic_id: int = 1
+
+    def make_anew(self) -> None:
+        self.records.clear()
+        self.committed.clear()
+        self.topic_id += 1
 
     def write(self, events: Iterable[Event], *, topic: str = "faces") -> None:
         for event in events:
@@ -64,6 +70,7 @@ class StandInConsumer:
         self.raises: deque[BaseException] = deque()
         self.async_commits: list[dict[Any, int]] = []
         self.is_closed = False
+        self._cluster = SimpleNamespace(topic_id=lambda _: topics.topic_id)
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         assert topic

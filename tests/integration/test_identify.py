@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from event_checks import face_event
 from event_topics import WAIT_S, by_track, make_topic, write_events
+from kafka_server import KafkaServer
 from people import MODEL, gallery_of, template, vector
 
 from engine.errors import SinkError
@@ -205,3 +206,36 @@ def test_a_topic_for_answers_with_other_partitions_is_refused(kafka_broker: str,
         match_partitions(KafkaAddress((kafka_broker,), f"{topic}.none"), source)
     with pytest.raises(SinkError, match="got no such topic"):
         match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.none", create=False))
+
+
+def test_it_goes_on_when_the_broker_that_was_killed_is_back(
+    own_server: KafkaServer, topic: str, gallery: Path
+) -> None:
+    broker = own_server.start()
+    source = make_topic(broker, topic)
+    process = Identify(source, gallery)
+    process.wait_for("partitions taken over")
+    first = [seen(camera, 0, 0, events=3) for camera in range(4)]
+    second = [seen(camera, 0, 2, events=3) for camera in range(4)]
+    others = [seen(camera, 1, 0, events=3) for camera in range(4)]
+    write_events(broker, topic, first)
+    assert wait_for_answers(source, 4)
+    own_server.kill()
+    own_server.start()
+    write_events(broker, topic, [*second, *others])
+    found = wait_for_answers(source, 12)
+    told = process.stop()
+    assert len(found) == 12, told
+    assert {name: [each.person_name for each in of] for name, of in by_track(found).items()} == {
+        f"run-{camera}-{track}": names
+        for camera in range(4)
+        for track, names in ((0, [None, "Ann"]), (1, ["Bob"]))
+    }
+
+
+def wait_for_answers(source: str, count: int) -> list[IdentityEvent]:
+    deadline = time.monotonic() + 2 * WAIT_S
+    found: list[IdentityEvent] = []
+    while len(found) < count and time.monotonic() < deadline:
+        found = answers_in(f"{source}.identities", idle_s=1.0)
+    return found

@@ -247,6 +247,18 @@ def test_what_is_gone_from_the_brokers_is_told_and_the_rest_read(
     assert sum(each["event"].startswith("records are gone") for each in logs) == 2
 
 
+@pytest.mark.usefixtures("made")
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(topics: Topics) -> None:
+    written = stays(cameras=1)
+    topics.write(written[:8])
+    with EventConsumer(SOURCE, group="a") as events:
+        found = [next(events) for _ in range(8)]
+        topics.make_anew()
+        topics.write(written[6:])
+        found += [next(events) for _ in range(12)]
+    assert ids(found) == ids(written)
+
+
 def test_other_troubles_of_kafka_end_the_iteration_in_plain_words(
     made: list[StandInConsumer], topics: Topics
 ) -> None:
