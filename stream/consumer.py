@@ -284,7 +284,10 @@ class EventConsumer:
             return
         try:
             found = self._partitions.poll(
-                wait_s, on_assigned=self._welcome, on_unreadable=self._pass_over_unreadable
+                wait_s,
+                on_assigned=self._welcome,
+                on_unreadable=self._pass_over_unreadable,
+                on_anew=self._forget,
             )
         except KafkaError as exc:
             raise self._error(exc) from exc
@@ -344,6 +347,11 @@ class EventConsumer:
         numbers = tuple(each.partition for each in partitions if each.topic == self._address.topic)
         if self._on_assigned is not None and numbers:
             self._on_assigned(numbers)
+
+    def _forget(self) -> None:
+        """What came may have come out of order, so that what comes is not to be taken for repeats."""
+        if self._filter is not None:
+            self._filter = RepeatFilter()
 
     def _pass_over_unreadable(self, topic: str, partition: int, offset: int) -> None:
         where = topic, partition, offset

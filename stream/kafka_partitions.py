@@ -63,6 +63,7 @@ class Partitions:
         *,
         on_assigned: Callable[[list[Any]], None],
         on_unreadable: Callable[[str, int, int], None],
+        on_anew: Callable[[], None],
     ) -> list[Any]:
         """Some records, once each partition has begun.
 
@@ -72,6 +73,8 @@ class Partitions:
                 they stand still, and the next ``poll`` calls it again.
             on_unreadable: Called with topic, partition and offset of a record that kafka-python cannot parse,
                 and that is passed over.
+            on_anew: Called when a topic is another one than before, under the same name. It is read from its
+                beginning; some of its records may have come already.
 
         Raises:
             KafkaError: They cannot be read, and waiting does not help.
@@ -79,7 +82,8 @@ class Partitions:
         self._welcome(on_assigned)
         try:
             found = self._consumer.poll(timeout_ms=round(wait_s * 1000))
-            anew = self._topics_made_anew()
+            if anew := self._topics_made_anew():
+                on_anew()
             return [each for records in found.values() for each in records if each.topic not in anew]
         except NoOffsetForPartitionError as exc:
             self._begin(sorted(exc.args[0]))

@@ -255,8 +255,26 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(topics: Topics) -
         found = [next(events) for _ in range(8)]
         topics.make_anew()
         topics.write(written[6:])
-        found += [next(events) for _ in range(12)]
-    assert ids(found) == ids(written)
+        found += [next(events) for _ in range(14)]
+    assert ids(found) == [*ids(written[:8]), *ids(written[6:])]
+
+
+def test_what_is_read_of_a_topic_before_it_is_known_to_be_new_leaves_nothing_out(
+    made: list[StandInConsumer], topics: Topics
+) -> None:
+    written = stays(cameras=1)
+    topics.write(written[:8])
+    with EventConsumer(SOURCE, group="a") as events:
+        found = [next(events) for _ in range(8)]
+        topics.make_anew()
+        topics.topic_id -= 1  # it has not got about yet
+        topics.write(written[6:])
+        found += [next(events) for _ in range(6)]
+        assert ids(found[8:]) == ids(written[14:])
+        topics.topic_id += 1
+        found += [next(events) for _ in range(14)]
+    assert made[0].is_closed
+    assert ids(found[14:]) == ids(written[6:])
 
 
 def test_other_troubles_of_kafka_end_the_iteration_in_plain_words(
