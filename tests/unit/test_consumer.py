@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from engine.errors import SinkError
 from stream import consumer as consumer_module
 from stream.async_consumer import AsyncEventConsumer
 from stream.consumer import BadRecord, EventConsumer, log_bad, raise_bad
+from stream.events import Event
 from stream.kafka import (
     CorruptRecordError,
     KafkaError,
@@ -98,6 +101,17 @@ def fail_at(event_id: str, **options: Any) -> None:
                 raise RuntimeError
 
 
+@pytest.mark.usefixtures("made")
+def test_the_event_at_which_the_loop_is_left_in_order_is_done(topics: Topics) -> None:
+    written = stays(cameras=1)
+    topics.write(written)
+    with EventConsumer(SOURCE, group="a") as events:
+        for event in events:
+            if event.event_id == written[7].event_id:
+                break
+    assert read_on(topics) == ids(written[8:])
+
+
 def test_what_is_done_of_a_batch_is_committed_in_time(made: list[StandInConsumer], topics: Topics) -> None:
     written = stays(cameras=1)
     topics.write(written)
@@ -137,6 +151,7 @@ def test_new_partitions_are_told_of_before_their_events_come(
         found = events.take(1000, wait_s=0.0) + events.take(1000, wait_s=0.5)
         assert told == [(first.partition,)]
         assert len(by_track(found)) == 4
+        topics.committed[second] = 0  # it could begin at once
         made[0].rebalance({first, second})
         events.take(1000, wait_s=0.0)
         assert told == [(first.partition,)], "nothing of it was fetched yet"
@@ -369,6 +384,38 @@ def test_asyncio_reads_the_same_and_a_cancelled_wait_loses_nothing(topics: Topic
 
     assert asyncio.run(go()) == ids(written)
     assert topics.committed == {DOOR: 20}
+
+
+@pytest.mark.usefixtures("made")
+def test_asyncio_does_not_touch_what_the_thread_is_still_at(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics.write(stays(cameras=1))
+    fetch, ready = EventConsumer.fetch, EventConsumer.ready
+    fetching: list[str] = []
+
+    def slow_fetch(self: EventConsumer, wait_s: float) -> None:
+        fetching.append("now")
+        time.sleep(0.02)
+        fetch(self, wait_s)
+        fetching.clear()
+
+    def checked_ready(self: EventConsumer) -> Event | None:
+        assert not fetching
+        return ready(self)
+
+    monkeypatch.setattr(EventConsumer, "fetch", slow_fetch)
+    monkeypatch.setattr(EventConsumer, "ready", checked_ready)
+
+    async def go() -> list[str]:
+        found: list[str] = []
+        async with AsyncEventConsumer(EventConsumer(SOURCE, group="a", batch=4)) as events:
+            while len(found) < 20:
+                with suppress(TimeoutError):
+                    found.append((await asyncio.wait_for(anext(events), 0.005)).event_id)
+        return found
+
+    assert asyncio.run(go()) == ids(stays(cameras=1))
 
 
 @pytest.mark.usefixtures("made")

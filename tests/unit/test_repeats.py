@@ -47,6 +47,7 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
     assert new(seen, a, b, c) == [True, True, True]
     assert new(seen, c, b) == [False, False]
     assert new(seen, a) == [True], "it was forgotten"
+    assert new(seen, face_event(track_id="c", sequence=1), b, c) == [True, True, False], "c was heard of"
     with pytest.raises(ValueError, match="most_streams"):
         RepeatFilter(most_streams=0)
 
