@@ -12,6 +12,7 @@ from kafka import TopicPartition
 
 from stream.cloudevents import to_binary
 from stream.events import Event
+from stream.formats import Encoder
 from stream.kafka import NoOffsetForPartitionError
 
 
@@ -29,9 +30,9 @@ class Topics:
         self.committed.clear()
         self.topic_id += 1
 
-    def write(self, events: Iterable[Event], *, topic: str = "faces") -> None:
+    def write(self, events: Iterable[Event], *, topic: str = "faces", encode: Encoder = to_binary) -> None:
         for event in events:
-            message = to_binary(event)
+            message = encode(event)
             partition = TopicPartition(topic, sum(message.key) % self.partitions)
             self.put(partition, message.key, message.value, message.headers)
 

@@ -21,6 +21,7 @@ from stream import consumer as consumer_module
 from stream.async_consumer import AsyncEventConsumer
 from stream.consumer import BadRecord, EventConsumer, log_bad, raise_bad
 from stream.events import Event
+from stream.formats import encoder
 from stream.kafka import (
     CorruptRecordError,
     KafkaError,
@@ -183,6 +184,15 @@ def test_repeats_are_left_out_unless_they_are_wanted(topics: Topics) -> None:
     topics.write([*written[:8], *written[4:]])
     assert read_on(topics, group="a") == ids(written)
     assert read_on(topics, group=None, drop_repeats=False) == ids([*written[:8], *written[4:]])
+
+
+@pytest.mark.usefixtures("made")
+def test_a_topic_may_hold_all_formats(topics: Topics) -> None:
+    written = stays(cameras=1)
+    topics.write(written[:5])
+    topics.write(written[5:10], encode=encoder("avro", "int8-b64"))
+    topics.write(written[10:], encode=encoder("protobuf"))
+    assert read_on(topics) == ids(written)
 
 
 @pytest.mark.usefixtures("made")
