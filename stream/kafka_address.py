@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from engine.errors import SinkError
 
-FORM = "kafka://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]/TOPIC[?OPTION=VALUE&…]"
+FORM = "kafka://HOST:PORT[,HOST:PORT…]/TOPIC[?OPTION=VALUE&…], a login before HOST as USER:PASSWORD@"
 """How an address is written."""
 
 SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")

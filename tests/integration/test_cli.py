@@ -197,9 +197,21 @@ def test_bad_arguments_are_said_before_anything_begins(tmp_path: Path) -> None:
     assert_one_line(facestream("run", clip, "--sink", "mqtt://h/t"), "expected kafka://")
     assert_one_line(facestream("run", clip, "--sink", f"jsonl:{tmp_path}/no/e"), "mkdir -p")
     assert_one_line(facestream("run", clip, "--sink", f"sqlite:{tmp_path}"), "cannot be opened")
-    assert_one_line(facestream("run", clip, "--sink", "kafka://127.0.0.1:1/t"), "no broker can be reached")
+    assert_one_line(facestream("run", clip, "--sink", "kafka://127.0.0.1/t"), "expected kafka://HOST:PORT")
     assert_one_line(facestream("run", clip, "--metrics", "nowhere"), "expected HOST:PORT", code=2)
     assert_one_line(facestream("run", clip, "--render", tmp_path / "x.avi"), ".mp4")
+
+
+def test_without_a_broker_events_wait_and_are_counted(tmp_path: Path) -> None:
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    done = facestream("run", "test://ball?frames=1", "--sink", "kafka://127.0.0.1:1/t", env=env)
+    assert done.returncode == 1
+    assert "they wait in the spool" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: kafka://127.0.0.1:1/t: 2 events were not delivered"
+    )
+    assert "cannot be reached" in done.stderr
+    assert "2" in facestream("spool", "status", env=env).stdout
 
 
 def test_a_model_with_a_wrong_hash_is_refused(tmp_path: Path) -> None:
@@ -270,7 +282,7 @@ def test_doctor_finds_what_the_tests_run_on() -> None:
         assert word in done.stdout
     done = facestream("doctor", "--broker", "127.0.0.1:1", env={"COLUMNS": "200"})
     assert done.returncode == 1
-    assert "no broker can be reached" in done.stdout
+    assert "no broker lets us in" in done.stdout
 
 
 def test_demo_makes_all_that_it_names(tmp_path: Path) -> None:
