@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -55,7 +56,7 @@ class TemplateIndex:
         self._store: Store = store
         self._scan_from = scan_from if scan_from is not None and can_scan(size) else None
         self._writing = threading.Lock()
-        self._lock = threading.Lock()
+        self._lock = _Turns()
         self._rows = _Rows(size, store)
         self._scan: CompressedScan | None = None
         self._largest_key = -1
@@ -189,6 +190,29 @@ class TemplateIndex:
             raise ValueError("keys: one stands there twice")
         if len(keys) and keys.min() <= self._largest_key and self._rows.holds(keys):
             raise ValueError("keys: one is there already; remove it first")
+
+
+class _Turns:
+    """A lock that goes to who waits for it, and not back to a thread that takes it again at once.
+
+    Who waits holds the place of the next one, for which the other has to wait. With a plain lock, a thread
+    that adds one template after the other kept searches waiting for many of its turns.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._now = threading.Lock(), threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._next:
+            self._now.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._now.release()
 
 
 class _Rows:

@@ -111,13 +111,13 @@ def bench_gallery(
     if faces is not None:
         populations.append(Population.measured(*embed_faces(faces, console)))
     figures = []
-    with Progress(console=console, transient=True) as progress, one_core():
+    with Progress(console=console, transient=True) as progress, one_core() as cores:
         for population in populations:
             task = progress.add_task(population.name, total=people)
             bench = _Bench(population, people, store)
             for count in bench.build():
                 progress.advance(task, count)
-            figures.append(bench.measure(searches=searches, adds=adds))
+            figures.append(bench.measure(searches=searches, adds=adds, cores=cores))
     _show(figures, console)
     if json_out is not None:
         try:
@@ -130,15 +130,15 @@ def bench_gallery(
 
 
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Keep the calling thread, and those that it begins, on one core of those it may use."""
+def one_core() -> Iterator[set[int]]:
+    """Keep the calling thread, and those that it begins, on one core; yields those that it may use."""
     if not hasattr(os, "sched_setaffinity"):
-        yield
+        yield set()
         return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:
-        yield
+        yield before
     finally:
         os.sched_setaffinity(0, before)
 
@@ -275,14 +275,16 @@ class _Bench:
             self._exact.add(keys, faces)
             yield len(rows)
 
-    def measure(self, *, searches: int, adds: int) -> GalleryFigures:
-        """Search as it stands, then while another thread adds."""
+    def measure(self, *, searches: int, adds: int, cores: set[int]) -> GalleryFigures:
+        """Search as it stands, then while another thread adds, which may use some cores."""
         probes = self._made.faces(self._means[np.linspace(0, self._count - 1, searches).astype(np.int64)])
         found, seconds, cpu_s = _search(self._index, probes)
         expected, exact_s, _ = _search(self._exact, probes)
         memory_mb = self._index.nbytes / 1e6
         newcomers = self._made.faces(self._made.people(adds))
-        adding_s, adds_s = _search_while_adding(self._index, probes, newcomers, first_key=self._count)
+        adding_s, adds_s = _search_while_adding(
+            self._index, probes, newcomers, first_key=self._count, cores=cores
+        )
         return GalleryFigures(
             population=self._made.name,
             people=self._count,
@@ -322,12 +324,14 @@ def _shared(found: Keys, expected: Keys) -> float:
 
 
 def _search_while_adding(
-    index: TemplateIndex, probes: Embeddings, newcomers: Embeddings, *, first_key: int
+    index: TemplateIndex, probes: Embeddings, newcomers: Embeddings, *, first_key: int, cores: set[int]
 ) -> tuple[list[float], float]:
     """Seconds of each search until the adding thread has ended, and the seconds which that took."""
     took: list[float] = []
 
     def add() -> None:
+        if cores:
+            os.sched_setaffinity(0, cores)
         begun = time.perf_counter()
         for number, newcomer in enumerate(newcomers):
             index.add(np.array([first_key + number]), newcomer[None])
