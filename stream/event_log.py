@@ -166,12 +166,17 @@ def _poll(
     *,
     follow: bool,
 ) -> Iterator[Entry]:
+    from stream.kafka_poll import poll
+
     begins, ends = _span(consumer, address.topic, since, at_end=follow and since is None)
     places = dict(begins)
     total = sum(max(0, ends[each] - begins[each]) for each in begins)
     heard_s, read = time.monotonic(), 0
     while not stopping.is_set() and (follow or any(places[each] < ends[each] for each in places)):
-        batch = consumer.poll(timeout_ms=round(POLL_S * 1000), max_records=_BATCH)
+        batch, unreadable = poll(consumer, POLL_S, most=_BATCH)
+        if unreadable is not None:
+            place = f"partition {unreadable.partition}, offset {unreadable.offset}"
+            yield Entry(None, "no record that can be parsed", place, unreadable.partition, None)
         for partition, records in batch.items():
             for record in records:
                 if not follow and record.offset >= ends[partition]:

@@ -13,8 +13,9 @@ from engine.errors import SourceError
 from stream.cloudevents import from_json
 from stream.events import Event
 from stream.formats import decode
-from stream.kafka import connect_consumer
+from stream.kafka import KafkaError, connect_consumer, explain_failure
 from stream.kafka_address import KafkaAddress, show_kafka
+from stream.kafka_poll import poll
 from stream.sinks import JsonLinesAddress, parse_sink
 from stream.wire import MAX_EVENT_BYTES
 
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _STALL_S: Final = 20.0
-_POLL_MS: Final = 200
+_POLL_S: Final = 0.2
 
 
 def read_events(source: str) -> Iterator[Event]:
@@ -97,7 +98,9 @@ def read_topic(address: KafkaAddress) -> Iterator[Any]:
         ends: dict[Any, int] = {}
         heard_s = time.monotonic()
         while not ends or any(consumer.position(each) < end for each, end in ends.items()):
-            polled = consumer.poll(timeout_ms=_POLL_MS)
+            polled, unreadable = poll(consumer, _POLL_S)
+            if unreadable is not None:
+                log.warning("a record cannot be parsed", source=show_kafka(address), offset=unreadable.offset)
             if not ends and consumer.assignment():
                 ends = consumer.end_offsets(list(consumer.assignment()))
             for records in polled.values():
@@ -107,6 +110,8 @@ def read_topic(address: KafkaAddress) -> Iterator[Any]:
                 raise SourceError(
                     f"{show_kafka(address)}: gives nothing more before its end; see whether all brokers run"
                 )
+    except KafkaError as exc:
+        raise SourceError(f"{show_kafka(address)}: {explain_failure(exc, address)}") from exc
     finally:
         consumer.close(autocommit=False)
 

@@ -26,6 +26,7 @@ from stream.kafka import (
 )
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.kafka_errors import BrokersAwayError
+from stream.kafka_poll import poll
 from stream.kafka_topics import TopicPlan
 
 log = structlog.get_logger(__name__)
@@ -163,7 +164,7 @@ class IdentityTopic:
         found: list[IdentityEvent] = []
         moved_s = time.monotonic()
         while any(nexts[each] < ends[each] for each in partitions):
-            for records in consumer.poll(timeout_ms=round(_POLL_S * 1000)).values():
+            for records in poll(consumer, _POLL_S)[0].values():
                 found += [answer for record in records if (answer := self._answer(record)) is not None]
                 moved_s = time.monotonic()
             nexts = {each: consumer.position(each) for each in partitions}

@@ -258,4 +258,4 @@ def _path(options: Mapping[str, str], name: str) -> Path | None:
 
 
 def _refusal(why: str) -> SinkError:
-    return SinkError(f"sink kafka: {why}")
+    return SinkError(f"kafka address: {why}")

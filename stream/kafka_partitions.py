@@ -11,12 +11,12 @@ import structlog
 
 from stream.kafka import (
     ConsumerRebalanceListener,
-    CorruptRecordError,
     LogTruncationError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     TopicPartition,
 )
+from stream.kafka_poll import poll
 
 Start: TypeAlias = Literal["earliest", "latest"] | datetime
 
@@ -81,7 +81,9 @@ class Partitions:
         """
         self._welcome(on_assigned)
         try:
-            found = self._consumer.poll(timeout_ms=round(wait_s * 1000))
+            found, unreadable = poll(self._consumer, wait_s)
+            if unreadable is not None:
+                on_unreadable(*unreadable)
             if anew := self._topics_made_anew():
                 on_anew()
             return [each for records in found.values() for each in records if each.topic not in anew]
@@ -97,10 +99,6 @@ class Partitions:
             self._begin_at_what_is_left(
                 [each for each, safe in exc.divergent_offsets.items() if safe is None]
             )
-        except CorruptRecordError as exc:
-            if not _is_malformed(exc):
-                raise
-            on_unreadable(*self._pass_over_unreadable())
         return []
 
     def take_revoked(self) -> bool:
@@ -163,18 +161,6 @@ class Partitions:
             self._consumer.seek_to_beginning(*partitions)
         return anew
 
-    def _pass_over_unreadable(self) -> tuple[str, int, int]:
-        """Go on behind the record at which kafka-python failed; its topic, partition and offset.
-
-        Another ``poll`` without this would never come back: kafka-python 3.0.12 takes the same batch up again
-        and does not see that nothing comes of it.
-        """
-        failed = self._consumer._fetcher._next_partition_records  # noqa: SLF001 - the error does not say where
-        partition = failed.topic_partition
-        offset = int(self._consumer.position(partition, timeout_ms=round(_REQUEST_S * 1000)))
-        self._consumer.seek(partition, offset + 1)
-        return partition.topic, partition.partition, offset
-
     def assigned(self, partitions: Iterable[Any]) -> None:
         """Called by kafka-python, on its own thread, with all that we have now."""
         now = set(partitions)
@@ -190,11 +176,6 @@ class Partitions:
             if lost:
                 self._known.clear()
                 self._waiting.clear()
-
-
-def _is_malformed(error: CorruptRecordError) -> bool:
-    """Whether a record is as its writer made it and still cannot be parsed: no checksum failed."""
-    return isinstance(error.__context__, (ValueError, IndexError))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # has no types

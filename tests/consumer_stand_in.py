@@ -100,8 +100,9 @@ class StandInConsumer:
     def resume(self, *partitions: Any) -> None:
         self._paused.difference_update(partitions)
 
-    def poll(self, *, timeout_ms: int) -> dict[Any, list[Any]]:
+    def poll(self, *, timeout_ms: int, max_records: int | None = None) -> dict[Any, list[Any]]:
         assert timeout_ms >= 0
+        assert max_records is None
         if self._joining is not None:
             self._rejoin(self._joining)
         if self.raises:

@@ -26,6 +26,8 @@ from kafka_server import KafkaServer
 from engine.errors import SinkError
 from stream.async_consumer import AsyncEventConsumer
 from stream.consumer import BadRecord, EventConsumer, raise_bad
+from stream.event_log import read_log
+from stream.event_source import read_events
 from stream.events import Event
 
 pytestmark = [
@@ -182,6 +184,19 @@ def test_a_record_whose_headers_cannot_be_decoded_does_not_stop_the_consumer(
     with EventConsumer(source, group="a", idle_s=IDLE_S) as events:
         assert ids(events) == ids(written)
         assert events.stats.bad == 1
+
+
+def test_whoever_reads_a_whole_topic_goes_on_behind_such_a_record(
+    kafka_broker: str, topic: str, source: str
+) -> None:
+    written = stays(cameras=1)
+    write_events(kafka_broker, topic, written[:3])
+    write_records(kafka_broker, topic, [(b"cam-0", b"{}", unreadable_headers())])
+    write_events(kafka_broker, topic, written[3:])
+    entries = list(read_log(source))
+    assert [entry.problem for entry in entries if entry.event is None] == ["no record that can be parsed"]
+    assert ids(entry.event for entry in entries if entry.event is not None) == ids(written)
+    assert ids(read_events(source)) == ids(written)
 
 
 @pytest.mark.parametrize("group", [None, "late"])
