@@ -94,6 +94,7 @@ def import_embedder(
     template_xy: tuple[Point, ...] | None = None,
     licence: str = "unknown",
     thresholds: tuple[Threshold, ...] = (),
+    harmonic_with: tuple[str, ...] = (),
     replace: bool = False,
 ) -> ModelPackage:
     """Make a model package of an ONNX embedder and keep it under a name.
@@ -110,6 +111,7 @@ def import_embedder(
             model's size.
         licence: SPDX name.
         thresholds: See ``ModelPackage``.
+        harmonic_with: The same.
         replace: Overwrite a package of the same name.
 
     Raises:
@@ -144,6 +146,7 @@ def import_embedder(
         patches=(Patch(size_px, template_xy or scaled_template(size_px)),),
         embedding_size=_try(data, preprocessing, size_px, path),
         thresholds=thresholds,
+        harmonic_with=harmonic_with,
     )
     write_atomically(package.onnx_path, data)
     package.save(place / "manifest.json")

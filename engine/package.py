@@ -130,6 +130,8 @@ class ModelPackage:
         thresholds: Similarities from which two embeddings count as one person, each with the false accept
             rate that it was set at; the first is the default. Embedders only.
         training_run: Names the run that trained the weights, where that is known.
+        harmonic_with: SHA-256 of older embedders whose embeddings compare with this one's, since it was
+            trained for that (FaceNet, arXiv 1503.03832, appendix: harmonic embeddings).
 
     Raises:
         ValueError: Fields do not fit together.
@@ -149,14 +151,16 @@ class ModelPackage:
     embedding_size: int | None = None
     thresholds: tuple[Threshold, ...] = ()
     training_run: str | None = None
+    harmonic_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
             raise ValueError(f"task: expected {' or '.join(get_args(Task))}, got {self.task!r}")
         if self.colour_order not in get_args(ColourOrder):
             raise ValueError(f"colour_order: expected bgr or rgb, got {self.colour_order!r}")
-        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
-            raise ValueError(f"sha256: expected 64 lower-case hexadecimal digits, got {self.sha256!r}")
+        for digest in (self.sha256, *self.harmonic_with):
+            if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+                raise ValueError(f"sha256: expected 64 lower-case hexadecimal digits, got {digest!r}")
         if len(self.mean) != 3:
             raise ValueError(f"mean: expected three numbers, got {self.mean}")
         if self.task == "embedder":
@@ -251,6 +255,7 @@ def _from_manifest(raw: Any, folder: Path) -> ModelPackage:
         raw["mean"] = _numbers(raw["mean"], float, 3, "mean")
     raw["patches"] = tuple(_patch(each) for each in raw.get("patches", []))
     raw["thresholds"] = tuple(Threshold(**each) for each in raw.get("thresholds", []))
+    raw["harmonic_with"] = tuple(map(str, raw.get("harmonic_with", [])))
     if raw["onnx_path"] is None:
         raise ValueError("onnx_path is missing")
     return ModelPackage(**raw)
@@ -271,6 +276,7 @@ _KINDS: dict[str, Any] = {
     "embedding_size": int | None,
     "thresholds": list,
     "training_run": str | None,
+    "harmonic_with": list,
 }
 
 

@@ -87,6 +87,7 @@ def _description(package: ModelPackage) -> Table:
             f"cosine {each.similarity:g}" + ("" if each.far is None else f" (false accept rate {each.far:g})")
             for each in package.thresholds
         ),
+        "compares with": ", ".join(each[:12] for each in package.harmonic_with) or "itself alone",
     }
     for patch in package.patches:
         points = " ".join(f"({x:.1f} {y:.1f})" for x, y in patch.template_xy)
@@ -167,6 +168,14 @@ def import_model(
     threshold: Annotated[
         float | None, typer.Option(min=-1.0, max=1.0, help="Cosine from which two faces are one person.")
     ] = None,
+    harmonic_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="An embedder whose embeddings this one's were trained to compare with; may be repeated. "
+            "Galleries of it can be moved to this one as they are.",
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a model of the same name.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -174,8 +183,9 @@ def import_model(
     with one_line_errors(debug=debug):
         from engine.importing import import_embedder
         from engine.package import Threshold
-        from engine.zoo import imported_folder
+        from engine.zoo import imported_folder, load_model
 
+        older = [load_model(each) for each in harmonic_with or []]
         try:
             package = import_embedder(
                 file,
@@ -185,6 +195,7 @@ def import_model(
                 template_xy=None if template is None else _points(template),
                 licence=licence,
                 thresholds=() if threshold is None else (Threshold(threshold),),
+                harmonic_with=tuple(each.sha256 for each in older),
                 replace=replace,
             )
         except ValueError as exc:

@@ -49,7 +49,7 @@ def run_upgrade(
     package = _load_embedder(to)
     old = gallery.model
     model = GalleryModel.of(package, mirror=old.mirror if mirror is None else mirror)
-    mapping = None if map_file is None else _open_map(map_file, old, model)
+    mapping = _harmonic(package, old, model) if map_file is None else _open_map(map_file, old, model)
     with (
         open_stills(model, detector=detector, embedder=to, force=True) as reader,
         Progress(console=Console(stderr=True), transient=True) as progress,
@@ -90,6 +90,25 @@ def _embed(reader: StillReader, photo: bytes) -> tuple[npt.NDArray[np.float32], 
     except UnfitPhotoError:
         return None
     return still.embedding, still.quality
+
+
+def _harmonic(package: ModelPackage, old: GalleryModel, new: GalleryModel) -> Mapping | None:
+    """Embeddings as they are, where the new model was trained to compare with them; else None.
+
+    Raises:
+        ConfigError: The new model's package says so and cannot be right.
+    """
+    if old.sha256 not in package.harmonic_with:
+        return None
+    if old.size != new.size or old.mirror != new.mirror:
+        raise ConfigError(
+            f"{new.name}: is said to compare with {old.name}, which needs embeddings of one size and both "
+            f"mirrored or neither; got {old} of {old.size} numbers and {new} of {new.size}"
+        )
+    typer.echo(
+        f"{new.name} was trained to compare with {old.name}: faces without photographs stay as they are"
+    )
+    return lambda embeddings: embeddings
 
 
 def _open_map(path: Path, old: GalleryModel, new: GalleryModel) -> Mapping:

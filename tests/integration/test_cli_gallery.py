@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import small_models
 from event_checks import face_event, identity_event, validate_event
 from people import gallery_of, template, vector
 
+from engine.package import ModelPackage
 from engine.zoo import load_model
 from stream.best_shots import BestShots
 from stream.cloudevents import from_json, to_cloudevent
@@ -247,6 +249,40 @@ def test_a_gallery_with_photographs_is_upgraded(tmp_path: Path, photo: Path) -> 
     assert "delete it when" not in told
     assert len(list(tmp_path.glob("g.db.backup-*"))) == 1
     assert "is a detector" in refused("gallery", "upgrade", path, "--to", "yunet")
+
+
+def test_a_model_that_was_trained_to_compare_takes_a_gallery_as_it_is(tmp_path: Path, photo: Path) -> None:
+    path = tmp_path / "g.db"
+    old = small_models.embedder(tmp_path, name="old")
+    done("gallery", "create", path, "--embedder", old.onnx_path.with_suffix(".json"))
+    done(
+        *("gallery", "enrol", path, photo, "--name", NAME),
+        *("--embedder", old.onnx_path.with_suffix(".json")),
+    )
+    data = small_models.embedder_onnx(seed=1).SerializeToString()
+    (tmp_path / "new.onnx").write_bytes(data)
+    new = dataclasses.replace(
+        old, name="new", onnx_path=tmp_path / "new.onnx", sha256=hashlib.sha256(data).hexdigest()
+    )
+    new.save(tmp_path / "new.json")
+    assert "cannot be moved" in refused("gallery", "upgrade", path, "--to", tmp_path / "new.json")
+    dataclasses.replace(new, harmonic_with=(old.sha256,)).save(tmp_path / "new.json")
+    with Gallery.open(path, sealer=None) as gallery:
+        before = gallery.snapshot().templates
+    told = done("gallery", "upgrade", path, "--to", tmp_path / "new.json")
+    assert "new was trained to compare with old" in told
+    with Gallery.open(path, sealer=None) as gallery:
+        assert gallery.model.name == "new"
+        np.testing.assert_array_equal(gallery.snapshot().templates, before)
+    assert "both mirrored or neither" in refused(
+        *("gallery", "upgrade", path, "--to", _harmonic_with_itself(tmp_path / "new.json"), "--mirror")
+    )
+
+
+def _harmonic_with_itself(manifest: Path) -> Path:
+    package = ModelPackage.load(manifest)
+    dataclasses.replace(package, harmonic_with=(package.sha256,)).save(manifest)
+    return manifest
 
 
 def test_the_index_is_measured(tmp_path: Path) -> None:

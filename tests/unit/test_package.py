@@ -34,6 +34,7 @@ def package(tmp_path: Path) -> ModelPackage:
         embedding_size=128,
         thresholds=(Threshold(0.4, far=1e-3), Threshold(0.5, far=1e-4)),
         training_run="run-7",
+        harmonic_with=("ab" * 32,),
     )
 
 
@@ -100,6 +101,8 @@ def test_a_missing_file_is_named(package: ModelPackage, tmp_path: Path) -> None:
         ({"patches": [{"size_px": 160, "template_xy": [[1, 2]]}]}, "five points"),
         ({"patches": [{"size_px": 160, "template_xy": [1, 2, 3, 4, 5]}]}, "template_xy: expected 2 numbers"),
         ({"training_run": 7}, "training_run: got 7"),
+        ({"harmonic_with": "sface"}, "harmonic_with: got"),
+        ({"harmonic_with": ["sface"]}, "64 lower-case hexadecimal digits"),
         ({"embedding_size": 0}, "embedding_size: expected at least 1"),
         ({"thresholds": [{"similarity": 3}]}, "similarity: expected -1..1"),
         ({"thresholds": [{"cosine": 0.3}]}, "cosine"),
