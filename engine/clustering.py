@@ -209,6 +209,11 @@ class StreamClusterer:
         """Number of groups that are kept."""
         return len(self._ids)
 
+    @property
+    def newest_id(self) -> int:
+        """The highest id that was given to a group; -1 before the first."""
+        return self._next_id - 1
+
     def add(self, embeddings: Embeddings, *, weights: npt.NDArray[np.floating] | None = None) -> Grouping:
         """Take in a batch, of one or of many.
 

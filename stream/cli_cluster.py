@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.faces import Image
     from stream.clusters import Cluster, Edit
     from stream.events import FaceEvent
+    from stream.live_clusters import Finding
 
 _MOST_TEMPLATES: Final = 5
 """So many tracks of a cluster are enrolled, the best ones."""
@@ -71,17 +72,26 @@ def cluster_tracks(
         int | None, typer.Option(metavar="N", help="Print the tracks of one cluster instead of all clusters.")
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="Clusters to print, those of the most tracks.")] = 40,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Say of each track that leaves from now on who it is, until Ctrl-C."),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Group the tracks of a file or topic by person, and correct the groups by hand."""
     with one_line_errors(debug=debug):
+        if follow:
+            if report or shots or video or merge or split or undo or enrol or edits or show is not None:
+                raise ConfigError("--follow: groups as they come; it goes with --cut, --model, --min-quality")
+            _follow(source, cut, model, min_quality)
+            return
         from stream.clusters import find_cluster, group_tracks
         from stream.seen_tracks import read_tracks
 
         with Console(stderr=True).status("reading events"):
             seen = read_tracks(source)
         tracks = _chosen(seen, model, min_quality)
-        level = _preset_cut(tracks) if cut is None else cut
+        level = _preset(tracks[0].embedding_model)[0] if cut is None else cut
         kept: list[Edit] = []
         if edits is not None or merge or split or undo or "://" not in source:
             kept = _edited(tracks, level, _edits_path(source, edits), merge or [], split or [], undo=undo)
@@ -97,6 +107,50 @@ def cluster_tracks(
             raise ConfigError("--video and --shots: are for the page; give --report FILE.html too")
         if enrol:
             _enrol(clusters, enrol, gallery)
+
+
+def _follow(source: str, cut: float | None, model: str | None, min_quality: float) -> None:
+    """Group tracks as they leave, a line each, and say at the end how many people there were."""
+    from stream.config import expand_environment
+    from stream.event_log import read_log
+    from stream.events import FaceEvent
+    from stream.live_clusters import LiveClusters
+    from stream.runner import stop_on_signals
+
+    live: LiveClusters | None = None
+    with stop_on_signals() as stopping:
+        for entry in read_log(
+            expand_environment(source, os.environ, "SOURCE"), follow=True, stopping=stopping
+        ):
+            event = entry.event
+            if not isinstance(event, FaceEvent) or event.quality < min_quality:
+                continue
+            if live is None:
+                name = model or event.embedding_model
+                level, caution = _preset(name) if cut is None else (cut, 0.0)
+                live = LiveClusters(name, level, caution=caution)
+            _tell(live.add(event))
+    if live is None:
+        typer.echo("nobody has left meanwhile")
+        return
+    _tell(live.settle())
+    others = f"; {live.passed_over:,} tracks of other embedders" if live.passed_over else ""
+    people = "1 person" if live.people == 1 else f"{live.people:,} people"
+    typer.echo(f"{people} in {live.tracks:,} tracks{others}")
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    from stream.live_clusters import Merged
+
+    for each in findings:
+        if isinstance(each, Merged):
+            typer.echo(f"person {each.gone} is person {each.kept}")
+            continue
+        clock = each.track.last_seen.astimezone().strftime("%H:%M:%S")
+        again = "somebody new" if each.is_new else "seen before"
+        typer.echo(
+            f"{clock}  {each.track.camera_id}  track {each.track.track_id}  person {each.person}, {again}"
+        )
 
 
 def _edits_path(source: str, edits: Path | None) -> Path:
@@ -120,14 +174,15 @@ def _chosen(tracks: Sequence[FaceEvent], model: str | None, min_quality: float) 
     return kept
 
 
-def _preset_cut(tracks: Sequence[FaceEvent]) -> float:
-    from engine.clustering import cluster_cut
+def _preset(name: str) -> tuple[float, float]:
+    """Cut and caution of an embedder."""
+    from engine.clustering import cluster_cut, stream_caution
     from engine.package import Likeness
     from engine.zoo import load_model
 
-    name = tracks[0].embedding_model
     try:
-        return cluster_cut(name, Likeness.of(load_model(name).thresholds))
+        likeness = Likeness.of(load_model(name).thresholds)
+        return cluster_cut(name, likeness), stream_caution(likeness)
     except ModelError as exc:
         raise ConfigError(f"no preset similarity is known for {name} ({exc}); give --cut") from exc
 

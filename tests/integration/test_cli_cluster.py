@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +18,7 @@ from typer.testing import CliRunner, Result
 from engine.errors import SourceError
 from stream.best_shots import BestShots
 from stream.cli import app
+from stream.cloudevents import to_json
 from stream.gallery import Gallery
 from stream.shot_reader import read_shots
 from stream.sinks import open_sink
@@ -148,3 +152,37 @@ def test_the_tracks_of_a_topic_are_grouped(kafka_broker: str, tmp_path: Path) ->
     assert "1 person in 4 tracks" in run(address, "--edits", edits).stdout
     done = run(address, "--split", "door-7f3a-0")
     assert (done.exit_code, "give --edits FILE.json" in done.stderr) == (2, True)
+
+
+def test_tracks_are_grouped_as_they_leave(tmp_path: Path) -> None:
+    first, second, *later = four_tracks_of_two()
+    events = write_lines(tmp_path / "events.jsonl", first, second)
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "stream.cli", "cluster", str(events), "--follow"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(2)]
+            with events.open("ab") as file:
+                file.write(b"".join(to_json(event) + b"\n" for event in later))
+            lines += [process.stdout.readline() for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            lines += process.stdout.readlines()
+        finally:
+            process.kill()
+    people = [re.search(r"person (\d), (.*)", line).groups() for line in lines[:4]]  # type: ignore[union-attr]
+    assert people == [
+        ("1", "somebody new"),
+        ("2", "somebody new"),
+        ("1", "seen before"),
+        ("2", "seen before"),
+    ]
+    assert lines[4] == "2 people in 4 tracks\n"
+    assert process.returncode == 0
+
+
+def test_following_goes_with_nothing_that_needs_all_tracks(events: Path) -> None:
+    result = run(events, "--follow", "--report", "page.html")
+    assert result.exit_code == 2
