@@ -72,8 +72,15 @@ class MapLoss:
     def __str__(self) -> str:
         return (
             f"of one person's pairs {self.accepted_mapped:.1%} accepted (old model {self.accepted_old:.1%}, "
-            f"new {self.accepted_new:.1%}) at a false accept rate of {self.far:g}, {self.people} people"
+            f"new {self.accepted_new:.1%}) at a false accept rate of {self.far:g}; at the new model's own "
+            f"threshold strangers are accepted at {self.false_accepts_mapped:.2g}; {self.people} people"
         )
+
+    @property
+    def is_poor(self) -> bool:
+        """Whether more than a tenth of what both models accept is lost, or strangers pass twice as often."""
+        lost = self.accepted_mapped < 0.9 * min(self.accepted_old, self.accepted_new)
+        return lost or self.false_accepts_mapped > 2 * self.far
 
 
 @dataclass(frozen=True, slots=True, eq=False)

