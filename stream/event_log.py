@@ -6,13 +6,15 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
+
+import structlog
 
 from engine.errors import ConfigError, SinkError, SourceError
 from stream.cloudevents import from_cloudevent, from_json
@@ -21,6 +23,8 @@ from stream.formats import SchemaLookup, decode
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.sinks import JsonLinesAddress, SqliteAddress, parse_sink
 from stream.wire import MAX_EVENT_BYTES, load_object
+
+log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.2
 """How often a source that is followed is looked at when nothing comes."""
@@ -81,12 +85,28 @@ def read_log(
     stopping = stopping or threading.Event()
     match parse_log(source):
         case KafkaAddress() as address:
-            return _read_topic(address, since, lookup, stopping, follow=follow)
+            return read_topic(address, since=since, follow=follow, lookup=lookup, stopping=stopping)
         case JsonLinesAddress(Path() as path):
             return _read_lines(path, stopping, follow=follow)
         case SqliteAddress(path) if not follow:
             return _read_table(path, stopping)
     raise ConfigError(f"{source}: cannot be followed; leave --follow out")
+
+
+def only_events(entries: Iterable[Entry], source: str) -> Iterator[Event]:
+    """The events among entries. What is none is passed over, and the log says how often.
+
+    Args:
+        entries: As ``read_log`` gives them.
+        source: Name of where they come from, without secrets.
+    """
+    skipped = 0
+    for entry in entries:
+        if entry.event is not None:
+            yield entry.event
+        skipped += bool(entry.problem)
+    if skipped:
+        log.warning("some records are no events", source=source, records=skipped)
 
 
 def parse_log(source: str) -> KafkaAddress | JsonLinesAddress | SqliteAddress:
@@ -138,19 +158,24 @@ def parse_time(text: str, now: datetime) -> datetime:
     return at
 
 
-def _read_topic(
+def read_topic(
     address: KafkaAddress,
-    since: datetime | None,
-    lookup: SchemaLookup | None,
-    stopping: threading.Event,
     *,
-    follow: bool,
+    since: datetime | None = None,
+    follow: bool = False,
+    lookup: SchemaLookup | None = None,
+    stopping: threading.Event | None = None,
 ) -> Iterator[Entry]:
+    """Everything that stands in a topic, as ``read_log`` reads it.
+
+    Raises:
+        SinkError: No broker answers or lets us in, or there is no such topic.
+    """
     from stream.kafka import KafkaError, connect_consumer, explain_failure
 
     consumer = connect_consumer(address, group=None, timeout_s=_CONNECT_S)
     try:
-        yield from _poll(consumer, address, since, lookup, stopping, follow=follow)
+        yield from _poll(consumer, address, since, lookup, stopping or threading.Event(), follow=follow)
     except KafkaError as exc:
         raise SinkError(explain_failure(exc, address)) from None
     finally:
@@ -250,7 +275,7 @@ def _read_lines(path: Path, stopping: threading.Event, *, follow: bool) -> Itera
                 done = None if follow else min(1.0, file.tell() / size)
                 yield _from_line(line.rstrip(b"\n"), f"line {number}", done)
     except OSError as exc:
-        raise SourceError(f"{path}: cannot be read ({exc.strerror}); name a file that is there") from exc
+        raise SourceError(f"{path}: cannot be read ({exc.strerror}); check the path") from exc
 
 
 def _skip_line(file: Any) -> None:
@@ -283,7 +308,9 @@ def _read_table(path: Path, stopping: threading.Event) -> Iterator[Entry]:
                     return
                 yield _from_row(row, min(1.0, number / max(1, total)))
     except sqlite3.Error as exc:
-        raise SourceError(f"{path}: not a SQLite file of events ({exc}); name another") from exc
+        raise SourceError(
+            f"{path}: no events can be read ({exc}); name a SQLite file that facestream run wrote"
+        ) from exc
 
 
 def _from_row(row: tuple[Any, ...], done: float) -> Entry:

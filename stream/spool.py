@@ -1,8 +1,8 @@
 """The spool: events on disk from the moment that they count as emitted until a broker has acknowledged them.
 
-A folder of segments (``stream/segments.py``), a cursor that says what was acknowledged, and a lock. What is
-appended has been given to the operating system when ``append`` returns: the end of the process, also by
-kill -9, costs nothing. ``sync`` makes it safe from the end of power, too.
+A folder of segments (``stream/spool_segment.py``), a cursor that says what was acknowledged, and a lock.
+What is appended has been given to the operating system when ``append`` returns: the end of the process, also
+by kill -9, costs nothing. ``sync`` makes it safe from the end of power, too.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import SinkError
-from stream.event_source import read_events_of
+from stream.event_log import only_events, read_topic
 from stream.events import IdentityEvent
 from stream.kafka import close_producer, connect_admin, connect_producer
 from stream.kafka_address import KafkaAddress, show_kafka
@@ -80,7 +80,8 @@ def _identified(address: KafkaAddress, person_id: str) -> Iterator[str]:
     """Tracks that were ever said to be a person's."""
     identities = f"{address.topic}.identities"
     for topic in (address.topic, *_there(address, identities)):
-        for event in read_events_of(replace(address, topic=topic)):
+        place = replace(address, topic=topic)
+        for event in only_events(read_topic(place), show_kafka(place)):
             if isinstance(event, IdentityEvent) and event.person_id == person_id:
                 yield event.track_id
 
