@@ -6,6 +6,8 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -99,3 +101,21 @@ def _field(cpuinfo: str, name: str) -> str:
 def _features(cpuinfo: str) -> tuple[str, ...]:
     listed = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
     return tuple(name for name in _TOLD_FEATURES if name in listed)
+
+
+@contextmanager
+def one_core() -> Iterator[set[int]]:
+    """Keep the calling thread, and those that it begins meanwhile, on one core, where the system can.
+
+    Yields:
+        The cores that it might use before, for a thread that is not measured; empty where the system cannot.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield set()
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield before
+    finally:
+        os.sched_setaffinity(0, before)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,7 +22,7 @@ from rich.table import Table
 
 from engine.embeddings import unit_rows
 from engine.errors import SinkError
-from engine.machine import this_machine
+from engine.machine import one_core, this_machine
 from stream.events import FaceEvent, TrackChange
 from stream.kafka import connect_admin
 from stream.kafka_address import KafkaAddress
@@ -166,20 +165,6 @@ def _event(number: int, vector: Any, places: Any, begun: datetime) -> FaceEvent:
         last_seen=at,
         last_box_xyxy=tuple(places[14:].tolist()),
     )
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Keep this process, and the threads that it starts meanwhile, on one core, where the system can."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _send(

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ from engine.embeddings import Embeddings, unit_rows
 from engine.errors import ConfigError, SinkError
 from engine.faces import FloatArray
 from engine.index import Keys, Store, TemplateIndex
+from engine.machine import one_core
 from engine.zoo import load_model
 from stream.enrolment import find_folders
 from stream.gallery_records import GalleryModel
@@ -127,20 +127,6 @@ def bench_gallery(
                 f"{json_out}: cannot write the figures: {exc.strerror}; choose another place"
             ) from exc
     return figures
-
-
-@contextmanager
-def one_core() -> Iterator[set[int]]:
-    """Keep the calling thread, and those that it begins, on one core; yields those that it may use."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield set()
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        yield before
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 class Population:

@@ -7,7 +7,6 @@ Zhu and others, "WebFace260M: A Benchmark Unveiling the Power of Million-Scale D
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from engine import machine
 from engine.errors import DatasetError
 from training.face_crops import nearest_to, read_image
 from training.face_models import FaceModels
@@ -206,15 +206,11 @@ def _recognise(path: Path, models: FaceModels, known: np.ndarray[Any, np.dtype[n
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Keep this thread, and those that it starts meanwhile, on one core, where the system can do so."""
+    """One core for this thread, those that it starts, and OpenCV, which counts its threads itself."""
     threads = cv2.getNumThreads()
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     cv2.setNumThreads(1)
     try:
-        if before is not None:
-            os.sched_setaffinity(0, {max(before)})
-        yield
+        with machine.one_core():
+            yield
     finally:
-        if before is not None:
-            os.sched_setaffinity(0, before)
         cv2.setNumThreads(threads)

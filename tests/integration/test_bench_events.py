@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stream.bench_events import make_events, one_core
+from engine.machine import one_core
+from stream.bench_events import make_events
 from stream.cli import app
 from stream.cloudevents import from_binary, to_binary
 from stream.kafka import connect_admin

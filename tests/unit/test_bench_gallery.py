@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from engine.errors import SinkError
-from stream.bench_gallery import Population, bench_gallery, one_core
+from engine.machine import one_core
+from stream.bench_gallery import Population, bench_gallery
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from event_checks import camera_event, face_event, identity_event
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from schema_registry import schema_registry
 
 from engine.errors import SinkError
@@ -145,3 +150,67 @@ def test_a_password_does_not_go_over_the_network_in_the_clear():
 
 def test_subjects_name_topic_and_record():
     assert subject_of("faces", "track") == "faces-facestream.v1.Track"
+
+
+@pytest.fixture(scope="module")
+def strange_registry() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Its URL, and what it answers to everything."""
+    answer: dict[str, Any] = {"status": 200, "body": b""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(answer["status"])
+            self.send_header("Content-Length", str(len(answer["body"])))
+            self.end_headers()
+            self.wfile.write(answer["body"])
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", answer
+        server.shutdown()
+
+
+json_trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "schema", "schemaType", "error_code"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from([200, 200, 201, 400, 401, 404, 409, 422, 500]),
+    st.binary(max_size=40) | json_trees.map(lambda tree: json.dumps(tree).encode()),
+)
+def test_whatever_a_registry_answers_is_taken_or_refused_in_one_line(
+    strange_registry: tuple[str, dict[str, Any]], status: int, body: bytes
+):
+    url, answer = strange_registry
+    answer.update(status=status, body=body)
+    registry = SchemaRegistry(url)
+    number, refusal = attempt(
+        lambda: registry.register("faces-facestream.v1.Camera", schema_text("camera", "avro"), "avro")
+    )
+    assert number is None or number == json.loads(body)["id"]
+    assert number is not None or refusal.startswith("registry ")
+    assert "\n" not in refusal
+    schema, refusal = attempt(lambda: registry.schema(1))
+    assert isinstance(schema, str) or refusal
+    assert "\n" not in refusal
+
+
+def attempt(ask: Callable[[], Any]) -> tuple[Any, str]:
+    """The answer, or why there is none."""
+    try:
+        return ask(), ""
+    except (SinkError, ValueError) as exc:
+        return None, str(exc)
