@@ -87,7 +87,8 @@ if [ "$profile" != demo ]; then
 fi
 [ "$profile" = check ] && groups+=(--group check)
 say "installing the Python packages that constraints.txt pins (about $size on disk, most of it engines)"
-"${pip[@]}" install -q -c constraints.txt hatchling editables
+# The build tools first, pinned as all else is: hatchling for facestream, setuptools for TensorRT's source package.
+"${pip[@]}" install -q -c constraints.txt hatchling editables setuptools
 "${pip[@]}" install -q -c constraints.txt --no-build-isolation -e "$project" "${groups[@]}"
 # MTCNN's weights. The package itself pins an old PyTorch, so nothing that it asks for is installed.
 [ "$profile" = demo ] || "${pip[@]}" install -q --no-deps "$(grep '^facenet-pytorch==' constraints.txt)"

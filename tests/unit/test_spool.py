@@ -334,8 +334,10 @@ def test_a_full_spool_that_blocks_refuses_in_time_and_takes_events_when_there_is
     with pytest.raises(SpoolFullError, match=r"wait in the spool, which is full .* raise spool.max_mib"):
         spool.append(records(80), timeout_s=0)
     waiting = spool.stats().events
-    threading.Timer(0.05, lambda: read_all(spool, settle=True)).start()
+    reader = threading.Timer(0.05, lambda: read_all(spool, settle=True))
+    reader.start()
     spool.append(records(80), timeout_s=10.0)
+    reader.join()
     assert spool.stats().dropped_events == 0
     assert waiting > 100
     leave(spool)
