@@ -102,6 +102,7 @@ def identify_tracks(
                     stopping=stopping,
                     from_=start,
                     lookup=None if known is None else known.schema,
+                    idle_s=idle,
                 ) as (events, service),
                 screen.status("waiting for tracks") as status,
             ):
@@ -109,7 +110,6 @@ def identify_tracks(
                     events,
                     service,
                     stopping=stopping,
-                    idle_s=idle,
                     on_progress=lambda stats: status.update(describe(stats)),
                 )
         screen.print(describe(service.stats), soft_wrap=True)

@@ -79,7 +79,8 @@ class EventConsumer:
         commit_every_s: How often what is done is committed.
         batch: Most records that are fetched at once. Within five minutes they must be done, or the group
             gives the partitions to another: make it smaller where an event takes seconds.
-        idle_s: The iterator ends when no event came for so long; None waits for ever.
+        idle_s: The iterator ends when no event came for so long, the time not counted in which the group
+            gives out its partitions; None waits for ever.
         timeout_s: How long connecting may take.
 
     Raises:
@@ -117,7 +118,7 @@ class EventConsumer:
         self._fetched: deque[Any] = deque()
         self._in_hand: list[Any] = []
         self._done: dict[Any, int] = {}
-        self._committed_s = 0.0
+        self._committed_s = self._unsettled_s = 0.0
         self._consumer: Any = None
         self._partitions: Partitions | None = None
 
@@ -186,8 +187,14 @@ class EventConsumer:
         return self._stopping.is_set()
 
     def idles_since(self, since_s: float) -> bool:
-        """Whether the iterator shall end when no event came since a time of ``time.monotonic``."""
-        return self._idle_s is not None and time.monotonic() - since_s >= self._idle_s
+        """Whether it is to end when no event came since a time of ``time.monotonic``."""
+        if self._idle_s is None:
+            return False
+        now_s = time.monotonic()
+        if self._partitions is None or not self._partitions.is_settled:
+            self._unsettled_s = now_s
+            return False
+        return now_s - max(since_s, self._unsettled_s) >= self._idle_s
 
     def take(self, most: int, *, wait_s: float) -> list[Event]:
         """Some events at once, for those who store them in batches. What was given out before is done.

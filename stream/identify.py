@@ -146,6 +146,7 @@ def open_service(
     from_: Start = "earliest",
     lookup: SchemaLookup | None = None,
     remember_s: float = REMEMBER_S,
+    idle_s: float | None = None,
 ) -> Iterator[tuple[EventConsumer, IdentifyService]]:
     """Connect both topics. What was answered is committed at the end.
 
@@ -160,6 +161,7 @@ def open_service(
         from_: Where a new group begins.
         lookup: As for ``stream.formats.decode``.
         remember_s: So far back are answers looked for when partitions are taken over.
+        idle_s: As for ``EventConsumer``.
 
     Raises:
         SinkError: No broker answers or lets us in, or the topics do not fit.
@@ -172,7 +174,13 @@ def open_service(
         service.restore(partitions, since=datetime.now(UTC) - timedelta(seconds=remember_s))
 
     consumer = EventConsumer(
-        source, group=group, from_=from_, lookup=lookup, on_assigned=restore, batch=_BATCH
+        source,
+        group=group,
+        from_=from_,
+        lookup=lookup,
+        on_assigned=restore,
+        batch=_BATCH,
+        idle_s=idle_s,
     )
     try:
         with consumer as events:
@@ -186,16 +194,14 @@ def run_service(
     service: IdentifyService,
     *,
     stopping: threading.Event,
-    idle_s: float | None = None,
     on_progress: Callable[[IdentifyStats], None] = lambda _: None,
 ) -> None:
-    """Answer what comes, until it is to stop.
+    """Answer what comes, until it is to stop or ``events`` has idled long enough.
 
     Args:
         events: Open.
         service: Answers them.
         stopping: Ends it, soon.
-        idle_s: Ends it when nothing came for so long; None waits for ever.
         on_progress: Told now and then how far it is.
 
     Raises:
@@ -214,5 +220,5 @@ def run_service(
         on_progress(service.stats)
         if batch:
             since_s = time.monotonic()
-        elif idle_s is not None and time.monotonic() - since_s >= idle_s:
+        elif events.idles_since(since_s):
             break

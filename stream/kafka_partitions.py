@@ -43,7 +43,7 @@ class Partitions:
         self._lock = threading.Lock()
         self._known: set[Any] = set()
         self._waiting: set[Any] = set()
-        self._revoked = False
+        self._revoked = self._joined = False
         self._topic_ids: dict[str, Any] = dict.fromkeys(topics)
         # A group's members need to know them before they share them.
         whole = {
@@ -100,6 +100,12 @@ class Partitions:
                 [each for each, safe in exc.divergent_offsets.items() if safe is None]
             )
         return []
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the group has given out its partitions, none perhaps, and all of ours have begun."""
+        with self._lock:
+            return self._joined and not self._waiting
 
     def take_revoked(self) -> bool:
         """Whether partitions were given back since this was asked last."""
@@ -166,7 +172,7 @@ class Partitions:
         now = set(partitions)
         with self._lock:
             self._waiting = (self._waiting & now) | (now - self._known)
-            self._known = now
+            self._known, self._joined = now, True
             self._consumer.pause(*self._waiting)
 
     def revoked(self, *, lost: bool) -> None:

@@ -69,6 +69,7 @@ class StandInConsumer:
         self._listener: Any = None
         self._joining: set[Any] | None = None
         self.raises: deque[BaseException] = deque()
+        self.polls_until_joined = 0
         self.async_commits: list[dict[Any, int]] = []
         self.is_closed = False
         self._cluster = SimpleNamespace(topic_id=lambda _: topics.topic_id)
@@ -103,7 +104,8 @@ class StandInConsumer:
     def poll(self, *, timeout_ms: int, max_records: int | None = None) -> dict[Any, list[Any]]:
         assert timeout_ms >= 0
         assert max_records is None
-        if self._joining is not None:
+        self.polls_until_joined -= 1
+        if self._joining is not None and self.polls_until_joined < 0:
             self._rejoin(self._joining)
         if self.raises:
             raise self.raises.popleft()

@@ -316,10 +316,36 @@ def test_other_troubles_of_kafka_end_the_iteration_in_plain_words(
             list(events)
 
 
-@pytest.mark.usefixtures("made")
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of the consumer, which goes on by a second whenever it is asked for."""
+    now_s = [0.0]
+
+    def monotonic() -> float:
+        now_s[0] += 1.0
+        return now_s[0]
+
+    monkeypatch.setattr(consumer_module, "time", SimpleNamespace(monotonic=monotonic))
+    return now_s
+
+
+@pytest.mark.usefixtures("clock")
+def test_it_does_not_idle_while_the_group_gives_out_its_partitions(
+    topics: Topics, made: list[StandInConsumer]
+) -> None:
+    topics.write(stays(cameras=1))
+    with EventConsumer(SOURCE, group="a", idle_s=10.0) as events:
+        made[0].polls_until_joined = 20
+        assert ids(events) == ids(stays(cameras=1))
+    with EventConsumer(SOURCE, group="a", idle_s=10.0) as events:
+        made[1].rebalance(set())
+        assert ids(events) == [], "others have all of them"
+
+
+@pytest.mark.usefixtures("made", "clock")
 def test_it_ends_when_it_idles_and_when_it_is_stopped(topics: Topics) -> None:
     topics.write(stays(cameras=1))
-    with EventConsumer(SOURCE, group="a", idle_s=0.05) as events:
+    with EventConsumer(SOURCE, group="a", idle_s=10.0) as events:
         assert len(list(events)) == 20
         topics.write([face_event()])
         assert len(list(events)) == 1
@@ -379,7 +405,7 @@ def test_asyncio_reads_the_same_and_a_cancelled_wait_loses_nothing(topics: Topic
 
     async def go() -> list[str]:
         found: list[str] = []
-        async with AsyncEventConsumer(EventConsumer(SOURCE, group="a", batch=3, idle_s=5.0)) as events:
+        async with AsyncEventConsumer(EventConsumer(SOURCE, group="a", batch=3, idle_s=60.0)) as events:
             while len(found) < 20:
                 try:
                     found.append((await asyncio.wait_for(anext(events), 0.005)).event_id)

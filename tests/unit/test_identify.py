@@ -112,10 +112,14 @@ def test_a_gallery_that_cannot_be_read_twice_ends_it(
 
 
 class Source:
-    """In the place of a consumer: gives out what it was given, or raises it."""
+    """In the place of a consumer: gives out what it was given, or raises it, and idles then."""
 
     def __init__(self, *batches: Any) -> None:
         self._batches = list(batches)
+
+    def idles_since(self, since_s: float) -> bool:
+        assert since_s > 0
+        return not self._batches
 
     def take(self, most: int, *, wait_s: float) -> list[Any]:
         assert most > 0
@@ -131,7 +135,7 @@ def test_it_goes_on_while_brokers_are_away_and_ends_when_it_idles(gallery: Galle
     source: Any = Source([seen(0)], BrokersAwayError("nobody there"), [seen(1, track_id="t-2")])
     stopping = threading.Event()
     stopping.wait = lambda _: False  # type: ignore[method-assign] # waits for nothing
-    run_service(source, service(gallery, topic), stopping=stopping, idle_s=0.0, on_progress=told.append)
+    run_service(source, service(gallery, topic), stopping=stopping, on_progress=told.append)
     assert len(topic.written) == 2
     assert [each.answers for each in told] == [1, 2, 2]
     stopping.set()
