@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from engine.child import Report
 from engine.errors import ModelError
@@ -48,6 +49,12 @@ def die(how: str, report: Report) -> None:
 def sleep(seconds: float, report: Report) -> None:
     report("sleeping", 0.0)
     time.sleep(seconds)
+
+
+def wait_for(path: Path, report: Report) -> None:
+    report("waiting", 0.0)
+    while not path.exists():
+        time.sleep(0.01)
 
 
 def pid(report: Report) -> int:  # noqa: ARG001 - all jobs get it

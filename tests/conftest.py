@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from kafka_server import KafkaServer
 
-# The machine may be busy, so no example has a deadline. A continuous build repeats the same examples: a new
-# one that fails is found by somebody who can mend it.
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# The machine may be busy: no example has a deadline, and drawing one may take its time. Every run draws the
+# same examples; HYPOTHESIS_PROFILE=explore looks for new ones, where somebody can mend what they find.
+PATIENT = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("default", PATIENT, derandomize=True)
+settings.register_profile("explore", PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -9,6 +9,8 @@ import struct
 import threading
 from collections.abc import Iterator
 
+_PATIENCE_S = 60.0
+
 
 def answer_of(error: int, mechanisms: tuple[str, ...] = (), *, correlation: int = 0x66616365) -> bytes:
     """What a broker answers to a SaslHandshake request, with its length in front."""
@@ -37,7 +39,7 @@ def listening(
             while not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     connection, _ = server.accept()
-                    connection.settimeout(2.0)
+                    connection.settimeout(_PATIENCE_S)
                     with connection, contextlib.suppress(OSError):
                         _serve_one(connection, answer, tls, over, 2**31 if greedy else 100_000_000)
 
@@ -47,7 +49,7 @@ def listening(
             yield f"127.0.0.1:{server.getsockname()[1]}"
         finally:
             over.set()
-            thread.join(5.0)
+            thread.join(_PATIENCE_S)
 
 
 def _serve_one(
@@ -58,11 +60,12 @@ def _serve_one(
     longest: int,
 ) -> None:
     with tls.wrap_socket(connection, server_side=True) if tls else contextlib.nullcontext(connection) as talk:
-        if struct.unpack(">i", talk.recv(4))[0] > longest:
+        length = talk.recv(4)
+        if len(length) < 4 or struct.unpack(">i", length)[0] > longest:
             return
         talk.recv(1000)
         if answer == b"":
-            over.wait(2.0)
+            over.wait(_PATIENCE_S)
         elif answer is not None:
             talk.sendall(answer)
             talk.recv(1)

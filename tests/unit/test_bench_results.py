@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError
@@ -54,7 +54,7 @@ SMALL = BenchRun(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(run=RUNS)
 def test_what_was_saved_is_loaded(run: BenchRun, tmp_path: Path) -> None:
     path = tmp_path / "run.json"

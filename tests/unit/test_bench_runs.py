@@ -16,7 +16,7 @@ from bench_stand_ins import (
     pattern_models,
     write,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError, ModelError
@@ -132,7 +132,7 @@ def test_shuffled_labels_give_half(ytf: tuple[Path, Path]) -> None:
     assert abs(np.mean(accuracies) - 0.5) < 0.02
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), fold=st.integers(1, 3))
 def test_a_threshold_never_sees_its_own_fold(seed: int, fold: int) -> None:
     random = np.random.default_rng(seed)

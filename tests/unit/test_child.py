@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import child_jobs
 import pytest
@@ -76,11 +77,14 @@ def test_a_child_ends_with_the_report_that_fails() -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_ctrl_c_is_the_parents_affair() -> None:
+def test_ctrl_c_is_the_parents_affair(tmp_path: Path) -> None:
     """The terminal sends it to both; the child must not print a trace beside the parent's line."""
+
+    sent = tmp_path / "sent"
 
     def interrupt(_step: str, _share: float) -> None:
         (child,) = multiprocessing.active_children()
         os.kill(child.pid or 0, signal.SIGINT)
+        sent.touch()
 
-    assert run_in_child(child_jobs.sleep, 0.2, on_progress=interrupt) is None
+    assert run_in_child(child_jobs.wait_for, sent, on_progress=interrupt) is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from seen import four_tracks_of_two, track
 
@@ -76,7 +76,7 @@ def test_what_is_not_there_cannot_be_corrected() -> None:
     assert find_cluster(clusters, 2).number == 2
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(max_examples=30)
 @given(
     edits=st.lists(
         st.one_of(
@@ -114,7 +114,6 @@ WRONG = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=WRONG)
 def test_files_of_something_else_are_refused_in_one_line(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "edits.json"

@@ -135,7 +135,7 @@ def test_processes_write_side_by_side_and_one_is_killed(tmp_path: Path) -> None:
         )
         for own in range(3)
     ]
-    assert [writer.wait(60) for writer in writers] == [0, -9, 0]
+    assert [writer.wait(100) for writer in writers] == [0, -9, 0]
     with VectorCache(path) as cache:
         counts = [len(cache.get([cache_key(bytes([own, n])) for n in range(60)])) for own in range(3)]
     assert counts == [60, 31, 60]
@@ -153,5 +153,5 @@ def test_threads_share_one_cache(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert len(cache.get([key(100 * own + n) for own in range(4) for n in range(20)])) == 80

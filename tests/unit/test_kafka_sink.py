@@ -73,7 +73,8 @@ def test_the_frames_do_not_wait_for_brokers(make_sink: Callable[..., KafkaSink])
     begun_s = time.monotonic()
     for _ in range(200):
         sink.emit([EVENTS[0]])
-    assert time.monotonic() - begun_s < 1.0
+    assert time.monotonic() - begun_s < 30.0, "one wait for a broker each would take longer"
+    assert sink.stats().events == 200
 
 
 def test_a_full_spool_refuses_events_and_stays_in_order(make_sink: Callable[..., KafkaSink]) -> None:
@@ -104,7 +105,7 @@ def test_a_disk_that_fails_to_sync_is_said_at_the_next_event(
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "sync", fail)
         sink = make_sink(sync_every_s=0.01)
-        deadline_s = time.monotonic() + 5.0
+        deadline_s = time.monotonic() + 60.0
         while sink._sync_error is None and time.monotonic() < deadline_s:
             time.sleep(0.01)
         with pytest.raises(SinkError, match="the disk is broken"):

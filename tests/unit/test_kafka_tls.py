@@ -33,7 +33,7 @@ def server_context(files: tuple[Path, Path], *, clients_of: Authority | None = N
 def check(broker: str, authority: Authority | None, **options: object) -> None:
     ca_file = None if authority is None else authority.ca_file
     address = replace(KafkaAddress((broker,), "t", security="SSL", ca_file=ca_file), **options)
-    check_listeners(address, tls_context(address), 2.0)
+    check_listeners(address, tls_context(address), 30.0)
 
 
 def test_a_broker_whose_certificate_is_right(authority: Authority) -> None:

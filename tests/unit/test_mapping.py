@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.embeddings import unit_rows
@@ -104,7 +104,7 @@ def test_a_map_refuses_models_that_it_was_not_fitted_for(fitted: EmbeddingMap) -
         fitted.check(old=OLD, new=("new-v2", "c" * 64))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_files_are_told_of_in_one_line(
     fitted: EmbeddingMap, tmp_path: Path, data: st.DataObject

@@ -69,7 +69,7 @@ def test_a_finite_source_waits_for_room_and_loses_nothing():
         items = mux.take(timeout_s=5)
         assert len(items) <= 1
         seen += numbers(items)
-    producer.join(timeout=5)
+    producer.join(timeout=60)
     assert seen == [("a", number) for number in range(50)]
     assert mux.dropped("a") == 0
 
@@ -81,7 +81,7 @@ def test_closing_frees_a_waiting_producer():
     producer = threading.Thread(target=lambda: results.append(mux.put(frame("a", 1))))
     producer.start()
     mux.close()
-    producer.join(timeout=5)
+    producer.join(timeout=60)
     assert results == [False]
     assert numbers(mux.take(timeout_s=0)) == [("a", 0)]
 

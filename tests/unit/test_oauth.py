@@ -19,7 +19,7 @@ GOOD = {"access_token": "abc.def", "token_type": "Bearer", "expires_in": 60}
 
 
 def fetch(url: str, scope: str | None = None) -> BearerToken:
-    return fetch_token(url, client_id="me:too", client_secret="ge heim%", scope=scope, timeout_s=2.0)
+    return fetch_token(url, client_id="me:too", client_secret="ge heim%", scope=scope, timeout_s=30.0)
 
 
 def test_the_client_says_who_it_is_and_gets_a_token() -> None:
