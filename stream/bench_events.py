@@ -24,8 +24,8 @@ from engine.embeddings import unit_rows
 from engine.errors import SinkError
 from engine.machine import one_core, this_machine
 from stream.events import FaceEvent, TrackChange
-from stream.kafka import connect_admin
 from stream.kafka_address import KafkaAddress
+from stream.kafka_admin import connect_admin
 from stream.kafka_sink import KafkaSink
 from stream.quick_json import quick_binary
 from stream.records import pack

@@ -45,8 +45,8 @@ def topics(
     Ends with 1 where a topic is missing, or is not as it is to be.
     """
     with one_line_errors(debug=debug):
-        from stream.kafka import ensure_topic, topic_states
         from stream.kafka_address import parse_kafka
+        from stream.kafka_admin import ensure_topic, topic_states
 
         kafka = parse_kafka(address, environment=os.environ)
         plans = plan_topics(kafka.topic, partitions=partitions, retention_s=retention * _DAY_S)

@@ -26,14 +26,10 @@ from engine.errors import SinkError
 from stream.bad_records import BadRecord, ConsumerStats, log_bad, raise_bad
 from stream.events import Event
 from stream.formats import SchemaLookup, decode
-from stream.kafka import (
-    KafkaError,
-    OffsetAndMetadata,
-    TopicPartition,
-    connect_consumer,
-    explain_failure,
-)
+from stream.kafka import KafkaError, OffsetAndMetadata, TopicPartition
 from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.kafka_clients import connect_consumer
+from stream.kafka_failures import explain_failure
 from stream.kafka_partitions import Partitions, Start
 from stream.repeats import RepeatFilter
 

@@ -153,7 +153,7 @@ def _tensorrt(flavour: Flavour) -> Finding:
 
 
 def _broker(address: str) -> Finding:
-    from stream.kafka import probe_broker
+    from stream.kafka_admin import probe_broker
 
     probe: Callable[..., str] = probe_broker
     try:

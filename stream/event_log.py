@@ -171,7 +171,9 @@ def read_topic(
     Raises:
         SinkError: No broker answers or lets us in, or there is no such topic.
     """
-    from stream.kafka import KafkaError, connect_consumer, explain_failure
+    from stream.kafka import KafkaError
+    from stream.kafka_clients import connect_consumer
+    from stream.kafka_failures import explain_failure
 
     consumer = connect_consumer(address, group=None, timeout_s=_CONNECT_S)
     try:

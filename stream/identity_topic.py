@@ -14,18 +14,12 @@ import structlog
 from engine.errors import SinkError
 from stream.events import IdentityEvent
 from stream.formats import Encoder, SchemaLookup, decode
-from stream.kafka import (
-    KafkaError,
-    TopicPartition,
-    close_producer,
-    connect_consumer,
-    connect_producer,
-    ensure_topic,
-    explain_failure,
-    topic_states,
-)
+from stream.kafka import KafkaError, TopicPartition, close_producer
 from stream.kafka_address import KafkaAddress, show_kafka
+from stream.kafka_admin import ensure_topic, topic_states
+from stream.kafka_clients import connect_consumer, connect_producer
 from stream.kafka_errors import BrokersAwayError
+from stream.kafka_failures import explain_failure
 from stream.kafka_poll import poll
 from stream.kafka_topics import TopicPlan
 

@@ -77,7 +77,7 @@ class BatchSender:
     """Gives whole batches to a producer, and lets it do the rest.
 
     Args:
-        producer: Of ``stream.kafka.connect_producer``.
+        producer: Of ``stream.kafka_clients.connect_producer``.
         on_done: Called, in the producer's thread, whenever a batch was acknowledged or has failed.
     """
 

@@ -13,11 +13,14 @@ import structlog
 from engine.errors import SinkError
 from stream.cloudevents import BinaryMessage
 from stream.events import Event, FaceEvent
-from stream.kafka import KafkaError, close_producer, connect_producer, ensure_topic, explain_failure
+from stream.kafka import KafkaError, close_producer
 from stream.kafka_address import KafkaAddress, show_kafka
+from stream.kafka_admin import ensure_topic
 from stream.kafka_batches import BatchSender
+from stream.kafka_clients import connect_producer
 from stream.kafka_courier import Courier
 from stream.kafka_errors import BrokersAwayError
+from stream.kafka_failures import explain_failure
 from stream.kafka_topics import TopicPlan
 from stream.quick_json import quick_binary
 from stream.records import pack

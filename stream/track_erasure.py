@@ -11,8 +11,10 @@ from typing import Final
 from engine.errors import SinkError
 from stream.event_log import only_events, read_topic
 from stream.events import IdentityEvent
-from stream.kafka import close_producer, connect_admin, connect_producer
+from stream.kafka import close_producer
 from stream.kafka_address import KafkaAddress, show_kafka
+from stream.kafka_admin import connect_admin
+from stream.kafka_clients import connect_producer
 from stream.sinks import SqliteAddress, parse_sink
 from stream.sqlite import SqliteSink
 

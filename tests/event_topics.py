@@ -11,8 +11,8 @@ from kafka import KafkaProducer
 
 from stream.cloudevents import to_binary
 from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
-from stream.kafka import ensure_topic
 from stream.kafka_address import KafkaAddress
+from stream.kafka_admin import ensure_topic
 from stream.kafka_topics import TopicPlan
 
 WAIT_S = 30.0

@@ -14,8 +14,8 @@ from engine.machine import one_core
 from stream.bench_events import make_events
 from stream.cli import app
 from stream.cloudevents import from_binary, to_binary
-from stream.kafka import connect_admin
 from stream.kafka_address import parse_kafka
+from stream.kafka_admin import connect_admin
 
 
 @pytest.fixture(autouse=True)

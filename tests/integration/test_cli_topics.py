@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from engine.errors import SinkError
 from stream import cli_topics
-from stream.kafka import connect_producer, ensure_topic, topic_states
 from stream.kafka_address import parse_kafka
+from stream.kafka_admin import ensure_topic, topic_states
+from stream.kafka_clients import connect_producer
 from stream.kafka_topics import TopicPlan, plan_topics
 
 pytestmark = [

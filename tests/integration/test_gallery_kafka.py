@@ -19,8 +19,8 @@ from stream.event_log import read_log
 from stream.events import Event, TrackChange
 from stream.gallery_erasure import erase
 from stream.identifier import Identifier
-from stream.kafka import ensure_topic
 from stream.kafka_address import parse_kafka
+from stream.kafka_admin import ensure_topic
 from stream.kafka_topics import plan_topics
 from stream.seen_tracks import read_tracks
 from stream.track_erasure import erase_tracks, find_tracks

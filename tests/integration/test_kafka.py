@@ -18,7 +18,7 @@ from kafka_server import KafkaServer
 from engine.errors import SinkError
 from stream.cloudevents import from_binary, from_json, to_json
 from stream.events import Event
-from stream.kafka import probe_broker
+from stream.kafka_admin import probe_broker
 from stream.sinks import open_sink
 
 pytestmark = [

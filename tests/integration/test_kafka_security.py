@@ -21,15 +21,10 @@ from kafka_server import KafkaServer
 from token_endpoint import Endpoint
 
 from engine.errors import SinkError
-from stream.kafka import (
-    close_producer,
-    connect_admin,
-    connect_consumer,
-    connect_producer,
-    ensure_topic,
-    probe_broker,
-)
+from stream.kafka import close_producer
 from stream.kafka_address import KafkaAddress, parse_kafka
+from stream.kafka_admin import connect_admin, ensure_topic, probe_broker
+from stream.kafka_clients import connect_consumer, connect_producer
 from stream.kafka_topics import plan_of
 
 pytestmark = [

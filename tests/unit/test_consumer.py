@@ -22,12 +22,7 @@ from stream.async_consumer import AsyncEventConsumer
 from stream.consumer import BadRecord, EventConsumer, log_bad, raise_bad
 from stream.events import Event
 from stream.formats import encoder
-from stream.kafka import (
-    CorruptRecordError,
-    KafkaError,
-    LogTruncationError,
-    OffsetOutOfRangeError,
-)
+from stream.kafka import CorruptRecordError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 
 SOURCE = "kafka://localhost:9092/faces"
 DOOR = TopicPartition("faces", 0)

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError, SinkError, SourceError
-from stream import event_log, kafka
+from stream import event_log, kafka_clients
 from stream.cloudevents import to_binary, to_json
 from stream.event_log import Entry, parse_log, parse_time, read_log
 from stream.events import Event
 from stream.jsonl import JsonLinesSink
+from stream.kafka import TopicPartition
 from stream.sinks import JsonLinesAddress, SqliteAddress
 from stream.sqlite import SqliteSink
 from stream.topic_tools import EventFilter, chosen, open_target, replay, show_event
@@ -277,8 +278,8 @@ class SilentConsumer:
 
 
 def test_brokers_that_go_away_while_a_topic_is_read_are_not_waited_for(monkeypatch: pytest.MonkeyPatch):
-    consumer = SilentConsumer(kafka.TopicPartition("faces", 0))
-    monkeypatch.setattr(kafka, "connect_consumer", lambda *_args, **_settings: consumer)
+    consumer = SilentConsumer(TopicPartition("faces", 0))
+    monkeypatch.setattr(kafka_clients, "connect_consumer", lambda *_args, **_settings: consumer)
     monkeypatch.setattr(event_log, "_SILENCE_S", 0.01)
     entries = read_log("kafka://127.0.0.1:9/faces")
     first = next(entries)
