@@ -21,8 +21,8 @@ from engine.package import ModelPackage
 from engine.zoo import load_model
 from stream import runner
 from stream.config import override_settings
+from stream.decode_pipeline import count_frames
 from stream.demo_clip import make_clip
-from stream.gstreamer import count_frames
 from stream.wiring import open_pipeline, open_sinks
 
 WHOLE_JOB = "facestream, the whole job"

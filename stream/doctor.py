@@ -81,22 +81,23 @@ def show_findings(findings: list[Finding], console: Console) -> None:
 
 def _gstreamer() -> Iterator[Finding]:
     from stream import gstreamer
+    from stream.gstreamer_elements import APT_COMMAND, DECODERS
 
     try:
         yield Finding("GStreamer", Verdict.OK, gstreamer.version())
     except FacestreamError as exc:
-        yield Finding("GStreamer", Verdict.FAILED, str(exc), gstreamer.APT_COMMAND)
+        yield Finding("GStreamer", Verdict.FAILED, str(exc), APT_COMMAND)
         return
     if missing := gstreamer.missing_elements():
-        yield Finding("elements", Verdict.FAILED, f"missing: {', '.join(missing)}", gstreamer.APT_COMMAND)
+        yield Finding("elements", Verdict.FAILED, f"missing: {', '.join(missing)}", APT_COMMAND)
     else:
         yield Finding("elements", Verdict.OK, "all that facestream builds pipelines of")
-    for what, names in gstreamer.DECODERS.items():
+    for what, names in DECODERS.items():
         have = [name for name in names if name not in gstreamer.missing_elements(names)]
         if have:
             yield Finding(f"decodes {what}", Verdict.OK, ", ".join(have))
         else:
-            yield Finding(f"decodes {what}", Verdict.ABSENT, "no decoder", gstreamer.APT_COMMAND)
+            yield Finding(f"decodes {what}", Verdict.ABSENT, "no decoder", APT_COMMAND)
     if found := gstreamer.hardware_decoders():
         yield Finding("hardware decoders", Verdict.OK, ", ".join(found))
     else:

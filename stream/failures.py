@@ -6,7 +6,8 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-from stream.gstreamer import APT_COMMAND, PipelineFailure
+from stream.gstreamer import PipelineFailure
+from stream.gstreamer_elements import APT_COMMAND
 
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _CONNECT_TIMEOUT_S = 1.0

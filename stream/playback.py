@@ -9,9 +9,10 @@ from pathlib import Path
 
 from engine.errors import SourceError
 from engine.faces import Image
+from stream.decode_pipeline import DecodePipeline
 from stream.failures import connect_trouble, plain_words
 from stream.gate import FrameGate, Ticket
-from stream.gstreamer import DecodePipeline, PipelineFailure
+from stream.gstreamer import PipelineFailure
 from stream.uris import (
     CaptureDevice,
     LocalPath,

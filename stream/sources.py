@@ -15,9 +15,9 @@ import structlog
 
 from engine.errors import SourceError
 from engine.faces import Image
+from stream.decode_pipeline import decode_image
 from stream.frames import CameraState, Frame, FrameSource, SourceStats
 from stream.gate import FrameGate, Ticket
-from stream.gstreamer import decode_image
 from stream.live import LiveSource
 from stream.media_files import VIDEO_SUFFIXES, check_media_file, list_pictures, missing_mp4_bytes
 from stream.playback import Credentials, Playback, show_address

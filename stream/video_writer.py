@@ -9,7 +9,8 @@ from typing import Self
 
 from engine.errors import SinkError
 from engine.faces import Image
-from stream.gstreamer import EncodePipeline, PipelineFailure
+from stream.encode_pipeline import EncodePipeline
+from stream.gstreamer import PipelineFailure
 
 _NS = 1_000_000_000
 _LEAST_STEP_NS = 1_000_000

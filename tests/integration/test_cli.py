@@ -96,7 +96,7 @@ def test_sqlite_holds_the_same_events(first_run: Path) -> None:
 
 
 def test_the_rendered_video_shows_every_frame_that_was_looked_at(first_run: Path) -> None:
-    from stream.gstreamer import count_frames
+    from stream.decode_pipeline import count_frames
 
     assert count_frames((first_run / "out.mp4").as_uri()) == 200
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from engine.errors import FacestreamError, SourceError
+from stream.decode_pipeline import decode_image
 from stream.frames import CameraState, Frame, FrameSource
-from stream.gstreamer import decode_image
 from stream.sources import open_source
 
 FPS = 30

@@ -10,6 +10,8 @@ import pytest
 
 from engine.errors import FacestreamError, SinkError
 from stream import gstreamer
+from stream.decode_pipeline import DecodePipeline
+from stream.gstreamer_elements import HARDWARE_DECODERS
 from stream.sources import open_source
 from stream.video_writer import VideoWriter
 
@@ -151,9 +153,9 @@ def test_the_machine_says_what_it_has():
     assert gstreamer.version().split(".")[0] == "1"
     assert gstreamer.missing_elements(["videoconvert", "nosuchelement"]) == ["nosuchelement"]
     assert gstreamer.missing_elements() == []
-    assert set(gstreamer.hardware_decoders()) <= set(gstreamer.HARDWARE_DECODERS)
+    assert set(gstreamer.hardware_decoders()) <= set(HARDWARE_DECODERS)
 
 
 def test_an_element_that_is_missing_is_told():
     with pytest.raises(FacestreamError, match="apt install"):
-        gstreamer.DecodePipeline(launch="nosuchelement").start()
+        DecodePipeline(launch="nosuchelement").start()

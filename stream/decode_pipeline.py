@@ -1,0 +1,281 @@
+"""Video, and single pictures, become arrays."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import SourceError
+from engine.faces import Image
+from stream.gstreamer import PipelineFailure, image_of, load_gst, make_element, parse_bin
+
+_NS = 1_000_000_000
+_CLOSE_TIMEOUT_NS = _NS
+
+# To four bytes a pixel GStreamer converts in one fast step; OpenCV drops the fourth while it copies.
+# Deinterlace and flip pass on untouched what needs neither.
+_TAIL = (
+    "deinterlace name=entry fields=top ! videoconvert ! video/x-raw,format=BGRx "
+    "! videoflip video-direction=auto ! appsink name=exit emit-signals=false enable-last-sample=false"
+)
+
+
+class DecodePipeline:
+    """Decodes the video of one URI, or of a test pattern, into BGR images.
+
+    ``start`` and ``pull`` belong to one thread; ``close`` may be called by any, at any time.
+
+    Args:
+        uri: What to decode, without credentials; or None with ``launch``.
+        launch: Instead of a URI, a source in gst-launch's notation that gives raw video.
+        gate: Called in the decoder's thread with timestamp and duration (nanoseconds, None where unknown)
+            of each decoded frame; those for which it says False are not converted and not given out.
+        username: For the server.
+        password: For the server.
+        latest_only: Keep one frame and overwrite it when a newer one comes; else wait for the consumer.
+        at_clock_pace: Give frames out when they are due, else as soon as they are decoded.
+        latency_s: Buffer against network jitter (RTSP).
+        network_timeout_s: How long a server may be silent.
+    """
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        *,
+        launch: str | None = None,
+        gate: Callable[[int | None, int | None], bool] = lambda _pts, _duration: True,
+        username: str | None = None,
+        password: str | None = None,
+        latest_only: bool = False,
+        at_clock_pace: bool = False,
+        latency_s: float = 0.15,
+        network_timeout_s: float = 10.0,
+    ) -> None:
+        if (uri is None) == (launch is None):
+            raise ValueError("expected either uri or launch")
+        self._uri, self._launch, self._gate = uri, launch, gate
+        self._username, self._password = username, password
+        self._latest_only, self._at_clock_pace = latest_only, at_clock_pace
+        self._latency_s, self._network_timeout_s = latency_s, network_timeout_s
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pipeline: Any = None
+        self._appsink: Any = None
+        self._signals: list[tuple[Any, int]] = []
+        self._failure: PipelineFailure | None = None
+        self._warning: PipelineFailure | None = None
+
+    @property
+    def warning(self) -> PipelineFailure | None:
+        """The last warning; where a stream just ends, it often says why."""
+        return self._warning
+
+    def start(self) -> None:
+        """Build the pipeline and set it going. What fails later is raised by ``pull``.
+
+        Raises:
+            FacestreamError: GStreamer or an element is missing.
+        """
+        gst = load_gst()
+        pipeline = gst.Pipeline.new(None)
+        tail = parse_bin(_TAIL)
+        pipeline.add(tail)
+        entry = tail.get_static_pad("sink")
+        entry.add_probe(gst.PadProbeType.BUFFER, self._on_buffer, gst)
+        appsink = tail.get_by_name("exit")
+        appsink.set_property("sync", self._at_clock_pace)
+        appsink.set_property("qos", False)
+        appsink.set_property("drop", self._latest_only)
+        appsink.set_property("max-buffers", 1 if self._latest_only else 4)
+        if self._launch is None:
+            pipeline.add(self._decoder(gst, entry))
+        else:
+            source = parse_bin(self._launch)
+            pipeline.add(source)
+            source.link(tail)
+        with self._lock:
+            if self._closed:
+                return
+            self._pipeline, self._appsink = pipeline, appsink
+            pipeline.set_state(gst.State.PLAYING)
+
+    def pull(self, timeout_s: float) -> tuple[int | None, Image] | None:
+        """Wait for the next frame.
+
+        Args:
+            timeout_s: How long.
+
+        Returns:
+            Timestamp in nanoseconds (None where unknown) and uint8 (H, W, 3) BGR image, which is the
+            caller's own; None when no frame came in time, or at the end (``at_end``).
+
+        Raises:
+            PipelineFailure: The pipeline has failed and all frames before that are taken.
+        """
+        gst, appsink = load_gst(), self._appsink
+        if self._closed or appsink is None:
+            return None
+        self._read_bus()
+        sample = appsink.try_pull_sample(0 if self._failure else round(timeout_s * _NS))
+        if sample is not None:
+            buffer = sample.get_buffer()
+            return (None if buffer.pts == gst.CLOCK_TIME_NONE else buffer.pts), image_of(sample)
+        self._read_bus()
+        if self._failure is not None and not self._closed:
+            raise self._failure
+        return None
+
+    @property
+    def at_end(self) -> bool:
+        """True when all frames are taken and no more will come, or after ``close``."""
+        appsink = self._appsink
+        return self._closed or (appsink is not None and bool(appsink.is_eos()))
+
+    def duration_s(self) -> float | None:
+        """Length of the media, where it is known and can be sought in; None for what is live."""
+        gst, pipeline = load_gst(), self._pipeline
+        if pipeline is None:
+            return None
+        query = gst.Query.new_seeking(gst.Format.TIME)
+        seekable = pipeline.query(query) and query.parse_seeking()[1]
+        known, duration_ns = pipeline.query_duration(gst.Format.TIME)
+        return duration_ns / _NS if seekable and known and duration_ns > 0 else None
+
+    def close(self) -> None:
+        """Stop and free everything. May be called twice, and while another thread waits in ``pull``."""
+        with self._lock:
+            self._closed = True
+            pipeline, self._pipeline, self._appsink = self._pipeline, None, None
+        if pipeline is None:
+            return
+        gst = load_gst()
+        pipeline.set_state(gst.State.NULL)
+        pipeline.get_state(_CLOSE_TIMEOUT_NS)
+        for emitter, handler in self._signals:
+            emitter.disconnect(handler)
+        self._signals.clear()
+
+    def _decoder(self, gst: Any, entry: Any) -> Any:
+        decoder = make_element("uridecodebin")
+        decoder.set_property("uri", self._uri)
+        # Only video is decoded: streams of other kinds are not even exposed.
+        decoder.set_property("caps", gst.Caps.from_string("video/x-raw(ANY)"))
+        decoder.set_property("expose-all-streams", False)
+
+        def link(_decoder: Any, pad: Any) -> None:
+            if not entry.is_linked():
+                pad.link(entry)
+
+        self._signals.append((decoder, decoder.connect("pad-added", link)))
+        self._signals.append((decoder, decoder.connect("source-setup", self._on_source)))
+        return decoder
+
+    def _on_source(self, _decoder: Any, source: Any) -> None:
+        match source.get_factory().get_name():
+            case "rtspsrc":
+                source.set_property("protocols", 4)  # GST_RTSP_LOWER_TRANS_TCP
+                source.set_property("latency", round(self._latency_s * 1000))
+                source.set_property("tcp-timeout", round(self._network_timeout_s * 1_000_000))
+                self._signals.append((source, source.connect("select-stream", _is_video)))
+            case "souphttpsrc":
+                source.set_property("timeout", max(1, round(self._network_timeout_s)))
+            case _:
+                return
+        if self._username is not None:
+            source.set_property("user-id", self._username)
+        if self._password is not None:
+            source.set_property("user-pw", self._password)
+
+    def _on_buffer(self, _pad: Any, info: Any, gst: Any) -> Any:
+        buffer = info.get_buffer()
+        pts, duration, unknown = buffer.pts, buffer.duration, gst.CLOCK_TIME_NONE
+        keep = self._gate(None if pts == unknown else pts, None if duration == unknown else duration)
+        return gst.PadProbeReturn.OK if keep else gst.PadProbeReturn.DROP
+
+    def _read_bus(self) -> None:
+        # Reading also empties the bus, which would grow for ever otherwise.
+        gst, pipeline = load_gst(), self._pipeline
+        if pipeline is None:
+            return
+        bus = pipeline.get_bus()
+        while message := bus.pop_filtered(gst.MessageType.ERROR | gst.MessageType.WARNING):
+            if message.type == gst.MessageType.WARNING:
+                self._warning = PipelineFailure.of(*message.parse_warning())
+            elif self._failure is None:  # the first error is the cause, later ones follow from it
+                self._failure = PipelineFailure.of(*message.parse_error())
+
+
+def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
+    """Decode a finite video into nothing as fast as it goes, without any Python on the way.
+
+    Args:
+        uri: ``file://…``.
+        timeout_s: How long that may take.
+
+    Returns:
+        Frames that were decoded.
+
+    Raises:
+        SourceError: The video cannot be decoded, or not in time.
+    """
+    gst = load_gst()
+    pipeline = gst.parse_launch(
+        "uridecodebin name=decoder caps=video/x-raw(ANY) expose-all-streams=false "
+        "! fakesink name=exit sync=false"
+    )
+    pipeline.get_by_name("decoder").set_property("uri", uri)
+    try:
+        pipeline.set_state(gst.State.PLAYING)
+        kinds = gst.MessageType.ERROR | gst.MessageType.EOS
+        message = pipeline.get_bus().timed_pop_filtered(round(timeout_s * _NS), kinds)
+        if message is None:
+            raise SourceError(f"{uri}: not decoded within {timeout_s:g} s")
+        if message.type == gst.MessageType.ERROR:
+            raise SourceError(f"{uri}: cannot be decoded ({message.parse_error()[0].message})")
+        known, frames = pipeline.get_by_name("exit").get_property("stats").get_uint64("rendered")
+        return int(frames) if known else 0
+    finally:
+        pipeline.set_state(gst.State.NULL)
+
+
+def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
+    """Decode one picture: JPEG, PNG, BMP, WebP or whatever else GStreamer knows.
+
+    Args:
+        data: The file's content.
+        timeout_s: How long it may take.
+
+    Returns:
+        uint8 (H, W, 3) BGR, turned upright as the file says.
+
+    Raises:
+        SourceError: It is not a picture, or it is broken.
+    """
+    if not data:
+        raise SourceError("picture: got 0 bytes, expected a JPEG, PNG, BMP or WebP file")
+    gst = load_gst()
+    pipeline = gst.parse_launch(f"appsrc name=data ! decodebin ! {_TAIL} sync=false")
+    appsink, bus = pipeline.get_by_name("exit"), pipeline.get_bus()
+    try:
+        pipeline.set_state(gst.State.PLAYING)
+        source = pipeline.get_by_name("data")
+        source.emit("push-buffer", gst.Buffer.new_wrapped(data))
+        source.emit("end-of-stream")
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if (sample := appsink.try_pull_sample(_NS // 50)) is not None:
+                return image_of(sample)
+            if message := bus.pop_filtered(gst.MessageType.ERROR):
+                failure = PipelineFailure.of(*message.parse_error())
+                raise SourceError(f"picture: cannot be decoded ({failure.message.rstrip('.')})") from failure
+            if appsink.is_eos():
+                break
+    finally:
+        pipeline.set_state(gst.State.NULL)
+    raise SourceError("picture: nothing could be decoded, expected a JPEG, PNG, BMP or WebP file")
+
+
+def _is_video(_source: Any, _number: int, caps: Any) -> bool:
+    return caps.get_structure(0).get_string("media") in (None, "video")
