@@ -25,5 +25,5 @@ class CameraProcess:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(5)
+        self._process.wait(60)
         self._process.stdout.close()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import subprocess
@@ -81,6 +80,16 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def mortal_server(kafka_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """A broker that tests start, where it does not run, and may kill; its topics may be gone."""
+    from kafka_server import KafkaServer
+
+    server = KafkaServer(kafka_home, tmp_path_factory.mktemp("mortal"))
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def own_server(kafka_home: Path, tmp_path: Path) -> Iterator[KafkaServer]:
     """Brokers of one test, which it starts, and may kill."""
@@ -89,10 +98,3 @@ def own_server(kafka_home: Path, tmp_path: Path) -> Iterator[KafkaServer]:
     server = KafkaServer(kafka_home, tmp_path)
     yield server
     server.stop()
-
-
-@pytest.fixture
-def collect_garbage() -> Iterator[None]:
-    """While a test's filter of warnings holds, so that no other test meets what kafka-python left open."""
-    yield
-    gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Any
@@ -10,12 +11,13 @@ from event_checks import AT, face_event
 from kafka import KafkaProducer
 
 from stream.cloudevents import to_binary
+from stream.consumer import EventConsumer
 from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
 from stream.kafka_address import KafkaAddress
 from stream.kafka_admin import ensure_topic
 from stream.kafka_topics import TopicPlan
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 class _RawKey(str):
@@ -23,6 +25,18 @@ class _RawKey(str):
 
     def encode(self, *_: Any) -> bytes:
         return b"\xff\xfe"
+
+
+class WholeTopic(EventConsumer):
+    """Its loop ends where the topics end, not when nothing came for a while: that may be any while."""
+
+    def idles_since(self, since_s: float) -> bool:
+        assert time.monotonic() - since_s < WAIT_S, "the topics' ends were not reached in time"
+        kafka, partitions = self._consumer, self._partitions
+        if not (partitions and partitions.is_settled and kafka._subscription.has_all_fetch_positions()):
+            return False
+        ends = kafka.end_offsets(kafka.assignment(), timeout_ms=round(WAIT_S * 1000))
+        return all(kafka.position(each) >= end for each, end in ends.items())
 
 
 def make_topic(broker: str, topic: str, *, partitions: int = 4) -> str:

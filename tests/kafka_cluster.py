@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tcp_proxy import TcpProxy
 
-_PATIENCE_S = 120
+_PATIENCE_S = 300
 
 
 class KafkaCluster:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-_TIMEOUT_S = 60
+_TIMEOUT_S = 300
 
 
 class PostgresServer:

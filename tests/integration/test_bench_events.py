@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import gc
 import json
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,15 +16,7 @@ from stream.kafka_address import parse_kafka
 from stream.kafka_admin import connect_admin
 
 
-@pytest.fixture(autouse=True)
-def collect_garbage() -> Iterator[None]:
-    """While the filters of a test hold, so that no other test meets the garbage."""
-    yield
-    gc.collect()
-
-
 @pytest.mark.kafka
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_the_cost_of_events_is_measured_on_a_broker_and_nothing_is_left_there(
     kafka_broker: str, tmp_path: Path
 ) -> None:

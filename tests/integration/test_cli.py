@@ -22,7 +22,7 @@ from stream.pictures import save_png
 from stream.sealing import KEY_VARIABLE, Sealer
 
 COMMAND = (sys.executable, "-m", "stream.cli")
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 
 def facestream(

@@ -16,7 +16,7 @@ from training.results import load
 
 PEOPLE = ("Ann_Lee", "Bob_Ray", "Cem_Oz", "Dia_Fox")
 VIEWS = 3
-TIMEOUT_S = 240
+TIMEOUT_S = 500
 
 
 def facestream(*words: object) -> subprocess.CompletedProcess[str]:

@@ -145,7 +145,7 @@ def test_the_tracks_of_a_topic_are_grouped(kafka_broker: str, tmp_path: Path) ->
     address = f"kafka://{kafka_broker}/clusters-{secrets.token_hex(4)}"
     sink = open_sink(address)
     sink.emit([*four_tracks_of_two(), track(1, 1, sequence=3)])
-    sink.close(20.0)
+    sink.close(120.0)
     edits = tmp_path / "corrections.json"
     assert "2 people in 4 tracks" in run(address).stdout
     assert "1 person in 4 tracks" in run(address, "--merge", "1,2", "--edits", edits).stdout

@@ -25,7 +25,7 @@ from stream.schema_files import schema_text
 from stream.sinks import open_sink
 from stream.spool import Spool
 
-WAIT_S = 60.0
+WAIT_S = 300.0
 COMMAND = (sys.executable, "-m", "stream.cli", "events")
 
 
@@ -175,7 +175,7 @@ def fill(
         event_format=event_format,
         registry=registry,
         spool_of=lambda _: Spool(spool),
-        connect_timeout_s=20.0,
+        connect_timeout_s=WAIT_S,
     )
     sink.emit(events)
     sink.close(WAIT_S)
@@ -287,17 +287,17 @@ def test_tail_shows_what_comes_in_after_it_began(kafka_broker: str, topic: str, 
 
 @pytest.mark.kafka
 def test_tail_goes_on_when_the_broker_was_killed_and_is_back(
-    own_server: KafkaServer, topic: str, tmp_path: Path
+    mortal_server: KafkaServer, topic: str, tmp_path: Path
 ):
-    broker = own_server.start()
+    broker = mortal_server.start()
     source = fill(broker, topic, [camera_event(sequence=0)], tmp_path / "spool")
     tail = [*COMMAND, "tail", source, "--json", "--since", AT.isoformat()]
     with subprocess.Popen(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         try:
             assert from_json(process.stdout.readline()) == camera_event(sequence=0)
-            own_server.kill()
-            own_server.start()
+            mortal_server.kill()
+            mortal_server.start()
             fill(broker, topic, [camera_event(sequence=1)], tmp_path / "spool")
             assert from_json(process.stdout.readline()) == camera_event(sequence=1)
         finally:
@@ -306,9 +306,9 @@ def test_tail_goes_on_when_the_broker_was_killed_and_is_back(
 
 
 @pytest.mark.kafka
-def test_a_broker_that_went_away_is_said_in_one_line(own_server: KafkaServer, topic: str, tmp_path: Path):
-    source = fill(own_server.start(), topic, some_events(3), tmp_path / "spool")
-    own_server.kill()
+def test_a_broker_that_went_away_is_said_in_one_line(mortal_server: KafkaServer, topic: str, tmp_path: Path):
+    source = fill(mortal_server.start(), topic, some_events(3), tmp_path / "spool")
+    mortal_server.kill()
     done = events_command("verify", source, code=1)
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1

@@ -42,7 +42,7 @@ def facestream(*args: str | Path, env: dict[str, str] | None = None) -> subproce
         [*COMMAND, *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         stdin=subprocess.DEVNULL,
         env=clean | {"COLUMNS": "200"} | (env or {}),

@@ -377,7 +377,7 @@ def test_the_command_in_a_process_of_its_own_says_one_line(home: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 1

@@ -15,14 +15,9 @@ from stream.kafka_admin import ensure_topic, topic_states
 from stream.kafka_clients import connect_producer
 from stream.kafka_topics import TopicPlan, plan_topics
 
-pytestmark = [
-    pytest.mark.kafka,
-    # kafka-python leaves the sockets of refused connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.usefixtures("collect_garbage"),
-]
+pytestmark = pytest.mark.kafka
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from engine.zoo import load_model
 from stream.cloudevents import from_json
 from stream.events import CameraEvent, Event, FaceEvent, TrackChange
 
-pytestmark = [pytest.mark.faces, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.faces
 
 TV_CLIPS = (
     "0188_03_021_al_pacino",
@@ -47,7 +47,7 @@ def events(face_data: Path) -> dict[str, list[Event]]:
         [sys.executable, "-m", "stream.cli", "run", *clips, "--no-realtime", "--sink", "jsonl:-"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

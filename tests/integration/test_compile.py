@@ -399,7 +399,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_build(
         ],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
     )

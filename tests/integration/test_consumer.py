@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from event_checks import camera_event, identity_event
 from event_topics import (
     WAIT_S,
+    WholeTopic,
     by_track,
     ids,
     make_topic,
@@ -29,21 +27,7 @@ from stream.consumer import BadRecord, EventConsumer, raise_bad
 from stream.event_log import only_events, read_log
 from stream.events import Event
 
-pytestmark = [
-    pytest.mark.kafka,
-    # kafka-python leaves the sockets of refused connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
-IDLE_S = 2.0
-
-
-@pytest.fixture(autouse=True)
-def collect_garbage(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """While the module's filter holds, so that no other test meets the garbage."""
-    caplog.set_level(logging.CRITICAL, logger="kafka")  # its records hold the sockets that failed
-    yield
-    gc.collect()
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
@@ -57,7 +41,7 @@ def source(kafka_broker: str, topic: str) -> str:
 
 
 def read_all(source: str, *, group: str | None = None) -> list[Event]:
-    with EventConsumer(source, group=group, idle_s=IDLE_S) as events:
+    with WholeTopic(source, group=group) as events:
         return list(events)
 
 
@@ -90,7 +74,7 @@ def test_an_event_that_could_not_be_dealt_with_comes_again_and_nothing_before_it
     write_events(kafka_broker, topic, written)
 
     def fail_at_the_eighth() -> None:
-        with EventConsumer(source, group="a", idle_s=IDLE_S) as events:
+        with WholeTopic(source, group="a") as events:
             for number, _ in enumerate(events):
                 if number == 7:
                     raise RuntimeError("the door is jammed")
@@ -105,7 +89,7 @@ def test_an_event_at_which_the_loop_is_left_in_order_is_done(
 ) -> None:
     written = stays(cameras=1)
     write_events(kafka_broker, topic, written)
-    with EventConsumer(source, group="a", idle_s=IDLE_S) as events:
+    with WholeTopic(source, group="a") as events:
         for number, _ in enumerate(events):
             if number == 7:
                 break
@@ -133,7 +117,7 @@ def test_what_was_committed_by_hand_does_not_come_again_after_an_error(
 def test_repeats_are_left_out_and_counted(kafka_broker: str, topic: str, source: str) -> None:
     written = stays(cameras=1)
     write_events(kafka_broker, topic, [*written[:8], *written[4:]])
-    with EventConsumer(source, group=None, idle_s=IDLE_S) as events:
+    with WholeTopic(source, group=None) as events:
         assert ids(events) == ids(written)
         assert (events.stats.events, events.stats.repeats) == (len(written), 4)
 
@@ -149,7 +133,7 @@ def test_records_that_are_no_events_are_passed_over_and_told_of(
     write_events(kafka_broker, topic, written[3:])
     bad: list[BadRecord] = []
     erased: list[str] = []
-    consumer = EventConsumer(source, group="a", idle_s=IDLE_S, on_bad=bad.append, on_erased=erased.append)
+    consumer = WholeTopic(source, group="a", on_bad=bad.append, on_erased=erased.append)
     with consumer as events:
         assert ids(events) == ids(written)
     assert {each.value for each in bad} == {b"{", b"\x80\x04N."}
@@ -167,7 +151,7 @@ def test_a_bad_record_can_stop_the_consumer_and_stays_where_it_is(
         found: list[Event] = []
         with (
             pytest.raises(SinkError, match=r"partition \d, offset 3: not an event of facestream"),
-            EventConsumer(source, group="a", on_bad=raise_bad, idle_s=IDLE_S) as events,
+            WholeTopic(source, group="a", on_bad=raise_bad) as events,
         ):
             found.extend(events)
         assert ids(found) == ids(expected)
@@ -180,7 +164,7 @@ def test_a_record_whose_headers_cannot_be_decoded_does_not_stop_the_consumer(
     write_events(kafka_broker, topic, written[:3])
     write_records(kafka_broker, topic, [(b"cam-0", b"{}", unreadable_headers())])
     write_events(kafka_broker, topic, written[3:])
-    with EventConsumer(source, group="a", idle_s=IDLE_S) as events:
+    with WholeTopic(source, group="a") as events:
         assert ids(events) == ids(written)
         assert events.stats.bad == 1
 
@@ -208,20 +192,13 @@ def test_reading_can_begin_at_the_end_or_at_a_time(
     now = datetime.now(UTC)
     time.sleep(0.05)
     write_events(kafka_broker, topic, written[6:9])
-    with EventConsumer(source, group=group, from_=now, idle_s=IDLE_S) as events:
+    with WholeTopic(source, group=group, from_=now) as events:
         assert ids(events) == ids(written[6:9])
-    assigned = threading.Event()
     later = None if group is None else "later"
-    consumer = EventConsumer(source, group=later, from_="latest", on_assigned=lambda _: assigned.set())
-    found: list[Event] = []
-    with consumer as events:
-        found += events.take(1, wait_s=IDLE_S)
-        assert assigned.is_set()
-        found += events.take(1, wait_s=IDLE_S)
+    with WholeTopic(source, group=later, from_="latest") as events:
+        assert ids(events) == []
         write_events(kafka_broker, topic, written[9:])
-        while len(found) < len(written) - 9:
-            found += events.take(100, wait_s=WAIT_S)
-    assert ids(found) == ids(written[9:])
+        assert ids(events) == ids(written[9:])
 
 
 def test_a_group_that_began_at_the_end_goes_on_where_it_was_even_when_it_has_read_nothing(
@@ -229,10 +206,10 @@ def test_a_group_that_began_at_the_end_goes_on_where_it_was_even_when_it_has_rea
 ) -> None:
     written = stays(cameras=1)
     write_events(kafka_broker, topic, written[:6])
-    with EventConsumer(source, group="late", from_="latest", idle_s=IDLE_S) as events:
+    with WholeTopic(source, group="late", from_="latest") as events:
         assert list(events) == []
     write_events(kafka_broker, topic, written[6:])
-    with EventConsumer(source, group="late", from_="latest", idle_s=IDLE_S) as events:
+    with WholeTopic(source, group="late", from_="latest") as events:
         assert ids(events) == ids(written[6:])
 
 
@@ -273,16 +250,16 @@ def test_a_group_shares_the_work_and_takes_over_from_who_leaves(
         assert [event.sequence for event in events] == sorted(event.sequence for event in events)
 
 
-def test_it_goes_on_when_a_broker_that_was_killed_is_back(own_server: KafkaServer, topic: str) -> None:
-    broker = own_server.start()
+def test_it_goes_on_when_a_broker_that_was_killed_is_back(mortal_server: KafkaServer, topic: str) -> None:
+    broker = mortal_server.start()
     source = make_topic(broker, topic)
     written = stays(cameras=1)
     write_events(broker, topic, written[:8])
     with EventConsumer(source, group="a") as events:
         found = [next(events) for _ in range(8)]
-        own_server.kill()
+        mortal_server.kill()
         assert events.take(1, wait_s=1.0) == []
-        own_server.start()
+        mortal_server.start()
         write_events(broker, topic, written[8:])
         deadline = time.monotonic() + WAIT_S
         while len(found) < len(written) and time.monotonic() < deadline:
@@ -304,7 +281,7 @@ def test_asyncio_reads_the_same(kafka_broker: str, topic: str, source: str) -> N
     write_events(kafka_broker, topic, written)
 
     async def read() -> list[Event]:
-        async with AsyncEventConsumer(EventConsumer(source, group="a", idle_s=IDLE_S)) as events:
+        async with AsyncEventConsumer(WholeTopic(source, group="a")) as events:
             found = [event async for event in events]
             await events.commit()
             return found
@@ -333,16 +310,16 @@ def test_an_async_for_that_is_cancelled_loses_nothing(kafka_broker: str, topic: 
     assert read_all(source, group="a") == []
 
 
-def test_it_goes_on_when_a_broker_comes_back_empty(own_server: KafkaServer, topic: str) -> None:
-    broker = own_server.start()
+def test_it_goes_on_when_a_broker_comes_back_empty(mortal_server: KafkaServer, topic: str) -> None:
+    broker = mortal_server.start()
     source = make_topic(broker, topic)
     written = stays(cameras=1)
     write_events(broker, topic, written[:8])
     with EventConsumer(source, group="a") as events:
         found = [next(events) for _ in range(8)]
-        own_server._run("wipe")
+        mortal_server._run("wipe")
         assert events.take(1, wait_s=1.0) == []
-        own_server.start()
+        mortal_server.start()
         make_topic(broker, topic)
         write_events(broker, topic, written[6:])
         deadline = time.monotonic() + 2 * WAIT_S

@@ -31,7 +31,7 @@ def test_the_readme_consumer_says_what_a_topic_holds(kafka_broker: str, tmp_path
         f"kafka://{kafka_broker}/{topic}", spool_of=lambda _: Spool(tmp_path / "spool"), track_states=False
     )
     sink.emit([face_event(camera_id="the-readme-door")])
-    sink.close(30.0)
+    sink.close(120.0)
     code = snippets("README.md", "python")[0].replace("localhost:9092/faces", f"{kafka_broker}/{topic}")
     with subprocess.Popen(
         [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -48,7 +48,7 @@ def test_the_readme_snippet_iterates_over_events(portrait_clip: Path, tmp_path: 
     (tmp_path / "out" / "demo").mkdir(parents=True)
     (tmp_path / "out" / "demo" / "clip.mp4").symlink_to(portrait_clip)
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "appeared" in done.stdout

@@ -173,7 +173,7 @@ def test_threads_that_submit_and_call_do_not_lock_each_other_out(package: ModelP
         return [between, *(call.result()["mean"] for call in pending)]
 
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(work, [batches[start::4] for start in range(4)], timeout=60))
+        results = list(pool.map(work, [batches[start::4] for start in range(4)], timeout=300))
     for start, (between, *rest) in enumerate(results):
         share = batches[start::4]
         for batch, result in zip([share[0], *share], [between, *rest], strict=True):

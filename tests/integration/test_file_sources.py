@@ -37,7 +37,7 @@ def read_number(image: np.ndarray) -> int:
 
 def gst(*pipeline: str, data: bytes | None = None) -> None:
     words = [word for part in pipeline for word in part.split()]
-    subprocess.run(["gst-launch-1.0", "-q", *words], input=data, check=True, timeout=30)
+    subprocess.run(["gst-launch-1.0", "-q", *words], input=data, check=True, timeout=300)
 
 
 def encode(path: Path, images: list[np.ndarray], tail: str) -> Path:

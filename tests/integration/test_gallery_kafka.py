@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-import gc
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from event_checks import camera_event, face_event
+from event_topics import WholeTopic
 from kafka import KafkaProducer
 from people import MODEL, gallery_of, vector
 
 from engine.errors import SinkError
 from stream.cloudevents import to_binary
-from stream.consumer import EventConsumer
 from stream.enrolment import Enroller
 from stream.event_log import read_log
 from stream.events import Event, TrackChange
@@ -25,18 +24,7 @@ from stream.kafka_topics import plan_topics
 from stream.seen_tracks import read_tracks
 from stream.track_erasure import erase_tracks, find_tracks
 
-pytestmark = [
-    pytest.mark.kafka,
-    # kafka-python leaves the sockets of refused connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def collect_garbage() -> Iterator[None]:
-    """While the module's filter holds, so that no other test meets the garbage."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
@@ -44,7 +32,7 @@ def topic(kafka_broker: str) -> str:
     """Address of a new topic, with its topics of tracks and identities."""
     name = f"faces-{uuid.uuid4().hex[:8]}"
     for plan in plan_topics(name, partitions=3):
-        ensure_topic(parse_kafka(f"kafka://{kafka_broker}/{plan.name}"), 10.0, plan=plan)
+        ensure_topic(parse_kafka(f"kafka://{kafka_broker}/{plan.name}"), 120.0, plan=plan)
     return f"kafka://{kafka_broker}/{name}"
 
 
@@ -54,7 +42,7 @@ def write(broker: str, topic: str, events: Sequence[Event]) -> None:
             message = to_binary(event)
             producer.send(topic, key=message.key, value=message.value, headers=message.headers)
         producer.send(topic, key=b"door", value=b"no event at all")
-        producer.flush(timeout=20)
+        producer.flush(timeout=120)
 
 
 def seen(seed: int, track: str, **changes: object) -> Event:
@@ -86,7 +74,7 @@ def test_a_track_of_a_topic_is_enrolled_and_buried_with_all_that_was_called_the_
     tracks = {*erasure.tracks, *find_tracks(topic, ann)}
     assert erase_tracks(topic, tracks) == 3
     buried: list[str] = []
-    with EventConsumer(f"{topic}.tracks", group=None, on_erased=buried.append, idle_s=2.0) as states:
+    with WholeTopic(f"{topic}.tracks", group=None, on_erased=buried.append) as states:
         assert list(states) == []
     assert sorted(buried) == ["t1", "t5", "t6"]
 

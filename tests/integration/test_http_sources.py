@@ -44,7 +44,7 @@ def site(tmp_path_factory) -> Iterator[str]:
     sink = f"hlssink target-duration=1 playlist-length=0 max-files=0 playlist-location={playlist_path}"
     hls = video.format(60) + f" ! h264parse ! mpegtsmux ! {sink} location={folder}/hls/%d.ts"
     for pipeline in (film, hls):
-        subprocess.run(["gst-launch-1.0", "-q", *pipeline.split()], check=True, timeout=30)
+        subprocess.run(["gst-launch-1.0", "-q", *pipeline.split()], check=True, timeout=300)
     (folder / "locked" / "film.mp4").write_bytes((folder / "film.mp4").read_bytes())
     playlist = playlist_path.read_text()
     assert "#EXT-X-ENDLIST" in playlist

@@ -7,20 +7,22 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from event_checks import face_event
-from event_topics import WAIT_S, by_track, make_topic, write_events
+from event_topics import WAIT_S, WholeTopic, by_track, make_topic, write_events
 from kafka_server import KafkaServer
 from people import MODEL, gallery_of, template, vector
 
 from engine.errors import SinkError
-from stream.consumer import EventConsumer
 from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
 from stream.identity_topic import match_partitions
-from stream.kafka_address import KafkaAddress
+from stream.kafka import TopicPartition
+from stream.kafka_address import KafkaAddress, parse_kafka
+from stream.kafka_clients import connect_consumer
 
 pytestmark = pytest.mark.kafka
 
@@ -43,6 +45,7 @@ class Identify:
     """``facestream identify`` in a process of its own."""
 
     def __init__(self, source: str, gallery: Path, *options: str) -> None:
+        self._source = parse_kafka(source)
         self._told = gallery.parent / f"{uuid.uuid4().hex}.log"
         environment = {name: value for name, value in os.environ.items() if name != "FACESTREAM_KEY"}
         command = [
@@ -68,6 +71,18 @@ class Identify:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait(WAIT_S)
+
+    def finish(self) -> str:
+        """Let it answer all that stands in the topic, and end it."""
+        deadline = time.monotonic() + WAIT_S
+        with closing(connect_consumer(self._source, group="facestream-identify", timeout_s=WAIT_S)) as kafka:
+            topic = self._source.topic
+            ends = kafka.end_offsets([TopicPartition(topic, n) for n in kafka.partitions_for_topic(topic)])
+            while any((kafka.committed(each) or 0) < end for each, end in ends.items()):
+                assert self._process.poll() is None, self._told.read_text("utf-8")
+                assert time.monotonic() < deadline, self._told.read_text("utf-8")
+                time.sleep(0.05)
+        return self.stop()
 
     def stop(self) -> str:
         if self._process.poll() is None:
@@ -107,9 +122,9 @@ def seen(camera: int, track: int, sequence: int, *, events: int) -> FaceEvent:
     )
 
 
-def answers_in(source: str, *, idle_s: float = 2.0) -> list[IdentityEvent]:
+def answers_in(source: str) -> list[IdentityEvent]:
     """All answers with their repeats."""
-    with EventConsumer(source, group=None, idle_s=idle_s, drop_repeats=False) as events:
+    with WholeTopic(source, group=None, drop_repeats=False) as events:
         return [event for event in events if isinstance(event, IdentityEvent)]
 
 
@@ -144,6 +159,7 @@ def test_every_track_is_answered_rightly_and_once_although_a_process_of_the_grou
     deadline = time.monotonic() + 2 * WAIT_S
     found: dict[str, list[Event]] = {}
     while len(found) < cameras * tracks and time.monotonic() < deadline:
+        time.sleep(0.2)
         found = by_track(answers_in(f"{source}.identities"))
     told = processes[1].stop()
     found = by_track(answers_in(f"{source}.identities"))
@@ -168,15 +184,15 @@ def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_
         return face_event(sequence=sequence, embedding=dora, embedding_model=MODEL.name)
 
     write_events(kafka_broker, topic, [event(0)])
-    Identify(source, gallery, "--idle", "2").wait()
+    Identify(source, gallery).finish()
     write_events(kafka_broker, topic, [event(1)])
-    assert "1 events of tracks, 0 answers" in Identify(source, gallery, "--idle", "2").wait()
+    assert "1 events of tracks, 0 answers" in Identify(source, gallery).finish()
     from stream.gallery import Gallery
 
     with Gallery.open(gallery, sealer=None) as opened:
         opened.enrol("Dora", [template(dora)])
     write_events(kafka_broker, topic, [event(2)])
-    assert "1 events of tracks, 1 answers" in Identify(source, gallery, "--idle", "2").wait()
+    assert "1 events of tracks, 1 answers" in Identify(source, gallery).finish()
     first, second = answers_in(f"kafka://{kafka_broker}/{identities}")
     assert (first.change, first.person_name) == (IdentityChange.DECIDED, None)
     assert (second.change, second.person_name, second.sequence) == (IdentityChange.CORRECTED, "Dora", 2)
@@ -189,9 +205,10 @@ def test_tracks_of_another_model_are_passed_over_and_told_of(
     source = make_topic(kafka_broker, topic)
     other = face_event(embedding=vector(0), embedding_model="another", track_id="t-1")
     write_events(kafka_broker, topic, [other, face_event(embedding=vector(1), embedding_model=MODEL.name)])
-    told = Identify(source, gallery, "--idle", "2").wait()
+    told = Identify(source, gallery).finish()
     assert "tracks of another model are passed over" in told
     assert "1 events of tracks, 1 answers, 1 of another model passed over" in told
+    assert "0 events of tracks" in Identify(source, gallery, "--idle", "0.5").wait(), "they are done"
 
 
 def test_a_topic_for_answers_with_other_partitions_is_refused(kafka_broker: str, topic: str) -> None:
@@ -209,9 +226,9 @@ def test_a_topic_for_answers_with_other_partitions_is_refused(kafka_broker: str,
 
 
 def test_it_goes_on_when_the_broker_that_was_killed_is_back(
-    own_server: KafkaServer, topic: str, gallery: Path
+    mortal_server: KafkaServer, topic: str, gallery: Path
 ) -> None:
-    broker = own_server.start()
+    broker = mortal_server.start()
     source = make_topic(broker, topic)
     process = Identify(source, gallery)
     process.wait_for("partitions taken over")
@@ -220,8 +237,8 @@ def test_it_goes_on_when_the_broker_that_was_killed_is_back(
     others = [seen(camera, 1, 0, events=3) for camera in range(4)]
     write_events(broker, topic, first)
     assert wait_for_answers(source, 4)
-    own_server.kill()
-    own_server.start()
+    mortal_server.kill()
+    mortal_server.start()
     write_events(broker, topic, [*second, *others])
     found = wait_for_answers(source, 12)
     told = process.stop()
@@ -237,5 +254,6 @@ def wait_for_answers(source: str, count: int) -> list[IdentityEvent]:
     deadline = time.monotonic() + 2 * WAIT_S
     found: list[IdentityEvent] = []
     while len(found) < count and time.monotonic() < deadline:
-        found = answers_in(f"{source}.identities", idle_s=1.0)
+        time.sleep(0.2)
+        found = answers_in(f"{source}.identities")
     return found

@@ -18,7 +18,7 @@ def run(cache: Path, path: str, *arguments: str) -> subprocess.CompletedProcess[
     environment = os.environ | {"XDG_CACHE_HOME": str(cache), "PATH": path}
     environment.pop("FACESTREAM_KAFKA_JARS", None)
     return subprocess.run(
-        [COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=30
+        [COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
 
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -25,8 +24,6 @@ from stream.kafka_admin import connect_admin
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.timeout(1200),
-    # kafka-python leaves the sockets of refused connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
 
 EVENTS = int(os.environ.get("FACESTREAM_FAULT_EVENTS") or 0)
@@ -35,13 +32,6 @@ WAIT_S = 240.0
 TOPIC = "faces"
 
 Fault = Callable[[], None]
-
-
-@pytest.fixture(autouse=True)
-def collect_garbage() -> Iterator[None]:
-    """While the module's filter holds, so that no other test meets the garbage."""
-    yield
-    gc.collect()
 
 
 class Producer:
@@ -82,7 +72,7 @@ class Producer:
     def end(self) -> None:
         self._finished.set()
         self.kill()
-        self._keeper.join(10.0)
+        self._keeper.join(60.0)
 
     def _allow(self, count: int) -> None:
         path = self._folder / "allowed.new"

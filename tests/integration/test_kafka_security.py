@@ -27,12 +27,7 @@ from stream.kafka_admin import connect_admin, ensure_topic, probe_broker
 from stream.kafka_clients import connect_consumer, connect_producer
 from stream.kafka_topics import plan_of
 
-pytestmark = [
-    pytest.mark.kafka,
-    # kafka-python leaves the sockets of refused connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.usefixtures("collect_garbage"),
-]
+pytestmark = pytest.mark.kafka
 
 NAMED_WITHIN_S = 5.0
 WAIT_S = 20.0
@@ -246,7 +241,7 @@ def test_the_doctor_says_the_same_and_tells_no_secret(servers: Servers, topic: s
         [sys.executable, "-m", "stream.cli", "doctor", "--broker", address, "--debug"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env=os.environ | {"KAFKA_PASSWORD": "ge/heim@&", "COLUMNS": "500"},
     )

@@ -22,7 +22,7 @@ from stream.pipeline import Pipeline
 from stream.watch import watch
 from stream.wiring import open_pipeline
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 class Watched:
@@ -53,7 +53,7 @@ class Watched:
 
     def stop(self) -> None:
         self.pipeline.stop()
-        self._thread.join(5.0)
+        self._thread.join(WAIT_S)
         assert not self._thread.is_alive()
 
 
@@ -149,7 +149,7 @@ def test_metrics_of_a_run(portrait_clip: Path, run: Callable[[RunSettings], Watc
     watched.wait_for(is_camera("door", CameraChange.DOWN))
     with (
         serve_metrics(watched.pipeline.reports, host="127.0.0.1", port=0) as port,
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_S) as answer,
     ):
         text = answer.read().decode()
     assert 'facestream_frames_decoded_total{camera="door"} 600.0' in text
@@ -168,7 +168,7 @@ def test_watch_may_be_left_at_any_time(portrait_clip: Path) -> None:
     for event in watch("test://ball", str(portrait_clip)):
         if event.change is TrackChange.APPEARED:
             break
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + WAIT_S
     while [t for t in threading.enumerate() if t.name.startswith("camera-")]:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -116,7 +116,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, suffix: str, damage: byte
 def test_two_processes_may_start_at_once_and_import_nothing_of_the_wheel(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, "yunet", str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    outputs = [process.communicate(timeout=60)[0] for process in running]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0]
     assert len(set(outputs)) == 1
     assert len(list(tmp_path.iterdir())) == 2, "no temporary file stays behind"

@@ -136,7 +136,7 @@ def test_killed_in_the_middle_it_is_as_it_was_and_can_be_upgraded_again(tmp_path
         before = gallery.snapshot()
     process = multiprocessing.get_context("spawn").Process(target=die_in_the_middle, args=(path, moment))
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == 9
     with Gallery.open(path, sealer=None) as gallery:
         assert (gallery.version, gallery.model) == (before.version, MODEL)
