@@ -10,14 +10,21 @@ from typing import Any
 from engine.errors import SourceError
 from engine.faces import Image
 from stream.gstreamer import PipelineFailure, image_of, load_gst, make_element, parse_bin
+from stream.picture_size import MAX_PIXELS, picture_size
 
 _NS = 1_000_000_000
 _CLOSE_TIMEOUT_NS = _NS
 
+_MAX_SIDE = 16_384
+"""Pixels: a frame that says it is larger is refused before memory is taken to convert it."""
+
+_SKIP = 2  # GstAutoplugSelectResult
+
 # To four bytes a pixel GStreamer converts in one fast step; OpenCV drops the fourth while it copies.
 # Deinterlace and flip pass on untouched what needs neither.
 _TAIL = (
-    "deinterlace name=entry fields=top ! videoconvert ! video/x-raw,format=BGRx "
+    f"capsfilter name=entry caps=video/x-raw(ANY),width=[1,{_MAX_SIDE}],height=[1,{_MAX_SIDE}] "
+    "! deinterlace fields=top ! videoconvert ! video/x-raw,format=BGRx "
     "! videoflip video-direction=auto ! appsink name=exit emit-signals=false enable-last-sample=false"
 )
 
@@ -38,6 +45,7 @@ class DecodePipeline:
         at_clock_pace: Give frames out when they are due, else as soon as they are decoded.
         latency_s: Buffer against network jitter (RTSP).
         network_timeout_s: How long a server may be silent.
+        playlists: Follow HLS, DASH and the like, which name other addresses; else such a file is no video.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class DecodePipeline:
         at_clock_pace: bool = False,
         latency_s: float = 0.15,
         network_timeout_s: float = 10.0,
+        playlists: bool = True,
     ) -> None:
         if (uri is None) == (launch is None):
             raise ValueError("expected either uri or launch")
@@ -59,6 +68,7 @@ class DecodePipeline:
         self._username, self._password = username, password
         self._latest_only, self._at_clock_pace = latest_only, at_clock_pace
         self._latency_s, self._network_timeout_s = latency_s, network_timeout_s
+        self._playlists = playlists
         self._lock = threading.Lock()
         self._closed = False
         self._pipeline: Any = None
@@ -170,6 +180,8 @@ class DecodePipeline:
 
         self._signals.append((decoder, decoder.connect("pad-added", link)))
         self._signals.append((decoder, decoder.connect("source-setup", self._on_source)))
+        if not self._playlists:
+            self._signals.append((decoder, decoder.connect("autoplug-select", _no_playlist)))
         return decoder
 
     def _on_source(self, _decoder: Any, source: Any) -> None:
@@ -241,20 +253,24 @@ def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
 
 
 def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
-    """Decode one picture: JPEG, PNG, BMP, WebP or whatever else GStreamer knows.
+    """Decode one picture: JPEG, PNG, BMP or WebP.
 
     Args:
-        data: The file's content.
+        data: The file's content, from anywhere; nothing else than a picture is looked into.
         timeout_s: How long it may take.
 
     Returns:
         uint8 (H, W, 3) BGR, turned upright as the file says.
 
     Raises:
-        SourceError: It is not a picture, or it is broken.
+        SourceError: It is not a picture, it is broken, or larger than ``MAX_PIXELS``.
     """
     if not data:
         raise SourceError("picture: got 0 bytes, expected a JPEG, PNG, BMP or WebP file")
+    if (size_wh := picture_size(data)) is None:
+        raise SourceError("picture: cannot be decoded, expected a JPEG, PNG, BMP or WebP file")
+    if size_wh[0] * size_wh[1] > MAX_PIXELS:
+        raise SourceError(f"picture: has {size_wh[0]} by {size_wh[1]} pixels, at most {MAX_PIXELS} are taken")
     gst = load_gst()
     pipeline = gst.parse_launch(f"appsrc name=data ! decodebin ! {_TAIL} sync=false")
     appsink, bus = pipeline.get_by_name("exit"), pipeline.get_bus()
@@ -275,6 +291,10 @@ def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
     finally:
         pipeline.set_state(gst.State.NULL)
     raise SourceError("picture: nothing could be decoded, expected a JPEG, PNG, BMP or WebP file")
+
+
+def _no_playlist(_decoder: Any, _pad: Any, _caps: Any, factory: Any) -> int:
+    return _SKIP if "Adaptive" in factory.get_metadata("klass") else 0
 
 
 def _is_video(_source: Any, _number: int, caps: Any) -> bool:

@@ -35,6 +35,8 @@ def plain_words(failure: PipelineFailure) -> str:
             words = f"reading failed ({cause})"
         case ("core", 12) | ("stream", 6):  # MISSING_PLUGIN, CODEC_NOT_FOUND
             words = _missing_decoder(" ".join(failure.details.split()))
+        case ("stream", 1) if "not-negotiated" in failure.details:  # FAILED
+            words = "cannot be converted: its format is not known, or its frames are larger than 16384 pixels"
         case ("stream", 4 | 5):  # TYPE_NOT_FOUND, WRONG_TYPE
             words = "is not a video that GStreamer knows; expected MP4, MKV, AVI, WMV, GIF, TS or the like"
         case ("stream", 9) if "no playable" in failure.message:  # DEMUX

@@ -15,6 +15,9 @@ VIDEO_SUFFIXES = (
 )
 """What a URL of a finite file ends with."""
 
+PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
+"""What a local file must end with, for the addresses that it names to be asked."""
+
 _ISO_BOXES = (
     *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"mfra", b"styp", b"sidx"),
     *(b"meta", b"uuid", b"udta", b"pdin", b"prft", b"emsg"),

@@ -13,6 +13,7 @@ from stream.decode_pipeline import DecodePipeline
 from stream.failures import connect_trouble, plain_words
 from stream.gate import FrameGate, Ticket
 from stream.gstreamer import PipelineFailure
+from stream.media_files import PLAYLIST_SUFFIXES
 from stream.uris import (
     CaptureDevice,
     LocalPath,
@@ -78,6 +79,7 @@ class Playback:
             password=credentials.password,
             latest_only=latest_only,
             at_clock_pace=at_clock_pace,
+            playlists=_may_name_others(address),
         )
 
     def frames(self, *, open_timeout_s: float, stall_timeout_s: float) -> Generator[tuple[Ticket, Image]]:
@@ -161,6 +163,11 @@ def show_address(address: SourceAddress) -> str:
             return f"test://{pattern}"
         case NetworkStream(uri=uri):
             return redact_uri(uri)
+
+
+def _may_name_others(address: SourceAddress) -> bool:
+    """Whether a playlist is expected there, and not a video that somebody handed in."""
+    return not isinstance(address, LocalPath) or address.path.suffix.lower() in PLAYLIST_SUFFIXES
 
 
 def _locate(address: SourceAddress) -> tuple[str | None, str | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
@@ -16,12 +15,10 @@ from engine.detector import Detector
 from engine.faces import Faces, FloatArray, Image
 from engine.quality import face_quality, pose_factor, sharpness, size_factor
 from stream.gallery_records import MAX_PHOTO_BYTES
+from stream.picture_size import JPEG, MAX_PIXELS, PNG, picture_size
 
 Pick: TypeAlias = Literal["largest", "centre"]
 
-MAX_PIXELS: Final = 100_000_000
-
-_MOST_SEGMENTS: Final = 10_000
 _LEAST_SIZE: Final = 0.9
 _LEAST_SHARPNESS: Final = 0.4
 _LEAST_POSE: Final = 0.4
@@ -151,7 +148,7 @@ def decode_photo(photo: bytes) -> Image:
     Raises:
         UnfitPhotoError: It is none, damaged, or too large.
     """
-    size_wh = picture_size(photo)
+    size_wh = picture_size(photo) if photo.startswith((JPEG, PNG)) else None
     if size_wh is None:
         raise UnfitPhotoError("it is neither JPEG nor PNG, or is damaged")
     if not 0 < size_wh[0] * size_wh[1] <= MAX_PIXELS:
@@ -163,34 +160,6 @@ def decode_photo(photo: bytes) -> Image:
     if image is None:
         raise UnfitPhotoError("it is damaged")
     return np.asarray(image, np.uint8)
-
-
-def picture_size(photo: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG or PNG file states; None where it is neither, or cut off.
-
-    JPEG: ITU T.81, annex B; the size stands in the segment that begins with a marker SOF. PNG: RFC 2083,
-    section 4.1.1.
-    """
-    if photo.startswith(b"\x89PNG\r\n\x1a\n") and photo[12:16] == b"IHDR" and len(photo) >= 24:
-        width, height = struct.unpack(">II", photo[16:24])
-        return width, height
-    if not photo.startswith(b"\xff\xd8"):
-        return None
-    place = 2
-    for _ in range(_MOST_SEGMENTS):
-        if place + 9 > len(photo):
-            break
-        if photo[place] != 0xFF:
-            return None
-        marker = photo[place + 1]
-        if marker == 0xFF:  # padding
-            place += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-            height, width = struct.unpack(">HH", photo[place + 5 : place + 9])
-            return width, height
-        place += 2 + struct.unpack(">H", photo[place + 2 : place + 4])[0]
-    return None
 
 
 def _check_face(face: Faces, portrait: npt.NDArray[np.uint8]) -> None:

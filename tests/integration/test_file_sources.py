@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -310,6 +311,60 @@ def test_pictures_of_each_kind_are_decoded(portrait, suffix):
 def test_what_is_no_picture_is_refused(data):
     with pytest.raises(SourceError, match="picture"):
         decode_image(data)
+
+
+def playlist(kind: str, server: socket.socket) -> str:
+    """A file of text that tells a player to fetch its video from us."""
+    there = f"http://127.0.0.1:{server.getsockname()[1]}"
+    if kind == "hls":
+        return f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9.0,\n{there}/1.ts\n#EXT-X-ENDLIST\n"
+    return (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" minBufferTime="PT1S" '
+        'mediaPresentationDuration="PT9S" profiles="urn:mpeg:dash:profile:isoff-main:2011"><Period>'
+        f'<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{there}/1.mp4'
+        '</BaseURL><SegmentBase indexRange="0-9"/></Representation></AdaptationSet></Period></MPD>'
+    )
+
+
+@pytest.mark.parametrize("kind", ["hls", "dash"])
+def test_a_file_that_is_a_playlist_makes_us_reach_nobody(tmp_path, kind):
+    path = tmp_path / "holiday.mp4"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        path.write_text(playlist(kind, server))
+        with pytest.raises(SourceError, match="holds no video, only application/"):
+            list(open_file(path, open_timeout_s=5).frames())
+        with pytest.raises(SourceError, match="expected a JPEG, PNG, BMP or WebP file"):
+            decode_image(path.read_bytes())
+        with pytest.raises(BlockingIOError):  # nobody waits at the door
+            server.accept()
+
+
+def test_a_playlist_that_is_named_as_one_is_followed(tmp_path):
+    path = tmp_path / "holiday.m3u8"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        path.write_text(playlist("hls", server))
+        with pytest.raises(SourceError, match="no frame for 1 s"):
+            list(open_file(path, open_timeout_s=1).frames())
+        server.accept()[0].close()
+
+
+def test_a_frame_that_would_fill_the_memory_is_refused(tmp_path):
+    data = bytearray(cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes())
+    size = data.index(b"\xff\xc0") + 5
+    data[size : size + 4] = (64).to_bytes(2, "big") + (20_000).to_bytes(2, "big")
+    path = tmp_path / "wide.mp4"
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="larger than 16384 pixels"):
+        list(open_file(path).frames())
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused():
+    data = bytearray(cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes())
+    data[16:24] = (40_000).to_bytes(4, "big") * 2
+    with pytest.raises(SourceError, match="40000 by 40000 pixels"):
+        decode_image(bytes(data))
 
 
 @pytest.mark.parametrize("uri", ["test://ball", "test://ball?frames=100000"])

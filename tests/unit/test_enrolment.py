@@ -17,7 +17,8 @@ from engine.errors import GalleryError
 from engine.faces import Faces
 from stream.enrolment import Enroller, add_negative, find_folders
 from stream.gallery import Gallery
-from stream.stills import Pick, StillReader, UnfitPhotoError, decode_photo, picture_size, read_file
+from stream.picture_size import picture_size
+from stream.stills import Pick, StillReader, UnfitPhotoError, decode_photo, read_file
 
 SIDE = 200
 
@@ -205,10 +206,17 @@ def test_folders_are_people(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [".png", ".jpg"])
-def test_the_size_of_a_picture_is_read_before_it_is_unpacked(end: str) -> None:
+def test_the_size_of_a_photograph_is_read_before_it_is_unpacked(end: str) -> None:
     photo = cv2.imencode(end, np.zeros((30, 70, 3), np.uint8))[1].tobytes()
     assert picture_size(photo) == (70, 30)
     assert decode_photo(photo).shape == (30, 70, 3)
+
+
+@pytest.mark.parametrize("end", [".bmp", ".webp"])
+def test_other_pictures_are_no_photographs(end: str) -> None:
+    picture = cv2.imencode(end, np.zeros((30, 70, 3), np.uint8))[1].tobytes()
+    with pytest.raises(UnfitPhotoError, match="neither JPEG nor PNG"):
+        decode_photo(picture)
 
 
 def test_a_picture_that_would_fill_the_memory_is_not_unpacked() -> None:
@@ -227,7 +235,9 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
 
 @given(
     st.binary(max_size=300),
-    st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00\x10"]),
+    st.sampled_from(
+        [b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00\x10", b"BM", b"RIFF    WEBPVP8X"]
+    ),
 )
 def test_any_bytes_are_a_picture_or_refused(tail: bytes, head: bytes) -> None:
     size = picture_size(head + tail)
