@@ -63,7 +63,7 @@ def write_report(
         f'<p class="about">{_text(about)}</p>\n{body}\n</body></html>\n'
     )
     try:
-        write_atomically(path, page.encode())
+        write_atomically(path, page.encode(), private=True)
     except ModelError as exc:
         raise ConfigError(f"{path}: the report cannot be written; choose another file") from exc
 

@@ -206,7 +206,7 @@ def save_edits(edits: Iterable[Edit], path: Path) -> None:
     ]
     text = json.dumps({"format": _FORMAT, "edits": listed}, indent=1) + "\n"
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode(), private=True)
     except ModelError as exc:
         raise ConfigError(f"{path}: edits cannot be written; choose another file with --edits") from exc
 

@@ -147,9 +147,9 @@ def _progress(console: Console) -> Iterator[Progress]:
 
 
 def _clear(out: Path) -> None:
-    """Make the folder; remove what an earlier demo left in it, and nothing else."""
+    """Make the folder, for its owner alone; remove what an earlier demo left in it, and nothing else."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("events.jsonl", "events.db", "events.db-wal", "events.db-shm", "annotated.mp4"):
             (out / name).unlink(missing_ok=True)
     except OSError as exc:

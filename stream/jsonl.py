@@ -61,7 +61,7 @@ class JsonLinesSink:
 def _open_for_append(path: Path) -> int:
     """Open a file and end a torn last line."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise SinkError(f"{path}: cannot be opened for events ({exc.strerror}); {_advice(path)}") from exc
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 import threading
 import zlib
@@ -131,6 +132,8 @@ class VectorCache:
         if self._connection is None and self._path is not None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                # Embeddings identify people: for their owner alone.
+                os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             except OSError as exc:
                 raise self._unusable(exc) from exc
             # All use is under the lock.

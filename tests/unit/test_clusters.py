@@ -128,6 +128,7 @@ def test_the_page_shows_pictures_boxes_times_and_ids(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     clusters = group_tracks(tracks, CUT)
     write_report(clusters, {"door-7f3a-0": shot}, path, source="events.jsonl", cut=CUT)
+    assert path.stat().st_mode & 0o777 == 0o600
     page = path.read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 1
     assert page.count("<svg ") == 3

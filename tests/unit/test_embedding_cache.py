@@ -30,6 +30,8 @@ def test_what_was_put_is_there_next_time(tmp_path: Path) -> None:
     with VectorCache(path) as cache:
         assert cache.get([key(1)]) == {}
         cache.put({key(1): vector(1, 2), key(2): vector()})
+        assert path.stat().st_mode & 0o777 == 0o600, "embeddings identify people"
+        assert Path(f"{path}-wal").stat().st_mode & 0o777 == 0o600
     with VectorCache(path) as cache:
         found = cache.get([key(n) for n in range(1200)])
         assert found.keys() == {key(1), key(2)}

@@ -177,6 +177,11 @@ def test_sqlite_takes_over_a_file_of_the_first_version(tmp_path: Path) -> None:
         assert database.execute("SELECT person_name FROM identities").fetchone() == ("Ann Example",)
 
 
+def test_a_new_file_of_json_lines_is_its_owners_alone(tmp_path: Path) -> None:
+    JsonLinesSink(tmp_path / "events.jsonl").close(1.0)
+    assert (tmp_path / "events.jsonl").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_new_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:
     SqliteSink(tmp_path / "events.db").close(0.0)
     assert (tmp_path / "events.db").stat().st_mode & 0o777 == 0o600
