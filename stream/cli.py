@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from engine.errors import ConfigError
 from stream.cli_bench import bench_app
@@ -20,6 +19,7 @@ from stream.cli_gallery import gallery_app
 from stream.cli_identify import identify_tracks
 from stream.cli_models import compile_model, models_app
 from stream.cli_spool import spool_app
+from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from stream.config import RunSettings
@@ -146,7 +146,7 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
     from stream.sinks import EventSink
     from stream.wiring import open_best_shots, open_identifier, open_pipeline, open_sinks
 
-    screen = Console(stderr=True)
+    screen = open_console(stderr=True)
     addresses = [address.get_secret_value() for address in settings.sinks]
     with ExitStack() as stack:
         stopping = stack.enter_context(runner.stop_on_signals())
@@ -199,7 +199,7 @@ def demo(
     with one_line_errors(debug=debug):
         from stream.demo import run_demo
 
-        failed = run_demo(source, out, console=Console(), max_s=max_seconds)
+        failed = run_demo(source, out, console=open_console(), max_s=max_seconds)
         for error in failed:
             say_error(error)
     if failed:
@@ -222,7 +222,7 @@ def doctor(
         from stream.doctor import examine, show_findings
 
         findings = examine(broker=broker)
-        show_findings(findings, Console())
+        show_findings(findings, open_console())
     if any(finding.is_failure for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 

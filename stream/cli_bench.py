@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from engine.errors import ConfigError
 from stream.cli_accuracy import bench_audit, bench_compare, bench_fruits, bench_ident, bench_lfw, bench_ytf
 from stream.cli_cluster_bench import bench_cluster
 from stream.cli_errors import Debug, one_line_errors
+from stream.terminal import open_console
 
 bench_app = typer.Typer(help="Measure speed and accuracy.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -54,7 +54,7 @@ def bench_engine(
         try:
             bench(
                 models or ("yunet", "sface"),
-                console=Console(),
+                console=open_console(),
                 batches=_whole_numbers(batch, ",", "--batch"),
                 seconds=seconds,
                 threads=threads,
@@ -90,7 +90,7 @@ def bench_stream(
     with one_line_errors(debug=debug):
         from stream.bench import bench_stream as bench
 
-        bench(source, rounds=rounds, console=Console(), json_out=json_out)
+        bench(source, rounds=rounds, console=open_console(), json_out=json_out)
 
 
 @bench_app.command("gallery")
@@ -119,7 +119,7 @@ def bench_gallery(
             people,
             searches=searches,
             adds=adds,
-            console=Console(),
+            console=open_console(),
             size=size,
             store=store,
             faces=faces,
@@ -150,4 +150,4 @@ def bench_events(
         if not broker:
             raise ConfigError("no broker: give --broker HOST:PORT or set FACESTREAM_TEST_KAFKA")
         address = broker if broker.startswith("kafka://") else f"kafka://{broker}/facestream-bench"
-        bench(parse_kafka(address), console=Console(), events=events, rounds=rounds, json_out=json_out)
+        bench(parse_kafka(address), console=open_console(), events=events, rounds=rounds, json_out=json_out)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from engine.errors import ConfigError, ModelError
 from stream.cli_errors import Debug, one_line_errors
+from stream.printable import printable
+from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from engine.faces import Image
@@ -88,14 +89,14 @@ def cluster_tracks(
         from stream.clusters import find_cluster, group_tracks
         from stream.seen_tracks import read_tracks
 
-        with Console(stderr=True).status("reading events"):
+        with open_console(stderr=True).status("reading events"):
             seen = read_tracks(source)
         tracks = _chosen(seen, model, min_quality)
         level = _preset(tracks[0].embedding_model)[0] if cut is None else cut
         kept: list[Edit] = []
         if edits is not None or merge or split or undo or "://" not in source:
             kept = _edited(tracks, level, _edits_path(source, edits), merge or [], split or [], undo=undo)
-        with Console(stderr=True).status(f"grouping {len(tracks):,} tracks"):
+        with open_console(stderr=True).status(f"grouping {len(tracks):,} tracks"):
             clusters = group_tracks(tracks, level, kept)
         if show is None:
             _show(clusters, source, level, most)
@@ -148,9 +149,8 @@ def _tell(findings: Sequence[Finding]) -> None:
             continue
         clock = each.track.last_seen.astimezone().strftime("%H:%M:%S")
         again = "somebody new" if each.is_new else "seen before"
-        typer.echo(
-            f"{clock}  {each.track.camera_id}  track {each.track.track_id}  person {each.person}, {again}"
-        )
+        where = printable(f"{each.track.camera_id}  track {each.track.track_id}")
+        typer.echo(f"{clock}  {where}  person {each.person}, {again}")
 
 
 def _edits_path(source: str, edits: Path | None) -> Path:
@@ -227,7 +227,7 @@ def _show_tracks(cluster: Cluster) -> None:
 
     for track in cluster.tracks:
         seen = span(track.first_seen, track.last_seen)
-        typer.echo(f"{track.track_id}  {track.camera_id}  {seen}  quality {track.quality:.2f}")
+        typer.echo(printable(f"{track.track_id}  {track.camera_id}  {seen}  quality {track.quality:.2f}"))
 
 
 def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> None:
@@ -242,14 +242,13 @@ def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> No
             f"{len(each.tracks):,}",
             f"{each.seen_s:,.0f}",
             span(each.first_seen, each.last_seen),
-            ", ".join(each.cameras),
+            printable(", ".join(each.cameras)),
         )
-    console = Console()
+    console = open_console()
     console.print(table)
     more = f", {len(clusters) - len(largest):,} of them not shown" if len(clusters) > len(largest) else ""
     console.print(
         f"{told(clusters)} of {redact_uri(source)}, from a similarity of {cut:.3f} on{more}",
-        markup=False,
         highlight=False,
         soft_wrap=True,
     )
@@ -272,7 +271,7 @@ def _report(
     tracks = [track for each in clusters for track in each.tracks]
     sources = _sources(video, {track.camera_id for track in tracks})
     shots = {} if folder is None else _kept_shots(folder, tracks)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=open_console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading best shots", total=None, visible=bool(sources))
         shots |= read_shots(
             [track for track in tracks if track.track_id not in shots],

@@ -33,6 +33,7 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
 
 def say_error(error: FacestreamError) -> None:
     """Print what is wrong as one line, without secrets."""
+    from stream.printable import printable
     from stream.uris import redact_text
 
-    typer.echo(f"error: {redact_text(str(error))}", err=True)
+    typer.echo(printable(f"error: {redact_text(str(error))}"), err=True)

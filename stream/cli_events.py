@@ -11,13 +11,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engine.errors import ConfigError
 from stream import cli_topics
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.printable import printable
+from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from stream.event_check import LogCheck
@@ -82,7 +83,7 @@ def tail(
         source, begin = _expand(source), parse_time(since, datetime.now(UTC)) if since else None
         wanted = EventFilter(camera or (), kind or (), track or (), person or (), since=begin)
         goes_on = source.startswith("kafka://") if follow is None else follow
-        console = Console(soft_wrap=True)
+        console = open_console(soft_wrap=True)
         with stop_on_signals() as stopping:
             entries = read_log(
                 source, since=begin, follow=goes_on, lookup=_lookup(registry), stopping=stopping
@@ -222,15 +223,15 @@ def _show_check(check: LogCheck) -> None:
     }
     for name, count in rows.items():
         table.add_row(name, str(count))
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console = open_console(soft_wrap=True)
     console.print(table)
     for finding in check.findings():
-        console.print("".join(char if char.isprintable() else "?" for char in finding))
+        console.print(printable(finding))
     console.print("whole" if check.is_whole else "not whole")
 
 
 def _say_problem(entry: Entry) -> None:
-    text = "".join(char if char.isprintable() else "?" for char in f"{entry.place}: {entry.problem}")
+    text = printable(f"{entry.place}: {entry.problem}")
     typer.echo(text, err=True)
 
 
@@ -277,6 +278,6 @@ def _progress(what: str) -> Iterator[_Advance]:
         TextColumn("{task.percentage:3.0f} %  {task.fields[count]} events"),
         TimeElapsedColumn(),
     )
-    screen = Console(stderr=True)
+    screen = open_console(stderr=True)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         yield _Advance(bar, what)

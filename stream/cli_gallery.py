@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
 from stream.cli_gallery_moves import export_file, fit_map, import_file, upgrade_gallery
+from stream.printable import printable
+from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from stream.enrolment import Verdict
@@ -148,7 +149,7 @@ def _enrol_photos(
     from stream.enrolment import Enroller
     from stream.wiring import open_stills
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     verdicts: list[Verdict] = []
     with open_stills(gallery.model, detector=detector, embedder=embedder, pick=pick, force=force) as reader:
         enroller = Enroller(gallery, reader=reader, force=force)
@@ -171,7 +172,7 @@ def _enrol_track(
 def _find_track(track: str, events: str) -> FaceEvent:
     from stream.seen_tracks import read_tracks
 
-    with Console(stderr=True).status(f"looking for track {track}"):
+    with open_console(stderr=True).status(f"looking for track {track}"):
         event = next((each for each in read_tracks(events) if each.track_id == track), None)
     if event is None:
         raise ConfigError(f"--track: there is no track {track} in these events; see their track_id")
@@ -198,7 +199,7 @@ def list_people(gallery: GalleryPath, debug: Debug = False) -> None:
         for each in people:
             counts = (str(each.templates), str(each.photos), str(each.negatives))
             table.add_row(each.name, each.id, *counts, each.created.date().isoformat())
-        Console().print(table)
+        open_console().print(table)
 
 
 @gallery_app.command("show")
@@ -206,15 +207,15 @@ def show(gallery: GalleryPath, person: Who, debug: Debug = False) -> None:
     """Show what is known of a person: each face, where it came from and what it is worth."""
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         found = opened.find(person)
-        title = f"{found.name} ({found.id})" + (f": {found.notes}" if found.notes else "")
+        title = f"{found.name} ({found.id})" + (f": {printable(found.notes)}" if found.notes else "")
         table = Table("face", "from", "quality", "added", title=title, title_justify="left")
         for each in opened.templates(found.id):
             added = "" if each.added is None else each.added.isoformat(timespec="seconds")
-            table.add_row(each.source, each.origin[:40], f"{each.quality:.2f}", added)
+            table.add_row(each.source, printable(each.origin[:40]), f"{each.quality:.2f}", added)
         for negative in opened.negatives(found.id):
             added = "" if negative.added is None else negative.added.isoformat(timespec="seconds")
-            table.add_row("not", negative.origin[:40], "", added)
-        Console().print(table)
+            table.add_row("not", printable(negative.origin[:40]), "", added)
+        open_console().print(table)
 
 
 @gallery_app.command("remove")
@@ -242,7 +243,7 @@ def remove(
         from stream.gallery_erasure import erase
 
         found = opened.find(person)
-        with Console(stderr=True).status("erasing"):
+        with open_console(stderr=True).status("erasing"):
             if topics or spool or best_shots:
                 _erase_elsewhere(opened, found.id, topics or [], spool, best_shots)
             erasure = erase(opened, found.id)
@@ -332,5 +333,5 @@ def audit(gallery: GalleryPath, debug: Debug = False) -> None:
         table = Table("at (UTC)", "who", "action", "detail")
         for entry in opened.audit.entries():
             detail = ", ".join(f"{key} {value}" for key, value in entry.detail.items())
-            table.add_row(entry.at.strftime("%Y-%m-%d %H:%M:%S"), entry.who, entry.action, detail)
-        Console().print(table)
+            table.add_row(entry.at.strftime("%Y-%m-%d %H:%M:%S"), entry.who, entry.action, printable(detail))
+        open_console().print(table)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
+from stream.terminal import open_console
 
 
 def export_file(
@@ -24,7 +24,7 @@ def export_file(
         from stream.gallery_files import export_gallery
         from stream.sealing import Sealer
 
-        with Console(stderr=True).status("exporting"):
+        with open_console(stderr=True).status("exporting"):
             count = export_gallery(opened, file, sealer=Sealer.from_environment(os.environ), plain=plain)
         typer.echo(f"{file}: {count} people" + (", not sealed" if plain else ", sealed"))
 
@@ -48,7 +48,7 @@ def import_file(
             else Gallery.open(gallery, sealer=sealer)
         )
         try:
-            with opened, Console(stderr=True).status("importing"):
+            with opened, open_console(stderr=True).status("importing"):
                 people, rows = import_gallery(opened, file, sealer=sealer)
         except BaseException:
             if is_new:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from engine.errors import ConfigError
 from stream.cli_errors import Debug, one_line_errors
+from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from stream.consumer import Start
@@ -82,7 +82,7 @@ def identify_tracks(
         if to is not None:
             target = parse_kafka(to, environment=os.environ)
         known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
-        screen = Console(stderr=True)
+        screen = open_console(stderr=True)
         with (
             Gallery.open(gallery, sealer=Sealer.from_environment(os.environ)) as opened,
             stop_on_signals() as stopping,

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from engine.child import Report
@@ -49,7 +49,7 @@ def list_models(debug: Debug = False) -> None:
             table.add_row(model.name, model.task, model.licence, state, model.provenance)
         for package in imported_models():
             table.add_row(package.name, package.task, package.licence, "imported", package.provenance)
-        Console().print(table)
+        open_console().print(table)
 
 
 @models_app.command("show")
@@ -59,7 +59,7 @@ def show_model(model: Model, debug: Debug = False) -> None:
         from engine.store import EngineStore
         from engine.zoo import load_detector
 
-        console = Console()
+        console = open_console()
         for package in load_detector(model):
             console.print(_description(package))
             mine = [e for e in EngineStore().engines() if e.key.model_sha256 == package.sha256]
@@ -134,7 +134,7 @@ def verify_model(model: Model, faces: Faces = None, debug: Debug = False) -> Non
                 table.add_row(
                     package.name, verdict.kind, verdict.precision, "passed" if passed else "failed", found
                 )
-        Console().print(table)
+        open_console().print(table)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -200,7 +200,7 @@ def import_model(
             )
         except ValueError as exc:
             raise ConfigError(str(exc)) from exc
-        console = Console()
+        console = open_console()
         console.print(_description(package))
         console.print(f"next: facestream models verify {name}")
 
@@ -316,7 +316,7 @@ def compile_model(
                 except ValueError as exc:
                     raise ConfigError(str(exc)) from exc
             built.append(compiled)
-        console = Console()
+        console = open_console()
         console.print(_engine_table(built))
         for compiled in built:
             console.print(f"{compiled.folder}", soft_wrap=True)
@@ -392,7 +392,7 @@ def _ytf_accuracy(
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[str, float], None]]:
     """A bar that shows the step that is under way, where somebody sees it."""
-    screen = Console(stderr=True)
+    screen = open_console(stderr=True)
     columns = (
         TextColumn("{task.fields[title]}"),
         TextColumn("{task.description}"),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.terminal import open_console
 
 spool_app = typer.Typer(
     help="Events that wait on this machine until Kafka has them.", no_args_is_help=True, rich_markup_mode=None
@@ -30,7 +30,7 @@ def spool_status(
         from stream.spool_keeping import list_spools, look_at_spool
 
         base = spools_folder(folder)
-        console = Console()
+        console = open_console()
         with console.status("reading the spools"):
             states = [look_at_spool(each) for each in list_spools(base)]
         if not states:

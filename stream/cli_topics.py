@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.kafka_topics import PARTITIONS, RETENTION_S, TopicPlan, TopicState, differences, plan_topics
+from stream.terminal import open_console
 
 _TIMEOUT_S = 10.0
 _DAY_S = 24 * 3600.0
@@ -58,7 +58,7 @@ def topics(
             _, after = topic_states(kafka, plans, _TIMEOUT_S, awaited=True)
         complaints = [_complaint(plan, state, brokers) for plan, state in zip(plans, after, strict=True)]
         made = [old is None and new is not None for old, new in zip(before, after, strict=True)]
-        Console().print(_table(plans, after, made, complaints))
+        open_console().print(_table(plans, after, made, complaints))
         if any(complaints):
             typer.echo("docs/kafka.md says how to change a topic", err=True)
             raise typer.Exit(EXIT_FAILED)

@@ -10,10 +10,12 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from stream.events import CameraEvent, Event, IdentityEvent, TrackChange
 from stream.frames import CameraState
 from stream.pipeline import CameraReport
+from stream.printable import printable
 
 _COLOURS = {
     CameraState.CONNECTING: "yellow",
@@ -61,7 +63,7 @@ class EventPrinter:
         """Print some events."""
         for event in events:
             if not isinstance(event, CameraEvent):
-                sys.stdout.write(describe_event(event) + "\n")
+                sys.stdout.write(printable(describe_event(event)) + "\n")
         sys.stdout.flush()
 
     def close(self, timeout_s: float) -> None:
@@ -104,7 +106,7 @@ def camera_table(reports: Iterable[CameraReport], rates: Mapping[str, float]) ->
     for heading in ("frames/s", "frames", "in view", "tracks", "events", "dropped", "lag"):
         table.add_column(heading, justify="right")
     for report in reports:
-        state = f"[{_COLOURS[report.state]}]{report.state.value}[/]"
+        state = Text(report.state.value, _COLOURS[report.state])
         table.add_row(
             report.camera_id,
             state,

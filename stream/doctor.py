@@ -13,6 +13,7 @@ from enum import Enum
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from engine.errors import FacestreamError
 from engine.select import EngineKind, open_engine
@@ -74,7 +75,7 @@ def show_findings(findings: list[Finding], console: Console) -> None:
     for heading in ("what", "state", "found", "to mend it"):
         table.add_column(heading, overflow="fold")
     for each in findings:
-        state = f"[{colours[each.verdict]}]{each.verdict.value}[/]"
+        state = Text(each.verdict.value, colours[each.verdict])
         table.add_row(each.what, state, each.detail, each.mend)
     console.print(table)
 

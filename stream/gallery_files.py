@@ -36,6 +36,7 @@ from stream.gallery_records import (
     check_name,
 )
 from stream.gallery_schema import right_sealer
+from stream.printable import printable
 from stream.sealing import KEY_VARIABLE, Sealer
 from stream.wire import load_object
 
@@ -265,7 +266,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
 
 def _refusal(path: Path, reason: str) -> GalleryError:
     one_line = " ".join(reason.split())
-    shown = "".join(char if char.isprintable() else "?" for char in one_line)[:300]
+    shown = printable(one_line)[:300]
     return GalleryError(f"{path}: not taken, nothing was changed: {shown}; export the gallery again")
 
 

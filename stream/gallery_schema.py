@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import GalleryError
+from stream.printable import printable
 from stream.sealing import KEY_VARIABLE, Sealer
 
 SCHEMA_VERSION: Final = 1
@@ -145,4 +146,4 @@ def timestamp(at: datetime | None) -> str:
 
 def one_line(error: Exception) -> str:
     """What an error says, in one line that can be printed: SQLite's may quote what a damaged file holds."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(str(error).split()))
+    return printable(" ".join(str(error).split()))

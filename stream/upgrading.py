@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from engine.errors import ConfigError
@@ -19,6 +18,7 @@ from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
 from stream.gallery_upgrade import Mapping, upgrade
 from stream.stills import StillReader, UnfitPhotoError, read_file
+from stream.terminal import open_console
 from stream.wiring import open_stills
 
 
@@ -52,7 +52,7 @@ def run_upgrade(
     mapping = _harmonic(package, old, model) if map_file is None else _open_map(map_file, old, model)
     with (
         open_stills(model, detector=detector, embedder=to, force=True) as reader,
-        Progress(console=Console(stderr=True), transient=True) as progress,
+        Progress(console=open_console(stderr=True), transient=True) as progress,
     ):
         task = progress.add_task(f"to {model}", total=None)
         done = upgrade(
@@ -149,7 +149,7 @@ def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, 
     with (
         open_stills(first, detector=detector, embedder=old, force=True) as old_reader,
         open_stills(second, detector=detector, embedder=new, force=True) as new_reader,
-        Progress(console=Console(stderr=True), transient=True) as progress,
+        Progress(console=open_console(stderr=True), transient=True) as progress,
     ):
         task = progress.add_task("embedding", total=sum(len(photos) for _, photos in people))
         for number, (_, photos) in enumerate(people):

@@ -22,6 +22,7 @@ from stream.events import (
     IdentityEvent,
     TrackChange,
 )
+from stream.printable import printable
 
 EmbeddingEncoding: TypeAlias = Literal["float32-b64", "int8-b64"]
 
@@ -116,7 +117,7 @@ def _complaints(error: ValidationError) -> str:
         texts.append(f"{place}: {item['msg'].removeprefix('Value error, ')}")
     if len(items) > _MAX_COMPLAINTS:
         texts.append(f"and {len(items) - _MAX_COMPLAINTS} more")
-    return "".join(char if char.isprintable() else "?" for char in "; ".join(texts))
+    return printable("; ".join(texts))
 
 
 def _check_text(value: str) -> str:

@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -56,6 +57,18 @@ def test_tracks_are_grouped_corrected_and_taken_back(events: Path) -> None:
     assert (done.exit_code, "nothing was merged or split yet" in done.stderr) == (2, True)
     assert "4 people in 4 tracks" in run(events, "--cut", "0.99").stdout
     assert "1 person in 2 tracks" in run(events, "--min-quality", "0.52", "--cut", "-1").stdout
+
+
+def test_what_could_steer_a_terminal_is_not_obeyed(tmp_path: Path) -> None:
+    tracks = [replace(each, camera_id="door\x1b[2J[/b]") for each in four_tracks_of_two()]
+    events = write_lines(tmp_path / "events.jsonl", *tracks)
+    for options in ((), ("--show", 1)):
+        done = run(events, *options)
+        assert done.exit_code == 0, done.stderr
+        assert "door?[2J[/b]" in done.stdout
+        assert "\x1b" not in done.stdout
+    done = run(tmp_path / "nothing\x1b[2J.jsonl")
+    assert "nothing?[2J.jsonl" in done.stderr
 
 
 def test_a_page_is_written_with_shots_from_the_video_or_those_that_were_kept(tmp_path: Path) -> None:

@@ -167,6 +167,21 @@ def test_folders_are_enrolled_and_listed(gallery: Path, photo: Path, tmp_path: P
     assert "photo" in done("gallery", "show", gallery, NAME)
 
 
+@pytest.mark.parametrize(
+    "name", ["Ann [/b]", "[black]Ann", "Ann :smile:", "[link=https://example.org]Ann[/link]"]
+)
+def test_names_are_shown_as_they_stand(tmp_path: Path, name: str) -> None:
+    model = GalleryModel.of(load_model("sface"), mirror=False)
+    with gallery_of(tmp_path / "g.db", model=model) as gallery:
+        row = template(unit_rows(vector(1)), origin="\x1b[2Jphoto.png")
+        gallery.enrol(name, [row], notes="a\x1b]0;title\x07note")
+    assert name in done("gallery", "list", tmp_path / "g.db")
+    shown = done("gallery", "show", tmp_path / "g.db", name)
+    assert name in shown
+    assert "?[2Jphoto.png" in shown
+    assert "a?]0;title?note" in shown
+
+
 def test_a_removal_proves_itself_and_names_the_copies(gallery: Path, tmp_path: Path) -> None:
     done("gallery", "export", gallery, tmp_path / "copy", "--plain")
     told = done("gallery", "remove", gallery, "Stranger 3")

@@ -1,0 +1,18 @@
+"""The terminal of a command."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+
+def open_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """A console that shows text as it stands.
+
+    Names of people, cameras and topics come from outside, and may look like rich's markup or its codes for
+    pictures: ``[/b]`` would end the command, ``[black]`` hide what follows.
+
+    Args:
+        stderr: Standard error; else standard output.
+        soft_wrap: Leave long lines to the terminal.
+    """
+    return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False)
