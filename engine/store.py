@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import re
-import secrets
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from engine.errors import ModelError
 from engine.files import write_atomically
 from engine.package import read_verified
 from engine.parity import Parity
+from engine.workshop import open_workshop
 
 CompiledKind: TypeAlias = Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
@@ -241,21 +240,17 @@ class EngineStore:
     def workshop(self) -> Iterator[Path]:
         """A new folder beside the engines in which one is built; what is left in it goes at the end.
 
+        What killed builders left goes before.
+
         Raises:
             ModelError: The folder cannot be made.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            folder = self.root / f".building-{secrets.token_hex(8)}"
-            folder.mkdir()
-        except OSError as exc:
-            raise ModelError(
-                f"{self.root}: cannot write: {exc.strerror}; choose another folder (-o)"
-            ) from exc
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(open_workshop(self.root))
+            except OSError as exc:
+                raise _unwritable(self.root, exc) from exc
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, engine: CompiledEngine) -> CompiledEngine:
         """Move an engine from its workshop to its place; one of the same key makes way.
@@ -266,13 +261,17 @@ class EngineStore:
         engine.save()
         place = self.root / engine.key.folder_name
         try:
-            with tempfile.TemporaryDirectory(prefix=".replaced-", dir=self.root) as waste:
+            with open_workshop(self.root) as waste:
                 if place.exists():
-                    place.rename(Path(waste) / place.name)
+                    place.rename(waste / place.name)
                 engine.folder.rename(place)
         except OSError as exc:
-            raise ModelError(f"{place}: cannot write: {exc.strerror}; choose another folder (-o)") from exc
+            raise _unwritable(place, exc) from exc
         return dataclasses.replace(engine, folder=place)
+
+
+def _unwritable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"{path}: cannot write: {error.strerror}; choose another folder (-o)")
 
 
 def _default_root() -> Path:
