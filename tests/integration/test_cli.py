@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from event_checks import validate_event
+from real_time import in_real_time
 
 from stream.best_shots import BestShots
 from stream.cloudevents import from_json
@@ -225,6 +226,7 @@ def test_a_model_with_a_wrong_hash_is_refused(tmp_path: Path) -> None:
     assert_one_line(facestream("run", "test://ball?frames=1", "--config", config), "SHA-256")
 
 
+@in_real_time
 def test_a_password_is_nowhere(tmp_path: Path) -> None:
     done = facestream(
         *(
@@ -261,7 +263,7 @@ def test_a_signal_closes_tracks_and_exits_in_order(
         process.send_signal(number)
         begun = time.monotonic()
         _, said = process.communicate(timeout=TIMEOUT_S)
-        assert time.monotonic() - begun < 5.0
+        assert time.monotonic() - begun < 15.0, "the clip goes on for longer"
     finally:
         process.kill()
     assert process.returncode == 0, said
@@ -269,6 +271,7 @@ def test_a_signal_closes_tracks_and_exits_in_order(
     assert last == ["FaceEvent left", "CameraEvent down"]
 
 
+@in_real_time
 def test_max_seconds_ends_in_order() -> None:
     done = facestream("run", "test://ball", "--max-seconds", "1", "--sink", "jsonl:-")
     assert done.returncode == 0, done.stderr

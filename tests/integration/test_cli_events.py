@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from event_checks import AT, camera_event, face_event, identity_event
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from kafka_server import KafkaServer
 from schema_registry import schema_registry
 
@@ -219,9 +219,8 @@ def test_a_run_writes_the_format_that_it_is_told(kafka_broker: str, topic: str, 
     assert done.returncode == 0, done.stderr
     written = [from_json(line) for line in copy.read_bytes().splitlines()]
     assert by_camera(read(source)) == by_camera(written)
-    with closing(
-        KafkaConsumer(topic, bootstrap_servers=kafka_broker, auto_offset_reset="earliest")
-    ) as all_of:
+    with closing(KafkaConsumer(bootstrap_servers=kafka_broker, auto_offset_reset="earliest")) as all_of:
+        all_of.assign([TopicPartition(topic, n) for n in all_of.partitions_for_topic(topic)])
         record = next(iter(all_of))
     assert dict(record.headers)["content-type"] == b"application/avro"
     assert record.value[0] == 0

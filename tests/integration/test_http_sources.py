@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from real_time import in_real_time
 
 from engine.errors import SourceError
 from stream.frames import CameraState, CameraStatus
@@ -90,6 +91,7 @@ def test_a_server_that_is_not_there_is_told():
         list(source.frames())
 
 
+@in_real_time
 def test_hls_on_demand_plays_in_its_own_time_and_ends(site):
     statuses: list[CameraStatus] = []
     source = open_source(
@@ -105,6 +107,7 @@ def test_hls_on_demand_plays_in_its_own_time_and_ends(site):
     ]
 
 
+@in_real_time
 def test_live_hls_that_stops_is_down(site):
     statuses: list[CameraStatus] = []
 

@@ -211,7 +211,7 @@ def moving_leaders(address: str) -> Fault:
                 for copies in [each["replica_nodes"]]
             }
             admin.alter_partition_reassignments(wanted)
-            deadline = time.monotonic() + 30.0
+            deadline = time.monotonic() + WAIT_S
             while _leaders(admin) == before and time.monotonic() < deadline:
                 admin.elect_leaders(0, {TOPIC: list(before)}, raise_errors=False)
                 time.sleep(0.2)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from camera_process import CameraProcess
+from real_time import in_real_time
 
 from engine.errors import SourceError
 from stream.config import RunSettings
@@ -84,10 +85,11 @@ def is_track(camera_id: str, change: TrackChange) -> Callable[[Event], bool]:
 
 
 def settings(**uris: str) -> RunSettings:
-    cameras = [{"id": name, "uri": uri, "stall_timeout_s": 1.0} for name, uri in uris.items()]
+    cameras = [{"id": name, "uri": uri, "stall_timeout_s": 3.0} for name, uri in uris.items()]
     return RunSettings.model_validate({"cameras": cameras, "tracking": {"leave_after_s": 1.0}})
 
 
+@in_real_time
 @pytest.mark.parametrize("trouble", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_camera_that_fails_says_so_and_comes_back_and_another_does_not_notice(
     trouble: signal.Signals, portrait_clip: Path, run: Callable[[RunSettings], Watched]

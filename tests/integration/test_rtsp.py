@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import structlog
 from camera_process import CameraProcess
+from real_time import in_real_time
 
 from stream.frames import CameraState, CameraStatus, Frame
 from stream.sources import open_source
 
+WAIT_S = 60.0
 PASSWORD = "hunter2/with@signs"
 ENCODED = "hunter2%2Fwith%40signs"
 
@@ -30,7 +32,7 @@ class Watcher:
             camera_id="door",
             uri=uri,
             on_status=self._on_status,
-            **{"stall_timeout_s": 1.0, "max_backoff_s": 0.5} | arguments,
+            **{"stall_timeout_s": WAIT_S, "open_timeout_s": WAIT_S, "max_backoff_s": 0.5} | arguments,
         )
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -46,7 +48,7 @@ class Watcher:
                 self.frames.append(frame)
                 self._changed.notify_all()
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    def wait(self, condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, timeout_s), self.states
 
@@ -65,8 +67,8 @@ class Watcher:
     def close(self) -> None:
         begun = time.monotonic()
         self.source.close()
-        assert time.monotonic() - begun < 2
-        self._thread.join(2)
+        self._thread.join(WAIT_S)
+        assert time.monotonic() - begun < WAIT_S / 2
         assert not self._thread.is_alive()
 
 
@@ -95,6 +97,7 @@ def assert_rising(frames: list[Frame]) -> None:
     assert all(a.captured_at <= b.captured_at for a, b in pairwise(frames))
 
 
+@in_real_time
 def test_frames_arrive(camera, watch):
     door = watch(f"rtsp://127.0.0.1:{camera.port}/live", analysis_fps=None)
     door.wait_for_frames(25)
@@ -110,6 +113,7 @@ def test_frames_arrive(camera, watch):
     assert door.statuses[-1].state is CameraState.ENDED
 
 
+@in_real_time
 def test_frames_are_thinned(camera, watch):
     door = watch(f"rtsp://127.0.0.1:{camera.port}/live", analysis_fps=5.0)
     door.wait_for_frames(6)
@@ -118,6 +122,7 @@ def test_frames_are_thinned(camera, watch):
     assert door.source.stats().skipped >= 15
 
 
+@in_real_time
 def test_a_late_consumer_gets_the_newest_frame(camera):
     source = open_source(camera_id="door", uri=f"rtsp://127.0.0.1:{camera.port}/live", analysis_fps=None)
     frames = source.frames()
@@ -150,12 +155,10 @@ def test_a_killed_camera_is_down_and_comes_back(camera, watch):
 
 
 def test_a_frozen_camera_is_down_and_comes_back(camera, watch):
-    door = watch(f"rtsp://127.0.0.1:{camera.port}/live")
+    door = watch(f"rtsp://127.0.0.1:{camera.port}/live", stall_timeout_s=1.0)
     door.wait_for_frames(5)
     camera.signal(signal.SIGSTOP)
-    frozen = time.monotonic()
     status = door.wait_for_state(CameraState.DOWN)
-    assert time.monotonic() - frozen < 2
     assert "no frame for 1 s" in status.reason
     camera.signal(signal.SIGCONT)
     door.wait_for_state(CameraState.UP)
@@ -164,11 +167,11 @@ def test_a_frozen_camera_is_down_and_comes_back(camera, watch):
 
 
 def test_a_frozen_camera_does_not_hold_up_the_end(camera, watch):
-    door = watch(f"rtsp://127.0.0.1:{camera.port}/live", stall_timeout_s=20.0)
+    door = watch(f"rtsp://127.0.0.1:{camera.port}/live")
     door.wait_for_frames(5)
     camera.signal(signal.SIGSTOP)
     door.close()
-    late = watch(f"rtsp://127.0.0.1:{camera.port}/live", open_timeout_s=20.0)
+    late = watch(f"rtsp://127.0.0.1:{camera.port}/live")
     late.wait_for_state(CameraState.CONNECTING)
     late.close()
     camera.signal(signal.SIGCONT)
@@ -236,6 +239,7 @@ def test_no_password_is_ever_told(locked_camera, watch, capfd):
         assert secret not in told
 
 
+@in_real_time
 def test_one_camera_does_not_notice_that_another_dies(camera, watch):
     neighbour = CameraProcess()
     door = watch(f"rtsp://127.0.0.1:{camera.port}/live")
@@ -251,6 +255,7 @@ def test_one_camera_does_not_notice_that_another_dies(camera, watch):
     assert max(gaps) < 0.5
 
 
+@in_real_time
 def test_a_gate_that_lets_little_pass_is_no_stall(camera, watch):
     door = watch(f"rtsp://127.0.0.1:{camera.port}/live", analysis_fps=0.5, stall_timeout_s=1.0)
     door.wait_for_frames(2)
@@ -268,11 +273,10 @@ def test_connecting_again_and_again_leaves_nothing_behind(camera):
 
     for _ in range(3):
         use()
-    descriptors, threads = held()
+    most = [before + 5 for before in held()]  # half of what one left behind each time would make
     for _ in range(10):
         use()
-    deadline = time.monotonic() + 5
-    while (held()[0] > descriptors or held()[1] > threads) and time.monotonic() < deadline:
+    deadline = time.monotonic() + WAIT_S
+    while any(now > limit for now, limit in zip(held(), most, strict=True)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert held()[0] <= descriptors
-    assert held()[1] <= threads
+    assert all(now <= limit for now, limit in zip(held(), most, strict=True))

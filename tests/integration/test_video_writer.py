@@ -135,7 +135,7 @@ def test_a_full_disk_is_told():
         begun = time.monotonic()
         with pytest.raises(SinkError, match="/dev/full: the video cannot be written"):
             work(count)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 60
 
 
 def test_senseless_sizes_and_rates_are_refused(tmp_path):
