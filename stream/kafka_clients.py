@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from stream.kafka import KafkaConsumer, KafkaProducer, open_client
@@ -47,16 +47,17 @@ def connect_consumer(
     *,
     group: str | None,
     timeout_s: float,
-    topics: Sequence[str] = (),
     **settings: Any,
 ) -> KafkaConsumer:
     """A consumer that has met its brokers and may read the topic. It commits nothing by itself.
+
+    Ask it for the topic's partitions before anything else: 3.0.12 forgets to look for the topics that are
+    subscribed to while it meets its brokers, and finds them five minutes later.
 
     Args:
         address: Where from; its topic must be there.
         group: Consumers of one group share the partitions; None for a consumer on its own.
         timeout_s: How long it may take.
-        topics: What is subscribed to; nothing when empty, and partitions may be assigned.
         **settings: kafka-python's, over those that this function sets: ``auto_offset_reset="earliest"``,
             ``enable_auto_commit=False``.
 
@@ -67,16 +68,13 @@ def connect_consumer(
         SinkError: No broker answers or lets us in, or there is no topic for us. Reading fails with the same
             error as writing: it is the same Kafka that is out of order.
     """
-    consumer = _connect(
+    return _connect(
         KafkaConsumer,
         address,
         timeout_s,
         "READ",
         {"group_id": group, "auto_offset_reset": "earliest", "enable_auto_commit": False} | settings,
     )
-    if topics:
-        consumer.subscribe(list(topics))
-    return consumer
 
 
 def _connect(
