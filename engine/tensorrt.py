@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 from collections import deque
-from collections.abc import Sequence
 from threading import Lock
 from typing import Any, Final, Literal, TypeAlias
 
@@ -102,22 +101,6 @@ def supported_gpus(flavour: Flavour = "tensorrt-rtx") -> tuple[str, ...]:
         return ()
     names = [name.lower() for name in trt.ComputeCapability.__members__ if name not in _NO_TARGETS]
     return tuple(sorted(names, key=_number))
-
-
-def built_for(gpus: Sequence[str], architecture: str) -> bool:
-    """Whether a plan of TensorRT for RTX runs on a GPU.
-
-    Args:
-        gpus: What the plan was built for, as given to ``build_plan``; none given means Ampere and later.
-        architecture: Of the GPU, such as ``sm86``.
-
-    Raises:
-        ModelError: TensorRT for RTX is not installed.
-    """
-    if gpus:
-        return architecture in gpus
-    known = supported_gpus("tensorrt-rtx")
-    return architecture != TURING and (architecture in known or _number(architecture) > _number(known[-1]))
 
 
 def _number(gpu: str) -> int:

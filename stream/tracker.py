@@ -86,11 +86,6 @@ class FaceTracker:
         """int64 (T,), the tracklets that are being followed: in view or not, confirmed or not."""
         return self._ids.copy()
 
-    @property
-    def lost_ids(self) -> Ids:
-        """int64, those of them that the last look did not find."""
-        return self._ids[self._found_s < self._time_s]
-
     def is_confirmed(self, tracklet_id: int) -> bool:
         """Whether enough looks found this tracklet's face; False for ids that are not followed any more."""
         return bool((self._hits[self._ids == tracklet_id] >= self._confirm_after).any())

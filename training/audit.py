@@ -13,9 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from training.judged import scores_of
 from training.markup import Markup, element, picture, write_page
-from training.results import BenchRun
 from training.roc import equal_error_rate, roc
 from training.verification import NEVER_ACCEPTED, BoolArray, PairScores
 
@@ -90,16 +88,6 @@ def _eer_threshold(scores: PairScores, left_out: BoolArray) -> float:
     curve = roc(scores[~left_out])
     rate = equal_error_rate(curve)
     return float(curve.thresholds[int(np.argmax(curve.far >= rate))])
-
-
-def propose_from_run(run: BenchRun) -> list[Mismatch]:
-    """The same, from a stored run; the person is what stands before the slash in a pair's first label.
-
-    Raises:
-        DatasetError: The run has no pairs, or no impostor or no genuine pairs with faces.
-    """
-    names = [pair.first.partition("/")[0] for pair in run.pairs]
-    return propose_mismatches(scores_of(run), names)
 
 
 def write_contact_sheet(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from engine.errors import DatasetError
-from training.roc import area_under, equal_error_rate, roc, tar_at_far
+from training.roc import area_under, bootstrap_intervals, equal_error_rate, roc, tar_at_far
 from training.verification import FoldAccuracy, PairScores, k_fold_accuracy
 
 FARS: Final = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -24,7 +22,7 @@ def verification_figures(
     Args:
         pairs: In two folds or more.
         balanced: Accuracy weighs genuine and impostor pairs alike; for lists that have more of one kind.
-        rounds: Of the bootstrap (see ``training.roc.bootstrap_interval``).
+        rounds: Of the bootstrap (see ``training.roc.bootstrap_intervals``).
         seed: Of the bootstrap.
 
     Returns:
@@ -72,23 +70,14 @@ def _of_folds(folds: FoldAccuracy) -> tuple[dict[str, float], ...]:
 
 
 def _intervals(pairs: PairScores, fars: Sequence[float], *, rounds: int, seed: int) -> Figures:
-    """Percentile bootstrap of AUC, EER and each rate, all from the same draws."""
-    random = np.random.default_rng(seed)
-    strata = [
-        rows
-        for fold in np.unique(pairs.folds)
-        for same in (False, True)
-        if len(rows := np.flatnonzero((pairs.folds == fold) & (pairs.same == same)))
-    ]
-    drawn: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        curve = roc(pairs[np.concatenate([random.choice(rows, len(rows)) for rows in strata])])
-        drawn.setdefault("auc", []).append(area_under(curve))
-        drawn.setdefault("eer", []).append(equal_error_rate(curve))
-        for far in fars:
-            drawn.setdefault(f"tar@far={far:g}", []).append(tar_at_far(curve, far).tar)
+    """Both ends of the intervals of AUC, EER and each rate, all from the same draws."""
+
+    def statistics(drawn: PairScores) -> dict[str, float]:
+        curve = roc(drawn)
+        rates = {f"tar@far={far:g}": tar_at_far(curve, far).tar for far in fars}
+        return {"auc": area_under(curve), "eer": equal_error_rate(curve)} | rates
+
     figures: Figures = {}
-    for name, values in drawn.items():
-        low, high = np.quantile(values, [0.025, 0.975])
-        figures[f"{name} low"], figures[f"{name} high"] = float(low), float(high)
+    for name, (low, high) in bootstrap_intervals(pairs, statistics, rounds=rounds, seed=seed).items():
+        figures[f"{name} low"], figures[f"{name} high"] = low, high
     return figures

@@ -165,29 +165,6 @@ def rank_rate(results: Outcomes, rank: int) -> float:
     return float(found.mean()) if len(found) else math.nan
 
 
-def match_characteristic(results: Outcomes, *, most: int) -> Scores:
-    """The cumulative match characteristic (CMC).
-
-    Args:
-        results: With a mated probe at least.
-        most: Highest rank.
-
-    Returns:
-        float64 (most,): ``rank_rate`` at the ranks 1 to ``most``.
-
-    Raises:
-        DatasetError: No probe is mated.
-        ValueError: ``most`` is below 1.
-    """
-    if most < 1:
-        raise ValueError(f"most: expected at least 1, got {most}")
-    ranks = results.ranks[results.mated]
-    if not len(ranks):
-        raise DatasetError("no probe shows anybody who is enrolled; give more videos of those people")
-    counts = np.bincount(np.minimum(ranks, most + 1), minlength=most + 2)
-    return np.asarray(np.cumsum(counts[1 : most + 1]) / len(ranks), np.float64)
-
-
 @dataclass(frozen=True, slots=True)
 class DirAtFar:
     """Detection and identification rate where the false alarm rate is bounded.

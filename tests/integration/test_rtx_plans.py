@@ -18,7 +18,6 @@ from engine.graphs import pixel_graph
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage
 from engine.tensorrt import (
-    built_for,
     flavour_available,
     library,
     message_log,
@@ -87,23 +86,6 @@ def test_what_is_here() -> None:
     assert {"sm75", "sm86", "sm89", "sm120"} <= set(supported_gpus())
     assert supported_gpus()[0] == "sm75"
     assert flavour_available("tensorrt-rtx", purpose="build") is None
-
-
-@pytest.mark.parametrize(
-    ("gpus", "architecture", "runs"),
-    [
-        (("sm86", "sm89"), "sm89", True),
-        (("sm86", "sm89"), "sm120", False),
-        ((), "sm80", True),
-        ((), "sm121", True),
-        ((), "sm130", True),
-        ((), "sm75", False),
-        ((), "sm90", False),
-        (("sm75",), "sm75", True),
-    ],
-)
-def test_which_gpus_a_plan_runs_on(gpus: tuple[str, ...], architecture: str, runs: bool) -> None:
-    assert built_for(gpus, architecture) is runs
 
 
 def test_names_that_the_lists_do_not_give_exist() -> None:

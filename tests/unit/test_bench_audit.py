@@ -5,10 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bench_runs import made_run
 
 from engine.errors import DatasetError
-from training.audit import Mismatch, propose_from_run, propose_mismatches, write_contact_sheet
+from training.audit import Mismatch, propose_mismatches, write_contact_sheet
 from training.verification import NEVER_ACCEPTED, PairScores
 
 PEOPLE = [f"Person_{number}" for number in range(40)]
@@ -65,11 +64,6 @@ def test_what_cannot_be_audited() -> None:
         propose_mismatches(scores, names[:3])
     with pytest.raises(DatasetError, match="genuine and impostor pairs"):
         propose_mismatches(scores[scores.same], [n for n, s in zip(names, scores.same, strict=True) if s])
-
-
-def test_a_stored_run_is_audited_by_the_names_of_its_labels() -> None:
-    similarities = np.repeat([0.7, 0.1], 20)
-    assert propose_from_run(made_run(similarities)) == []
 
 
 def test_the_contact_sheet_shows_both_sides(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from training.identification import (
     dir_at_far,
     identification_rate,
     interval_over_people,
-    match_characteristic,
     outcomes,
     rank_rate,
     search,
@@ -70,12 +69,9 @@ def test_ranks_and_their_rates_are_those_of_the_double_loop(
     mated = [rank for rank in ranks if rank]
     if not mated:
         assert math.isnan(rank_rate(got, 1))
-        with pytest.raises(DatasetError, match="no probe shows anybody who is enrolled"):
-            match_characteristic(got, most=3)
         return
-    curve = match_characteristic(got, most=6)
-    assert curve.tolist() == pytest.approx([sum(r <= k for r in mated) / len(mated) for k in range(1, 7)])
-    assert curve.tolist() == pytest.approx([rank_rate(got, k) for k in range(1, 7)])
+    for rank in range(1, 7):
+        assert rank_rate(got, rank) == pytest.approx(sum(r <= rank for r in mated) / len(mated))
 
 
 @given(searches(), FARS, st.integers(1, 3))
@@ -182,8 +178,6 @@ def test_arguments_are_checked() -> None:
             dir_at_far(results, far, rank=rank)
     with pytest.raises(ValueError, match="rank: expected at least 1"):
         rank_rate(results, 0)
-    with pytest.raises(ValueError, match="most: expected at least 1"):
-        match_characteristic(results, most=0)
     with pytest.raises(ValueError, match="mated: expected bool "):
         Outcomes(results.people, results.own, results.own, results.ranks, results.best, results.winners)
     for wrong in ({"rounds": 0}, {"level": 1.0}):

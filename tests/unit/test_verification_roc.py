@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from engine.errors import DatasetError
-from training.roc import area_under, bootstrap_interval, equal_error_rate, roc, tar_at_far
+from training.roc import area_under, bootstrap_intervals, equal_error_rate, roc, tar_at_far
 from training.verification import PairScores, k_fold_accuracy
 
 
@@ -125,16 +125,17 @@ def test_arguments_are_checked() -> None:
         roc(scores([1, 2], [1, 1]))
     for wrong in ({"rounds": 0}, {"level": 1.0}):
         with pytest.raises(ValueError, match="rounds of at least 1"):
-            bootstrap_interval(drawn(3, 3), len, **wrong)
+            bootstrap_intervals(drawn(3, 3), lambda p: {"pairs": len(p)}, **wrong)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     # Phi(2 / sqrt 2): the chance that one bell's draw is above the other's.
     truth, held = 0.9214, 0
     for seed in range(60):
-        low, high = bootstrap_interval(
-            drawn(150, 150, seed=seed), lambda p: area_under(roc(p)), rounds=200, level=0.9
+        found = bootstrap_intervals(
+            drawn(150, 150, seed=seed), lambda p: {"auc": area_under(roc(p))}, rounds=200, level=0.9
         )
+        low, high = found["auc"]
         held += low <= truth <= high
     assert 47 <= held <= 60
 
@@ -144,11 +145,12 @@ def test_draws_keep_the_numbers_of_each_fold_and_kind() -> None:
     pairs = PairScores(np.random.default_rng(0).normal(same * 1.0), same, folds)
     seen = []
 
-    def accuracy(drawn: PairScores) -> float:
+    def statistics(drawn: PairScores) -> dict[str, float]:
         seen.append([int(drawn.same[drawn.folds == fold].sum()) for fold in range(3)])
-        return k_fold_accuracy(drawn).mean
+        return {"accuracy": k_fold_accuracy(drawn).mean}
 
-    low, high = bootstrap_interval(pairs, accuracy, rounds=50)
+    found = bootstrap_intervals(pairs, statistics, rounds=50)
     assert seen == [[20, 20, 20]] * 50
+    low, high = found["accuracy"]
     assert low < high
-    assert bootstrap_interval(pairs, lambda p: k_fold_accuracy(p).mean, rounds=50) == (low, high)
+    assert bootstrap_intervals(pairs, statistics, rounds=50) == found
