@@ -6,13 +6,13 @@ Every function takes a model and returns a new one; none changes its argument.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx, untyped
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]  # comes with onnx, untyped
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -42,7 +42,7 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
     """
     try:
         model = onnx.load_model_from_string(data)
-        external = any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
+        external = any(_is_elsewhere(each) for each in _messages(model))
         if not external:
             onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as exc:
@@ -59,6 +59,22 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
     _check_finite(model, origin)
     image_input(model, origin=origin)
     return model
+
+
+def _messages(message: Message) -> Iterator[Message]:
+    """A message and all that stand in it: tensors may hang on nodes, inner graphs and functions too."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in value if field.is_repeated else (value,):
+                yield from _messages(each)
+
+
+def _is_elsewhere(message: Message) -> bool:
+    """Whether it is a tensor that is kept in another file, which no hash of the model's covers."""
+    return isinstance(message, onnx.TensorProto) and (
+        message.data_location == onnx.TensorProto.EXTERNAL or bool(message.external_data)
+    )
 
 
 def _check_finite(model: onnx.ModelProto, origin: str) -> None:

@@ -209,6 +209,29 @@ def test_weights_in_other_files_are_refused() -> None:
         parse_model(model.SerializeToString(), origin="m.onnx")
 
 
+@pytest.mark.parametrize("place", ["node", "inner graph", "function"])
+def test_weights_in_other_files_are_refused_wherever_they_hang(place: str) -> None:
+    """A file of that name in the working folder would stand in for weights that no hash covers."""
+    elsewhere = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    elsewhere.data_location = onnx.TensorProto.EXTERNAL
+    elsewhere.external_data.add(key="location", value="w.bin")
+    constant = helper.make_node("Constant", [], ["w"], value=elsewhere)
+    inner = helper.make_graph([constant], "inner", [], [helper.make_tensor_value_info("w", 1, [1])])
+    model = model_of([helper.make_node("Relu", ["image"], ["y"])], {}, outputs={"y": [1, 3, 4, 6]})
+    match place:
+        case "node":
+            model.graph.node.append(constant)
+        case "inner graph":
+            model.graph.node.append(
+                helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner)
+            )
+        case _:
+            opset = [helper.make_opsetid("", 17)]
+            model.functions.append(helper.make_function("mine", "Weight", [], ["w"], [constant], opset))
+    with pytest.raises(ModelError, match="weights are in other files"):
+        parse_model(model.SerializeToString(), origin="m.onnx")
+
+
 def test_models_without_an_image_are_refused() -> None:
     model = model_of([helper.make_node("Relu", ["image"], ["y"])], {}, outputs={"y": [1, 3, 4, 6]})
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
