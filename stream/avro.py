@@ -68,9 +68,13 @@ def read_avro(noun: Noun, writer_schema: str, body: bytes) -> dict[str, Any]:
     schema = _parsed(writer_schema)
     if (name := schema.get("name")) != record_name(noun):
         raise ValueError(f"expected Avro of {record_name(noun)}, got the schema of {str(name)[:80]!r}")
-    stream = BytesIO(body)
+    stream, own = BytesIO(body), _parsed(schema_text(noun, "avro"))
     try:
-        fields = schemaless_reader(stream, schema, _parsed(schema_text(noun, "avro")))
+        if (
+            schema != own
+        ):  # fastavro passes over fields without seeing where the data ends: for ever, in a list
+            schemaless_reader(BytesIO(body), schema, None)
+        fields = schemaless_reader(stream, schema, own)
     except _READING_ERRORS as exc:
         raise ValueError(f"not Avro of {record_name(noun)} ({type(exc).__name__})") from exc
     if stream.tell() != len(body):
@@ -147,8 +151,8 @@ def _least_bytes(node: Any) -> int:  # noqa: PLR0911 - one for each sort
             return 1
         case {"type": "enum"}:
             return 1
-        case {"type": "fixed", "size": size}:
-            return int(size)
+        case {"type": "fixed", "size": int(size)} if size >= 0:
+            return size
         case {"type": inner}:
             return _least_bytes(inner)
     raise ValueError("expected an Avro schema, got none")

@@ -197,6 +197,8 @@ def test_a_looked_up_schema_is_held_to_the_noun():
         '{"type": "array", "items": "null"}',
         '{"type": "map", "values": {"type": "record", "name": "N", "fields": []}}',
         '{"type": "array", "items": {"type": "fixed", "name": "N", "size": 0}}',
+        '{"type": "array", "items": {"type": "fixed", "name": "N", "size": -1}}',
+        '{"type": "fixed", "name": "N", "size": 1e400}',
         '{"type": "record", "name": "N", "fields": [{"name": "n", "type": "N"}]}',
     ],
 )
@@ -207,3 +209,17 @@ def test_a_schema_that_could_be_read_for_ever_is_refused(field: str):
     value = message.value[:5] + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f" + message.value[5:]
     with pytest.raises(ValueError, match=r"without lists of nothing|names no type twice"):
         decode(message.headers, value, lookup=lambda _: endless)
+
+
+@pytest.mark.parametrize(
+    "items", ['"double"', '"float"', '"boolean"', '{"type":"fixed","name":"N","size":1}']
+)
+def test_a_list_that_says_it_is_longer_than_its_data_is_not_passed_over_for_ever(items: str):
+    own = schema_text("camera", "avro")
+    longer = own.replace(
+        '"fields": [', f'"fields": [{{"name": "x", "type": {{"type":"array","items":{items}}}}},'
+    )
+    message = encoder("avro", schema_ids={"track": 7, "camera": 8, "identity": 9})(camera_event())
+    value = message.value[:5] + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f" + message.value[5:]
+    with pytest.raises(ValueError, match=r"not Avro of facestream\.v1\.Camera \(EOFError\)"):
+        decode(message.headers, value, lookup=lambda _: longer)
