@@ -10,6 +10,7 @@ from typing import Any, Literal, TextIO, cast
 
 import structlog
 
+from stream.printable import printable
 from stream.uris import redact_text
 
 LogFormat = Literal["text", "json"]
@@ -44,6 +45,7 @@ def configure_logging(
             structlog.processors.TimeStamper(fmt="iso" if fmt == "json" else "%H:%M:%S", utc=fmt == "json"),
             redact_secrets,
             structlog.processors.format_exc_info,
+            *(() if fmt == "json" else (show_as_it_stands,)),
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -74,4 +76,14 @@ def redact_secrets(
     for key, value in entry.items():
         if isinstance(value, str) and "://" in value:
             entry[key] = redact_text(value)
+    return entry
+
+
+def show_as_it_stands(
+    _logger: object, _method: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Let nothing that came from outside steer the terminal (structlog processor); lines stay lines."""
+    for key, value in entry.items():
+        if isinstance(value, str) and not value.isprintable():
+            entry[key] = "\n".join(map(printable, value.split("\n")))
     return entry

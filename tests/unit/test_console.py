@@ -51,3 +51,20 @@ def test_secrets_in_logs_are_hidden():
     assert entry["event"] == "opening"
     assert entry["uri"].startswith("rtsp://")
     assert "geheim" not in out.getvalue()
+
+
+def test_what_could_steer_a_terminal_is_not_obeyed_in_logs():
+    out = io.StringIO()
+    configure_logging(stream=out, colors=False)
+    try:
+        structlog.get_logger().warning("down", camera="door\x1b]0;title\x07", reason="no\x1b[2J answer")
+        try:
+            int("1\x1b[2J")
+        except ValueError as exc:
+            error = ValueError("first\x1b[2J\nsecond")
+            structlog.get_logger().warning("failed", exc_info=error.with_traceback(exc.__traceback__))
+    finally:
+        structlog.reset_defaults()
+    assert "\x1b" not in out.getvalue()
+    assert "camera=door?]0;title?" in out.getvalue()
+    assert "ValueError: first?[2J\nsecond" in out.getvalue(), "a trace keeps its lines"
