@@ -9,19 +9,19 @@ import base64
 import http.client
 import json
 import re
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib import error, request
+from urllib import request
 from urllib.parse import quote_plus, urlencode
 
 import structlog
 
 from engine.errors import SinkError
 from stream.uris import redact_uri
+from stream.web import RefusedError, UnreachableError, ask
 
 log = structlog.get_logger(__name__)
 
@@ -115,15 +115,11 @@ def fetch_token(
         },
     )
     try:
-        with request.build_opener(_NoRedirect).open(asked, timeout=timeout_s) as answer:
-            return parse_token(answer.read(_LONGEST_ANSWER))
-    except error.HTTPError as exc:
-        with exc:
-            raise SinkError(f"{shown}: {_refusal(exc.code, exc.read(_LONGEST_ANSWER))}") from None
-    except error.URLError as exc:
-        raise SinkError(f"{shown}: {_unreachable(exc.reason)}") from None
-    except (OSError, http.client.HTTPException) as exc:
-        raise SinkError(f"{shown}: {_unreachable(exc)}") from None
+        return parse_token(ask(asked, timeout_s=timeout_s, most_bytes=_LONGEST_ANSWER))
+    except RefusedError as exc:
+        raise SinkError(f"{shown}: {_refusal(exc.status, exc.body)}") from None
+    except UnreachableError as exc:
+        raise SinkError(f"{shown}: {exc}") from None
     except ValueError as exc:
         raise SinkError(f"{shown}: {exc}") from None
 
@@ -148,13 +144,6 @@ def parse_token(body: bytes) -> BearerToken:
     return BearerToken(text, float(min(life_s, _LONGEST_LIFE_S)) if known else _LIFE_S)
 
 
-class _NoRedirect(request.HTTPRedirectHandler):
-    """Follows nothing: the client's secret is for the endpoint alone."""
-
-    def redirect_request(self, *_args: Any, **_settings: Any) -> None:
-        """Let the redirection be the error that it is."""
-
-
 def _refusal(status: int, body: bytes) -> str:
     """What an error means (RFC 6749, section 5.2), with no more of the body than the error's name."""
     try:
@@ -169,10 +158,3 @@ def _refusal(status: int, body: bytes) -> str:
     if name == "invalid_scope":
         return "it knows no such scope for this client (invalid_scope); correct scope=…"
     return f"it gives no token ({name}); check that it is a token endpoint of OAuth 2.0"
-
-
-def _unreachable(reason: object) -> str:
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted here ({reason.verify_message}); SSL_CERT_FILE=… adds a CA"
-    told = getattr(reason, "strerror", None) or type(reason).__name__
-    return f"it cannot be reached ({told}); start it or correct token_url"

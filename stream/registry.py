@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Literal
-from urllib import error, request
+from urllib import request
 from urllib.parse import quote, urlsplit
 
 from engine.errors import SinkError
@@ -20,6 +19,7 @@ from stream.formats import Encoder, EventFormat, encoder
 from stream.kafka_address import is_safe_url
 from stream.schema_files import schema_text
 from stream.uris import redact_uri
+from stream.web import RefusedError, UnreachableError, ask
 from stream.wire import EmbeddingEncoding
 
 USER_VARIABLE: Final = "FACESTREAM_REGISTRY_USER"
@@ -132,15 +132,11 @@ class SchemaRegistry:
     def _ask(self, path: str, body: bytes | None = None) -> Any:
         asked = request.Request(self._url + path, data=body, headers=self._headers)  # noqa: S310 - checked
         try:
-            with request.build_opener(_NoRedirect).open(asked, timeout=self._timeout_s) as answer:
-                return json.loads(answer.read(_LONGEST_ANSWER))
-        except error.HTTPError as exc:
-            with exc:
-                raise self._refusal(exc.code, path, exc.read(_LONGEST_ANSWER)) from None
-        except error.URLError as exc:
-            raise self._unreachable(exc.reason) from None
-        except (OSError, http.client.HTTPException) as exc:
-            raise self._unreachable(exc) from None
+            return json.loads(ask(asked, timeout_s=self._timeout_s, most_bytes=_LONGEST_ANSWER))
+        except RefusedError as exc:
+            raise self._refusal(exc.status, path, exc.body) from None
+        except UnreachableError as exc:
+            raise SinkError(f"registry {self._shown}: {exc}") from None
         except (ValueError, RecursionError):
             raise SinkError(f"registry {self._shown}: expected JSON, got something else") from None
 
@@ -157,14 +153,6 @@ class SchemaRegistry:
                     "name another topic, or delete that subject"
                 )
         return SinkError(f"{where}it answers HTTP {status}{_code(body)}; look into its log")
-
-    def _unreachable(self, reason: object) -> SinkError:
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            told = f"its certificate is not trusted here ({reason.verify_message}); SSL_CERT_FILE=… adds a CA"
-        else:
-            cause = getattr(reason, "strerror", None) or type(reason).__name__
-            told = f"it cannot be reached ({cause}); start it or correct its address"
-        return SinkError(f"registry {self._shown}: {told}")
 
 
 def subject_of(topic: str, noun: Noun) -> str:
@@ -208,13 +196,6 @@ def topic_encoder(
 
 class _NotFoundError(SinkError):
     pass
-
-
-class _NoRedirect(request.HTTPRedirectHandler):
-    """Follows nothing: the login is for the registry alone."""
-
-    def redirect_request(self, *_args: Any, **_settings: Any) -> None:
-        """Let the redirection be the error that it is."""
 
 
 def _checked(url: str, *, has_password: bool) -> str:
