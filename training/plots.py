@@ -36,6 +36,9 @@ _NAMED: Final = {
     _ACCENT: "var(--accent)",
 }
 _WIDTH_IN: Final = 8.6
+_LONGEST_LABEL: Final = 32
+_ROW_OF_LABELS: Final = 80
+"""Labels of so many characters together stand beside each other below an axis; more are turned."""
 _LOG_SPAN: Final = 20.0
 """Settings that differ by more than this factor are drawn on a logarithmic axis."""
 
@@ -117,6 +120,12 @@ def _for_page(svg: str, name: str) -> str:
     svg = re.sub("|".join(_NAMED), lambda match: _NAMED[match[0]], svg)
     # Its text is told in words beside it; a reader of screens need not spell out the ticks.
     return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1).strip()
+
+
+def _label(value: object) -> str:
+    """A name as a drawing has room for it; the table beside has all of it."""
+    text = clean(value)
+    return text if len(text) <= _LONGEST_LABEL else text[: _LONGEST_LABEL - 1] + "\u2026"
 
 
 def roc_plot(curve: Roc, points: Sequence[tuple[float, float]], *, name: str = "roc") -> str:
@@ -255,7 +264,7 @@ def stages_plot(seconds: Sequence[tuple[str, float]], *, name: str = "stages") -
         bars = axes.barh(range(len(falling)), [time for _, time in falling], 0.62, color=_ACCENT, alpha=0.75)
         told = [f"{time:,.1f} s, {100 * time / total:.0f} %" for _, time in falling]
         axes.bar_label(bars, told, padding=5, color=_INK)
-        axes.set_yticks(range(len(falling)), [clean(stage) for stage, _ in falling])
+        axes.set_yticks(range(len(falling)), [_label(stage) for stage, _ in falling])
         axes.invert_yaxis()
         axes.tick_params(length=0)
         axes.spines[["left"]].set_visible(False)
@@ -302,10 +311,16 @@ def sweep_plot(
         if numeric and places.min() > 0 and places.max() / places.min() > _LOG_SPAN:
             axes.set_xscale("log")
             axes.minorticks_off()
-        labels = [f"{number:g}" for number in numbers] if numeric else [clean(each) for each in settings]
-        axes.set_xticks(places, labels, rotation=0 if max(map(len, labels)) < 12 else 20)
-        axes.set_xlabel(clean(setting))
-        axes.set_ylabel(clean(figure))
+        labels = [f"{number:g}" for number in numbers] if numeric else [_label(each) for each in settings]
+        axes.set_xticks(places, labels)
+        if not numeric:
+            axes.set_xlim(-0.6, len(settings) - 0.4)
+        if len(labels) * max(map(len, labels)) > _ROW_OF_LABELS:
+            axes.tick_params(axis="x", rotation=20)
+            for text in axes.get_xticklabels():
+                text.set(ha="right", rotation_mode="anchor")
+        axes.set_xlabel(_label(setting))
+        axes.set_ylabel(_label(figure))
         axes.grid(visible=True, axis="y")
         axes.margins(x=0.06, y=0.15)
     return sheet.svg
@@ -378,7 +393,7 @@ def _mark(axes: Axes, point: TimedPoint) -> None:
     place = (point.milliseconds, 100 * point.accuracy)
     axes.plot(*place, "o", color=colour, markersize=7 if point.best else 5)
     axes.annotate(
-        clean(point.name),
+        _label(point.name),
         place,
         xytext=(-7, 5) if point.best else (7, -4),
         textcoords="offset points",
