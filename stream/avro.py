@@ -70,9 +70,7 @@ def read_avro(noun: Noun, writer_schema: str, body: bytes) -> dict[str, Any]:
         raise ValueError(f"expected Avro of {record_name(noun)}, got the schema of {str(name)[:80]!r}")
     stream, own = BytesIO(body), _parsed(schema_text(noun, "avro"))
     try:
-        if (
-            schema != own
-        ):  # fastavro passes over fields without seeing where the data ends: for ever, in a list
+        if schema != own:  # fastavro passes over a foreign list without seeing where the data ends: for ever
             schemaless_reader(BytesIO(body), schema, None)
         fields = schemaless_reader(stream, schema, own)
     except _READING_ERRORS as exc:
