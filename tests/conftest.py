@@ -54,6 +54,16 @@ def portrait_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_clip(portrait_clip: Path) -> Path:
+    """The first 4 s of it: the person comes and is there."""
+    path = portrait_clip.parent / "short" / portrait_clip.name
+    path.parent.mkdir()
+    cut = f"filesrc location={portrait_clip} ! qtdemux ! h264parse ! identity eos-after=120 ! mp4mux"
+    subprocess.run(f"gst-launch-1.0 -q {cut} ! filesink location={path}".split(), check=True, timeout=300)
+    return path
+
+
+@pytest.fixture(scope="session")
 def kafka_home() -> Path:
     """Folder of the command ``kafka``, with which tests start brokers that they may kill."""
     if os.environ.get("FACESTREAM_TEST_KAFKA"):

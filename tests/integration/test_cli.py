@@ -110,11 +110,11 @@ def test_a_second_run_gives_the_same_ids(first_run: Path, portrait_clip: Path) -
     ]
 
 
-def test_pictures_are_kept_where_the_configuration_says_so(portrait_clip: Path, tmp_path: Path) -> None:
+def test_pictures_are_kept_where_the_configuration_says_so(short_clip: Path, tmp_path: Path) -> None:
     config = tmp_path / "facestream.yaml"
     config.write_text(f"best_shots: {{dir: {tmp_path}/shots, keep_days: 7}}")
     key = base64.b64encode(bytes(range(32))).decode()
-    done = facestream("run", portrait_clip, "--config", config, env={KEY_VARIABLE: key})
+    done = facestream("run", short_clip, "--config", config, env={KEY_VARIABLE: key})
     assert done.returncode == 0, done.stderr
     (track_id,) = {event.track_id for event in read_events(done.stdout) if isinstance(event, FaceEvent)}
     (file,) = (tmp_path / "shots").iterdir()
@@ -125,7 +125,7 @@ def test_pictures_are_kept_where_the_configuration_says_so(portrait_clip: Path, 
 
 
 def test_several_sources_at_once_and_a_bad_one_among_them(
-    portrait: object, tmp_path: Path, portrait_clip: Path
+    portrait: object, tmp_path: Path, short_clip: Path
 ) -> None:
     folder = tmp_path / "frames"
     for number in range(30):
@@ -136,7 +136,7 @@ def test_several_sources_at_once_and_a_bad_one_among_them(
             folder,
             "test://ball?frames=50",
             tmp_path / "missing.mp4",
-            portrait_clip,
+            short_clip,
             "--sink",
             "jsonl:-",
         )
@@ -177,9 +177,9 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(portrait_clip: Path, tmp_pat
         ("--embedder", "nobody", "no such model"),
     ],
 )
-def test_a_model_that_does_something_else(option: str, model: str, words: str, portrait_clip: Path) -> None:
+def test_a_model_that_does_something_else(option: str, model: str, words: str, short_clip: Path) -> None:
     code = 1 if model == "nobody" else 2
-    assert_one_line(facestream("run", portrait_clip, option, model), words, code=code)
+    assert_one_line(facestream("run", short_clip, option, model), words, code=code)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -90,9 +90,9 @@ def identities(path: Path) -> list[IdentityEvent]:
     return found
 
 
-def test_a_run_names_who_is_enrolled(gallery: Path, photo: Path, portrait_clip: Path, tmp_path: Path) -> None:
+def test_a_run_names_who_is_enrolled(gallery: Path, photo: Path, short_clip: Path, tmp_path: Path) -> None:
     assert "1 faces of 1 people" in done("gallery", "enrol", gallery, photo, "--name", NAME)
-    done("run", portrait_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/events")
+    done("run", short_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/events")
     (event,) = identities(tmp_path / "events")
     assert (event.change, event.person_name) == (IdentityChange.DECIDED, NAME)
     assert event.similarity is not None
@@ -102,17 +102,17 @@ def test_a_run_names_who_is_enrolled(gallery: Path, photo: Path, portrait_clip: 
 
 
 def test_somebody_seen_on_camera_is_enrolled_and_another_is_not_she(
-    gallery: Path, portrait_clip: Path, tmp_path: Path
+    gallery: Path, short_clip: Path, tmp_path: Path
 ) -> None:
     done(
-        *("run", portrait_clip, "--gallery", gallery, "--false-accepts", "0.001"),
+        *("run", short_clip, "--gallery", gallery, "--false-accepts", "0.001"),
         *("--sink", f"jsonl:{tmp_path}/first"),
     )
     (event,) = identities(tmp_path / "first")
     assert not event.known
     track = ("--track", event.track_id, "--events", tmp_path / "first")
     assert "1 faces of 1 people" in done("gallery", "enroll", gallery, *track, "--name", NAME)
-    done("run", portrait_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/second")
+    done("run", short_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/second")
     assert [each.person_name for each in identities(tmp_path / "second")] == [NAME]
     assert "is not Stranger 1" in done("gallery", "not", gallery, "Stranger 1", *track)
     assert "there is no track t" in refused("gallery", "not", gallery, NAME, "--track", "t", *track[2:])
@@ -362,10 +362,10 @@ def test_the_index_is_measured(tmp_path: Path) -> None:
     assert (tmp_path / "figures.json").read_text().count('"population"') == 2
 
 
-def test_faces_of_the_track_are_events_too(gallery: Path, portrait_clip: Path, tmp_path: Path) -> None:
+def test_faces_of_the_track_are_events_too(gallery: Path, short_clip: Path, tmp_path: Path) -> None:
     done(
         "run",
-        portrait_clip,
+        short_clip,
         "--gallery",
         gallery,
         "--sink",

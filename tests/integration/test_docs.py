@@ -42,11 +42,11 @@ def test_the_readme_consumer_says_what_a_topic_holds(kafka_broker: str, tmp_path
     assert "appeared" in line
 
 
-def test_the_readme_snippet_iterates_over_events(portrait_clip: Path, tmp_path: Path) -> None:
+def test_the_readme_snippet_iterates_over_events(short_clip: Path, tmp_path: Path) -> None:
     code = snippets("README.md", "python")[1]
     assert len(code.splitlines()) < 10
     (tmp_path / "out" / "demo").mkdir(parents=True)
-    (tmp_path / "out" / "demo" / "clip.mp4").symlink_to(portrait_clip)
+    (tmp_path / "out" / "demo" / "clip.mp4").symlink_to(short_clip)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
