@@ -16,7 +16,7 @@ demo: setup ## Faces in a made clip, or in SOURCE=<file or URI>, to events, a vi
 
 test: ## Run all tests
 	@scripts/setup.sh test
-	@$(python) -m pytest $(PYTEST_ARGS)
+	@$(python) scripts/test.py $(PYTEST_ARGS)
 
 test-gpu: ## Run what needs an NVIDIA GPU, on a machine that has one (docs/engines.md)
 	@scripts/setup.sh test
