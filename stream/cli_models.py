@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,14 +14,15 @@ from rich.table import Table
 
 from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.cli_model_import import import_model
+from stream.model_tables import engine_table, model_table
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from engine.child import Report
-    from engine.importing import Preprocessing
     from engine.package import ModelPackage
     from engine.protocol import Engine
-    from engine.store import Accuracy, CompiledEngine
+    from engine.store import Accuracy
 
 models_app = typer.Typer(
     help="Model packages: list, show, verify, import.", no_args_is_help=True, rich_markup_mode=None
@@ -61,59 +61,10 @@ def show_model(model: Model, debug: Debug = False) -> None:
 
         console = open_console()
         for package in load_detector(model):
-            console.print(_description(package))
+            console.print(model_table(package))
             mine = [e for e in EngineStore().engines() if e.key.model_sha256 == package.sha256]
             if mine:
-                console.print(_engine_table(mine))
-
-
-def _description(package: ModelPackage) -> Table:
-    table = Table("", package.name, title_justify="left")
-    size = package.input_size_wh
-    order = package.colour_order.upper()
-    means = ", ".join(f"{mean:g}" for mean in package.mean)
-    mean = f"{package.mean[0]:g}" if len(set(package.mean)) == 1 else f"({means})"
-    rows = {
-        "task": package.task,
-        "file": str(package.onnx_path),
-        "SHA-256": package.sha256,
-        "licence": package.licence,
-        "provenance": package.provenance,
-        "training run": package.training_run or "not known",
-        "input": "any size" if size is None else f"{size[0]} by {size[1]} pixels",
-        "preprocessing": f"{order}, (pixel - {mean}) * {package.scale:g}",
-        "embedding": "" if package.embedding_size is None else f"{package.embedding_size} numbers",
-        "same person from": ", ".join(
-            f"cosine {each.similarity:g}" + ("" if each.far is None else f" (false accept rate {each.far:g})")
-            for each in package.thresholds
-        ),
-        "compares with": ", ".join(each[:12] for each in package.harmonic_with) or "itself alone",
-    }
-    for patch in package.patches:
-        points = " ".join(f"({x:.1f} {y:.1f})" for x, y in patch.template_xy)
-        rows[f"aligned at {patch.size_px} px"] = points
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, value)
-    return table
-
-
-def _engine_table(engines: Sequence[CompiledEngine]) -> Table:
-    table = Table("engine", "precision", "for", "parity", "found")
-    for engine in engines:
-        key = engine.key
-        found = "" if engine.parity is None else str(engine.parity)
-        accuracy = "".join(
-            f"; {each.dataset}: {each.accuracy:.2%}, fp32 {each.reference:.2%}" for each in engine.accuracies
-        )
-        table.add_row(
-            f"{key.kind} {key.version}",
-            key.precision,
-            ", ".join(key.targets),
-            engine.verdict,
-            found + accuracy,
-        )
-    return table
+                console.print(engine_table(mine))
 
 
 @models_app.command("verify")
@@ -139,104 +90,7 @@ def verify_model(model: Model, faces: Faces = None, debug: Debug = False) -> Non
         raise typer.Exit(EXIT_FAILED)
 
 
-@models_app.command("import")
-def import_model(
-    file: Annotated[Path, typer.Argument(help="The ONNX file of an embedder.")],
-    name: Annotated[str, typer.Option(help="How to call it: small letters, digits, '.', '_' and '-'.")],
-    preset: Annotated[
-        Literal["arcface", "facenet", "sface"] | None,
-        typer.Option(
-            help="How it was trained: arcface (InsightFace), facenet or sface; "
-            "or state --colour-order, --mean and --scale."
-        ),
-    ] = None,
-    colour_order: Annotated[Literal["rgb", "bgr"] | None, typer.Option(help="Of the channels.")] = None,
-    mean: Annotated[float | None, typer.Option(help="Subtracted from each pixel, 0..255.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Multiplies each pixel after that.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=16, max=1024, help="Side of an aligned face, pixels.")
-    ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X,Y,...",
-            help="Where the right eye, left eye, nose, right and left corner of the mouth lie in it: "
-            "ten numbers, pixels. Without it, ArcFace's template.",
-        ),
-    ] = None,
-    licence: Annotated[str, typer.Option(help="SPDX name.")] = "unknown",
-    threshold: Annotated[
-        float | None, typer.Option(min=-1.0, max=1.0, help="Cosine from which two faces are one person.")
-    ] = None,
-    harmonic_with: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODEL",
-            help="An embedder whose embeddings this one's were trained to compare with; may be repeated. "
-            "Galleries of it can be moved to this one as they are.",
-        ),
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a model of the same name.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Make a model package of your own ONNX file, with its preprocessing stated."""
-    with one_line_errors(debug=debug):
-        from engine.importing import import_embedder
-        from engine.package import Threshold
-        from engine.zoo import imported_folder, load_model
-
-        older = [load_model(each) for each in harmonic_with or []]
-        try:
-            package = import_embedder(
-                file,
-                name=name,
-                preprocessing=_preprocessing(preset, colour_order, mean=mean, scale=scale, size=size),
-                folder=imported_folder(),
-                template_xy=None if template is None else _points(template),
-                licence=licence,
-                thresholds=() if threshold is None else (Threshold(threshold),),
-                harmonic_with=tuple(each.sha256 for each in older),
-                replace=replace,
-            )
-        except ValueError as exc:
-            raise ConfigError(str(exc)) from exc
-        console = open_console()
-        console.print(_description(package))
-        console.print(f"next: facestream models verify {name}")
-
-
-def _preprocessing(
-    preset: str | None,
-    colour_order: Literal["rgb", "bgr"] | None,
-    *,
-    mean: float | None,
-    scale: float | None,
-    size: int | None,
-) -> Preprocessing:
-    from engine.importing import PRESETS, Preprocessing
-
-    if preset is not None:
-        base = PRESETS[preset]
-        colour_order = colour_order or base.colour_order
-        mean = base.mean if mean is None else mean
-        scale = base.scale if scale is None else scale
-        size = size or base.size_px
-    if colour_order is None or mean is None or scale is None:
-        raise ConfigError(
-            "the preprocessing is not stated: give --preset, or --colour-order, --mean and --scale; "
-            "a model that sees other pixels than it was trained on gives bad embeddings without a word"
-        )
-    return Preprocessing(colour_order, mean, scale, size)
-
-
-def _points(text: str) -> tuple[tuple[float, float], ...]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 10 or not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"--template: expected ten numbers with commas between, got {text!r}")
-    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+models_app.command("import")(import_model)
 
 
 def compile_model(
@@ -317,7 +171,7 @@ def compile_model(
                     raise ConfigError(str(exc)) from exc
             built.append(compiled)
         console = open_console()
-        console.print(_engine_table(built))
+        console.print(engine_table(built))
         for compiled in built:
             console.print(f"{compiled.folder}", soft_wrap=True)
         if any(compiled.parity is None for compiled in built):

@@ -1,0 +1,116 @@
+"""``facestream models import``: an ONNX file of one's own, with its preprocessing stated."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from engine.errors import ConfigError
+from stream.cli_errors import Debug, one_line_errors
+from stream.model_tables import model_table
+from stream.terminal import open_console
+
+if TYPE_CHECKING:
+    from engine.importing import Preprocessing
+
+
+def import_model(
+    file: Annotated[Path, typer.Argument(help="The ONNX file of an embedder.")],
+    name: Annotated[str, typer.Option(help="How to call it: small letters, digits, '.', '_' and '-'.")],
+    preset: Annotated[
+        Literal["arcface", "facenet", "sface"] | None,
+        typer.Option(
+            help="How it was trained: arcface (InsightFace), facenet or sface; "
+            "or state --colour-order, --mean and --scale."
+        ),
+    ] = None,
+    colour_order: Annotated[Literal["rgb", "bgr"] | None, typer.Option(help="Of the channels.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Subtracted from each pixel, 0..255.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Multiplies each pixel after that.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Side of an aligned face, pixels.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,...",
+            help="Where the right eye, left eye, nose, right and left corner of the mouth lie in it: "
+            "ten numbers, pixels. Without it, ArcFace's template.",
+        ),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="SPDX name.")] = "unknown",
+    threshold: Annotated[
+        float | None, typer.Option(min=-1.0, max=1.0, help="Cosine from which two faces are one person.")
+    ] = None,
+    harmonic_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="An embedder whose embeddings this one's were trained to compare with; may be repeated. "
+            "Galleries of it can be moved to this one as they are.",
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a model of the same name.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Make a model package of your own ONNX file, with its preprocessing stated."""
+    with one_line_errors(debug=debug):
+        from engine.importing import import_embedder
+        from engine.package import Threshold
+        from engine.zoo import imported_folder, load_model
+
+        older = [load_model(each) for each in harmonic_with or []]
+        try:
+            package = import_embedder(
+                file,
+                name=name,
+                preprocessing=_preprocessing(preset, colour_order, mean=mean, scale=scale, size=size),
+                folder=imported_folder(),
+                template_xy=None if template is None else _points(template),
+                licence=licence,
+                thresholds=() if threshold is None else (Threshold(threshold),),
+                harmonic_with=tuple(each.sha256 for each in older),
+                replace=replace,
+            )
+        except ValueError as exc:
+            raise ConfigError(str(exc)) from exc
+        console = open_console()
+        console.print(model_table(package))
+        console.print(f"next: facestream models verify {name}")
+
+
+def _preprocessing(
+    preset: str | None,
+    colour_order: Literal["rgb", "bgr"] | None,
+    *,
+    mean: float | None,
+    scale: float | None,
+    size: int | None,
+) -> Preprocessing:
+    from engine.importing import PRESETS, Preprocessing
+
+    if preset is not None:
+        base = PRESETS[preset]
+        colour_order = colour_order or base.colour_order
+        mean = base.mean if mean is None else mean
+        scale = base.scale if scale is None else scale
+        size = size or base.size_px
+    if colour_order is None or mean is None or scale is None:
+        raise ConfigError(
+            "the preprocessing is not stated: give --preset, or --colour-order, --mean and --scale; "
+            "a model that sees other pixels than it was trained on gives bad embeddings without a word"
+        )
+    return Preprocessing(colour_order, mean, scale, size)
+
+
+def _points(text: str) -> tuple[tuple[float, float], ...]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 10 or not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"--template: expected ten numbers with commas between, got {text!r}")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
