@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 import cv2
-import numpy as np
 import structlog
 
 from engine.errors import ConfigError
 from engine.faces import Image
 from stream.events import FaceEvent
 from stream.sealing import Sealer
+from stream.stills import UnfitPhotoError, decode_photo
 
 log = structlog.get_logger(__name__)
 
@@ -95,10 +95,10 @@ class BestShots:
                     raw = file.read(_MOST_BYTES)
             except OSError:
                 continue
-            image = cv2.imdecode(np.frombuffer(self._opened(path, raw, track_id), np.uint8), cv2.IMREAD_COLOR)
-            if image is None:
-                raise ConfigError(f"{path}: no picture, or a damaged one; delete it")
-            return np.asarray(image, np.uint8)
+            try:
+                return decode_photo(self._opened(path, raw, track_id))
+            except UnfitPhotoError as exc:
+                raise ConfigError(f"{path}: no picture, or a damaged one ({exc}); delete it") from exc
         return None
 
     def erase(self, track_ids: Iterable[str]) -> int:

@@ -73,6 +73,7 @@ class VideoWriter:
             if self._pipeline is None:
                 even_wh = (width - width % 2, height - height % 2)
                 self._first_s = time_s
+                _make_private(self._path)
                 self._pipeline = EncodePipeline(
                     str(self._path), size_wh=even_wh, fps=self._fps, bitrate_kbps=self._bitrate_kbps
                 )
@@ -108,3 +109,15 @@ def _check_writable(path: Path) -> None:
         raise SinkError(f"{path}: the folder {path.parent} does not exist; make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise SinkError(f"{path}: may not be written by this user; change the permissions or the path")
+
+
+def _make_private(path: Path) -> None:
+    """Make a file that is its owner's alone, since people are seen in it; one that is there stays as it is.
+
+    Raises:
+        SinkError: It cannot be made.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as exc:
+        raise SinkError(f"{path}: cannot be written ({exc.strerror}); choose another path") from exc

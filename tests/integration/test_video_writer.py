@@ -99,6 +99,12 @@ def test_the_file_is_whole_also_when_the_work_fails(tmp_path):
     assert len(read(path)) == 1
 
 
+def test_a_new_file_is_its_owners_alone(tmp_path):
+    with VideoWriter(tmp_path / "out.mp4", (64, 48), 25) as video:
+        video.write(np.zeros((48, 64, 3), np.uint8), 0.0)
+    assert (tmp_path / "out.mp4").stat().st_mode & 0o777 == 0o600
+
+
 def test_without_a_frame_there_is_no_file(tmp_path):
     with VideoWriter(tmp_path / "out.mp4", (64, 48), 25):
         pass

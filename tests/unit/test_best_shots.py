@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from event_checks import face_event
@@ -48,6 +49,14 @@ def test_a_sealed_picture_is_none_to_others(tmp_path: Path, picture: np.ndarray)
 def test_a_damaged_picture_is_named(tmp_path: Path):
     (tmp_path / "door-1.jpg").write_bytes(b"\xff\xd8 not really")
     with pytest.raises(ConfigError, match=r"door-1\.jpg: no picture"):
+        BestShots(tmp_path).read("door-1")
+
+
+def test_a_picture_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path):
+    photo = bytearray(cv2.imencode(".png", np.zeros((30, 70, 3), np.uint8))[1].tobytes())
+    photo[16:24] = (30_000).to_bytes(4, "big") * 2
+    (tmp_path / "door-1.jpg").write_bytes(photo)
+    with pytest.raises(ConfigError, match=r"no picture, or a damaged one \(it has 30000 by 30000 pixels"):
         BestShots(tmp_path).read("door-1")
 
 
