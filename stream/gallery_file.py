@@ -101,7 +101,7 @@ class GalleryFile:
         try:
             with self._transaction("BEGIN"):
                 yield
-        except (ValueError, TypeError, KeyError) as exc:
+        except (ValueError, TypeError, LookupError, OverflowError) as exc:
             raise GalleryError(f"{self.path}: damaged ({one_line(exc)}); restore a copy of it") from exc
 
     @contextmanager
@@ -143,6 +143,8 @@ class GalleryFile:
         Raises:
             GalleryError: It was changed, or is another person's.
         """
+        if not isinstance(sealed, bytes):  # SQLite keeps what it is given, whatever a column was declared as
+            raise GalleryError(f"{self.path}: the {kind} of {person_id} is damaged; restore a copy")
         if self.sealer is None:
             return sealed
         try:

@@ -4,6 +4,7 @@ import dataclasses
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +269,33 @@ def test_a_damaged_gallery_gives_one_line_and_nothing_else(
     except FacestreamError as exc:
         complaint = str(exc)
     assert len(complaint.splitlines()) <= 1
+
+
+def read_all(path: Path, sealer: Sealer | None) -> None:
+    with Gallery.open(path, sealer=sealer) as gallery:
+        gallery.snapshot()
+        for person in gallery.people():
+            gallery.templates(person.id)
+
+
+@sealed_or_not
+@pytest.mark.parametrize("value", [None, 7, 1e300, "text", 10**18])
+@pytest.mark.parametrize(
+    "column", ["people.name", "people.notes", "templates.origin", "templates.person", "templates.embedding"]
+)
+def test_values_of_another_kind_are_damage(
+    tmp_path: Path, sealer: Sealer | None, column: str, value: object
+) -> None:
+    """What SQLite promises of a column holds for what it writes, and not for what it finds."""
+    gallery_of(tmp_path / "g.db", "Ann", sealer=sealer).close()
+    table, _, name = column.partition(".")
+    with closing(sqlite3.connect(tmp_path / "g.db", isolation_level=None)) as database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET sql = replace(replace(sql, 'STRICT', ''), 'NOT NULL', '')")
+    with closing(sqlite3.connect(tmp_path / "g.db", isolation_level=None)) as database:
+        database.execute(f"UPDATE {table} SET {name} = ?", (value,))
+    with pytest.raises(GalleryError, match="restore a copy"):
+        read_all(tmp_path / "g.db", sealer)
 
 
 @sealed_or_not
