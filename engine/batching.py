@@ -14,6 +14,9 @@ def batch_sizes(count: int, *, largest: int) -> list[int]:
 
     Returns:
         Sizes that add up to ``count``, largest first.
+
+    Raises:
+        ValueError: A number is too small.
     """
     if count < 0 or largest < 1:
         raise ValueError(f"expected count >= 0 and largest >= 1, got {count} and {largest}")

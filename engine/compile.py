@@ -161,6 +161,13 @@ def engine_key(
 ) -> EngineKey:
     """The key of the engine that ``compile_engine`` makes here.
 
+    Args:
+        package: The model.
+        kind: What will run it.
+        precision: What it computes in.
+        gpus: Architectures such as ``sm86``, for ``tensorrt-rtx`` alone; none means all.
+        batches: Least, usual and greatest number of images in one call.
+
     Raises:
         ModelError: The kind cannot be built here, or GPUs are named for one that takes none.
     """
@@ -184,6 +191,11 @@ def engine_key(
 
 def build(order: Order, folder: Path, report: Report) -> tuple[str, Parity | None]:
     """Build one engine into a folder and judge it where it can run; called in a process of its own.
+
+    Args:
+        order: What is to be built, and what it is judged on.
+        folder: Gets the engine's file.
+        report: Told of the step that is under way, and how much of it is done.
 
     Returns:
         SHA-256 of the engine's file, and what the gate found; None where the engine cannot run here.

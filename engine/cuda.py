@@ -157,17 +157,32 @@ class Buffer:
         self.address = int(self._device)
 
     def upload(self, array: npt.NDArray[Any], queue: Queue) -> None:
-        """Copy an array, which may be changed once this returns, and ask for its transfer to the GPU."""
+        """Copy an array, which may be changed once this returns, and ask for its transfer to the GPU.
+
+        Args:
+            array: No larger than the buffer.
+            queue: Where the transfer takes its turn.
+        """
         staged = self._host[: array.nbytes]
         np.copyto(staged.view(array.dtype).reshape(array.shape), array)
         self._driver.memcpy_htod_async(self._device, staged, queue.stream)
 
     def download(self, nbytes: int, queue: Queue) -> None:
-        """Ask for a transfer from the GPU."""
+        """Ask for a transfer from the GPU.
+
+        Args:
+            nbytes: How much, from the beginning.
+            queue: Where it takes its turn; what came is there once its work is done.
+        """
         self._driver.memcpy_dtoh_async(self._host[:nbytes], self._device, queue.stream)
 
     def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """What the last transfer brought, once it is done, as a new array."""
+        """What the last transfer brought, once it is done, as a new array.
+
+        Args:
+            shape: Of the array.
+            dtype: The same.
+        """
         count = int(np.prod(shape, dtype=np.int64))
         values: npt.NDArray[Any] = self._host[: count * dtype.itemsize].view(dtype).reshape(shape)
         return values.copy()

@@ -223,6 +223,10 @@ class ModelPackage:
 def read_verified(path: Path, sha256: str) -> bytes:
     """Read a file whose SHA-256 is known.
 
+    Args:
+        path: Of the file.
+        sha256: 64 lower-case hexadecimal digits.
+
     Raises:
         ModelError: The file cannot be read or has another hash.
     """

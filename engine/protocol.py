@@ -14,7 +14,13 @@ Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, shape and dtype of an engine's input or output; None marks a dimension that may vary."""
+    """An engine's input or output.
+
+    Attributes:
+        name: In the graph.
+        shape: None marks a dimension that may vary.
+        dtype: Of its numbers.
+    """
 
     name: str
     shape: tuple[int | None, ...]
@@ -109,6 +115,10 @@ class Engine(Protocol):
 
 def check_feeds(feeds: Mapping[str, npt.NDArray[Any]], inputs: tuple[TensorSpec, ...]) -> None:
     """Refuse arrays that are not what an engine takes.
+
+    Args:
+        feeds: Arrays by name.
+        inputs: Of the engine.
 
     Raises:
         ValueError: A name is missing or unknown, or an array has the wrong dtype or shape or is not

@@ -21,6 +21,10 @@ def is_tensorrt(kind: CompiledKind) -> TypeGuard[Flavour]:
 def check_available(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> None:
     """Refuse a kind of engine that cannot be built, or run, on this machine.
 
+    Args:
+        kind: Of the engine.
+        purpose: Building may need less than running: plans for RTX are built without a GPU.
+
     Raises:
         ModelError: It is not installed, or there is no GPU for it.
     """
@@ -29,7 +33,12 @@ def check_available(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> 
 
 
 def why_unavailable(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> str | None:
-    """Why a kind of engine cannot be built, or run, here, with what mends it; None where it can."""
+    """Why a kind of engine cannot be built, or run, here, with what mends it; None where it can.
+
+    Args:
+        kind: Of the engine.
+        purpose: What for.
+    """
     if not is_tensorrt(kind):
         try:
             importlib.metadata.version(kind)

@@ -280,6 +280,7 @@ class EventConsumer:
 
         Raises:
             SinkError: They cannot be read any longer.
+            ValueError: The consumer is not open.
         """
         if self._consumer is None or self._partitions is None:
             raise ValueError("expected an open consumer; use it in a with block")

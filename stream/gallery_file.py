@@ -132,7 +132,16 @@ class GalleryFile:
             raise
 
     def seal(self, kind: str, person_id: str, plain: bytes) -> bytes:
-        """Seal something of a person, where there is a key."""
+        """Seal something of a person, where there is a key.
+
+        Args:
+            kind: What it is, such as ``name`` or ``embedding``.
+            person_id: Whose it is. What is sealed opens as this kind, of this person, in this gallery alone.
+            plain: The bytes.
+
+        Returns:
+            28 bytes more, or ``plain`` where there is no key.
+        """
         if self.sealer is None:
             return plain
         return self.sealer.seal(plain, context=f"{self.id}|{kind}|{person_id}".encode())
@@ -140,8 +149,13 @@ class GalleryFile:
     def unseal(self, kind: str, person_id: str, sealed: bytes) -> bytes:
         """Open what ``seal`` made.
 
+        Args:
+            kind: As it was sealed.
+            person_id: The same.
+            sealed: As it stands in a row.
+
         Raises:
-            GalleryError: It was changed, or is another person's.
+            GalleryError: It was changed, is another person's, or is no bytes.
         """
         if not isinstance(sealed, bytes):  # SQLite keeps what it is given, whatever a column was declared as
             raise GalleryError(f"{self.path}: the {kind} of {person_id} is damaged; restore a copy")
@@ -153,7 +167,17 @@ class GalleryFile:
             raise GalleryError(f"{self.path}: the {kind} of {person_id} is {exc}; restore a copy") from exc
 
     def put_person(self, person_id: str, name: str, notes: str, created: datetime | None) -> str:
-        """Add a person within a transaction."""
+        """Add a person within a transaction.
+
+        Args:
+            person_id: New in this gallery.
+            name: Is not checked.
+            notes: Anything.
+            created: When; None is now.
+
+        Returns:
+            ``person_id``.
+        """
         row = (
             person_id,
             self.seal("name", person_id, name.encode()),
@@ -205,6 +229,14 @@ class GalleryFile:
 
     def vector(self, person_id: str, sealed: bytes, size: int) -> npt.NDArray[np.float32]:
         """An embedding as it stands in a row.
+
+        Args:
+            person_id: Whose it is.
+            sealed: As it stands there.
+            size: Numbers that it must have.
+
+        Returns:
+            float32 (size,).
 
         Raises:
             GalleryError: It is damaged.

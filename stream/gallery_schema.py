@@ -98,6 +98,10 @@ def connect(path: Path) -> sqlite3.Connection:
 def check_file(path: Path, database: sqlite3.Connection) -> str:
     """See that a database is a gallery.
 
+    Args:
+        path: Of its file, for the error message.
+        database: As ``connect`` opens it.
+
     Returns:
         Fingerprint of the key that it was made with; empty for none.
 

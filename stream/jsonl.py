@@ -37,6 +37,7 @@ class JsonLinesSink:
 
         Raises:
             SinkError: They cannot be written.
+            ValueError: The sink is closed.
         """
         if self._file is None:
             raise ValueError("expected an open sink, got a closed one")

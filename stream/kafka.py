@@ -99,6 +99,11 @@ _CLOSE_S: Final = 0.5
 def open_client(kind: Callable[..., _Client], entry: Entry, settings: dict[str, Any]) -> _Client:
     """A client of kafka-python that has met its brokers.
 
+    Args:
+        kind: Its class.
+        entry: To the cluster.
+        settings: kafka-python's, over those of the entry.
+
     Raises:
         SinkError: None of them lets us in; says why.
     """
@@ -128,7 +133,12 @@ def open_client(kind: Callable[..., _Client], entry: Entry, settings: dict[str, 
 
 
 def ask(entry: Entry, admin: KafkaAdminClient, question: Callable[[], _Answer]) -> _Answer:
-    """Ask brokers something, once more where one of them is away.
+    """Ask brokers something, again and again while one of them is away and there is time.
+
+    Args:
+        entry: To the cluster, and until when.
+        admin: As ``open_client`` opens it.
+        question: Asks ``admin``; may be called several times.
 
     Raises:
         SinkError: None answers in time, or they refuse; says why.

@@ -62,6 +62,10 @@ def probe_broker(address: str, *, timeout_s: float, environment: Mapping[str, st
 def connect_admin(address: KafkaAddress, timeout_s: float) -> KafkaAdminClient:
     """A client that looks at topics and changes them, and has met its brokers.
 
+    Args:
+        address: The cluster.
+        timeout_s: How long it may take.
+
     Raises:
         SinkError: No broker answers or lets us in; says why.
     """

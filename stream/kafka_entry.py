@@ -43,6 +43,10 @@ class Entry:
 def enter(address: KafkaAddress, timeout_s: float) -> Entry:
     """See that somebody is there to let us in, and have ready what he will ask for.
 
+    Args:
+        address: Where to.
+        timeout_s: How long all may take until the client has met its brokers.
+
     Raises:
         SinkError: Nobody is, or it is not ready.
     """

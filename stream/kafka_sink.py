@@ -111,6 +111,7 @@ class KafkaSink:
         Raises:
             SpoolFullError: There was no room on the disk in time; none of these events was taken.
             SinkError: The disk failed, or delivery has ended by a mistake of facestream.
+            ValueError: The sink is closed.
         """
         if self._closing.is_set():
             raise ValueError("expected an open sink, got a closed one")

@@ -46,6 +46,10 @@ def tls_context(address: KafkaAddress) -> ssl.SSLContext | None:
 def load_identity(context: ssl.SSLContext, address: KafkaAddress) -> None:
     """Give a context the certificate and the key that say who we are, where the address names some.
 
+    Args:
+        context: Gets them.
+        address: Names their files, PEM.
+
     Raises:
         SinkError: They cannot be read, or do not open or fit.
     """

@@ -99,7 +99,11 @@ class LiveSource:
         return True
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the frames that are to be looked at, in order, until ``close``."""
+        """Yield the frames that are to be looked at, in order, until ``close``.
+
+        Raises:
+            ValueError: It was called before.
+        """
         if self._begun:
             raise ValueError("frames() may be called once; make another source")
         self._begun = True

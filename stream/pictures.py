@@ -157,6 +157,10 @@ def fit(image: Image, size_wh: tuple[int, int]) -> Image:
 def save_png(image: Image, path: Path) -> None:
     """Write a PNG file, making its folder.
 
+    Args:
+        image: uint8 (H, W, 3) BGR.
+        path: Overwritten.
+
     Raises:
         SinkError: It cannot be written.
     """

@@ -63,6 +63,11 @@ class SchemaRegistry:
     ) -> SchemaRegistry:
         """A registry whose login, if any, stands in the environment.
 
+        Args:
+            url: As in the constructor.
+            environment: Such as ``os.environ``.
+            timeout_s: As in the constructor.
+
         Raises:
             SinkError: As the constructor does.
         """

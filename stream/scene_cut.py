@@ -86,6 +86,10 @@ def difference(a: Thumbnail, b: Thumbnail) -> float:
 
     A contrast of four grey values that both share is added to both, so that the noise in two dark or empty
     pictures does not make them different.
+
+    Args:
+        a: Of one picture.
+        b: Of another; the order does not count.
     """
     a, b = a - a.mean(), b - b.mean()
     variance_a, variance_b, covariance = (

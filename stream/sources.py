@@ -188,6 +188,7 @@ class FileSource:
 
         Raises:
             SourceError: It cannot be read, or not to its end. What could be read came before.
+            ValueError: It was called before.
         """
         if self._begun:
             raise ValueError("frames() may be called once; make another source")

@@ -218,13 +218,23 @@ def erase_frames(file: int, *, limit: int, sealer: Sealer | None, drop: Callable
 
 
 def is_sealed(file: int, limit: int) -> bool:
-    """Whether the first sound frame of a segment is sealed, whatever the header says."""
+    """Whether the first sound frame of a segment is sealed, whatever the header says.
+
+    Args:
+        file: Descriptor of the segment.
+        limit: Bytes of it that are looked at.
+    """
     found = next(_sound_frames(_pread(file, HEADER_BYTES, limit - HEADER_BYTES)), None)
     return found is not None and found.mark == _SEALED
 
 
 def time_of(file: int, offset: int) -> int | None:
-    """When the record at an offset was appended, milliseconds since 1970; None where none can be read."""
+    """When the record at an offset was appended, milliseconds since 1970; None where none can be read.
+
+    Args:
+        file: Descriptor of the segment.
+        offset: Where the record's frame begins, bytes.
+    """
     raw = os.pread(file, FRAME_BYTES, offset)
     if len(raw) < FRAME_BYTES or raw[:4] not in (_PLAIN, _SEALED):
         return None

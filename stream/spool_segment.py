@@ -87,7 +87,15 @@ class Segment:
         return cls(path, file, size=size, waiting=survey.records, sealer=own)
 
     def append(self, payloads: Sequence[bytes], *, time_ms: int) -> int:
-        """Write some records, all or none; how many bytes that took."""
+        """Write some records, all or none.
+
+        Args:
+            payloads: Of the records.
+            time_ms: When they came, milliseconds since 1970.
+
+        Returns:
+            How many bytes that took.
+        """
         data = make_frames(payloads, time_ms=time_ms, offset=self.size, sealer=self._sealer)
         try:
             written = os.pwrite(self._file, data, self.size)
@@ -101,7 +109,12 @@ class Segment:
         return len(data)
 
     def reader(self, offset: int, want: int) -> Callable[[], Chunk]:
-        """What reads some records, also when this segment is closed meanwhile; to be called once."""
+        """What reads some records, also when this segment is closed meanwhile; to be called once.
+
+        Args:
+            offset: Where the first of them begins, bytes.
+            want: Bytes of payload from which on it is enough.
+        """
         file, limit = os.dup(self._file), self.size
 
         def read() -> Chunk:

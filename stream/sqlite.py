@@ -128,6 +128,7 @@ class SqliteSink:
 
         Raises:
             SinkError: They cannot be written; then none of them was.
+            ValueError: The sink is closed.
         """
         if self._database is None:
             raise ValueError("expected an open sink, got a closed one")
@@ -184,8 +185,15 @@ class SqliteSink:
     def tracks_of(self, person_id: str) -> list[str]:
         """Tracks that were ever said to be a person's.
 
+        Args:
+            person_id: Of the person.
+
+        Returns:
+            Their ids.
+
         Raises:
             SinkError: The file cannot be read.
+            ValueError: The sink is closed.
         """
         if self._database is None:
             raise ValueError("expected an open sink, got a closed one")
