@@ -113,7 +113,7 @@ class Segment:
 
         Args:
             offset: Where the first of them begins, bytes.
-            want: Bytes of payload from which on it is enough.
+            want: About so many bytes; at least one record where there is one.
         """
         file, limit = os.dup(self._file), self.size
 
