@@ -76,20 +76,16 @@ def ytf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def bench_lfw(lfw: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    common = ("--pairs", lfw / "pairs.txt", "--engine", "openvino", "--precision", "fp32")
+    return facestream("bench", "lfw", "--root", lfw, *common, *options)
+
+
 @pytest.fixture(scope="module")
 def measured(lfw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lfw-run")
-    done = facestream(
-        "bench",
-        "lfw",
-        "--root",
+    done = bench_lfw(
         lfw,
-        "--pairs",
-        lfw / "pairs.txt",
-        "--engine",
-        "openvino",
-        "--precision",
-        "fp32",
         "--no-cache",
         "--json",
         folder / "plain.json",
@@ -115,17 +111,8 @@ def test_lfw_says_what_was_measured(measured: Path, lfw: Path) -> None:
 
 def test_two_runs_are_compared(measured: Path, lfw: Path) -> None:
     flipped = measured / "flipped.json"
-    done = facestream(
-        "bench",
-        "lfw",
-        "--root",
+    done = bench_lfw(
         lfw,
-        "--pairs",
-        lfw / "pairs.txt",
-        "--engine",
-        "openvino",
-        "--precision",
-        "fp32",
         "--flip",
         "--no-cache",
         "--json",
