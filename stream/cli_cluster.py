@@ -55,7 +55,8 @@ def cluster_tracks(
         ),
     ] = None,
     merge: Annotated[
-        list[str] | None, typer.Option(metavar="N,N,...", help="These clusters are one person.")
+        list[str] | None,
+        typer.Option(metavar="N,N,...", help="These are one person: numbers, or tracks of theirs."),
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option(metavar="TRACK", help="This track is not of its cluster.")
@@ -86,6 +87,8 @@ def cluster_tracks(
                 raise ConfigError("--follow: groups as they come; it goes with --cut, --model, --min-quality")
             _follow(source, cut, model, min_quality)
             return
+        if enrol and (merge or split or undo):
+            raise ConfigError("--enrol: correct first, since numbers change, then enrol by the new ones")
         from stream.clusters import find_cluster, group_tracks
         from stream.seen_tracks import read_tracks
 
@@ -103,7 +106,10 @@ def cluster_tracks(
         else:
             _show_tracks(find_cluster(clusters, show))
         if report is not None:
-            _report(clusters, report, video or [], shots, source, level)
+            options = _options(
+                cut=cut, model=model, min_quality=min_quality or None, edits=edits, shots=shots, video=video
+            )
+            _report(clusters, report, video or [], shots, source, level, options)
         elif video or shots is not None:
             raise ConfigError("--video and --shots: are for the page; give --report FILE.html too")
         if enrol:
@@ -197,7 +203,7 @@ def _edited(
     undo: bool,
 ) -> list[Edit]:
     """The edits with those that are asked for now, which are kept."""
-    from stream.clusters import group_tracks, load_edits, merge_numbers, save_edits, split_track
+    from stream.clusters import group_tracks, load_edits, merge_clusters, save_edits, split_track
 
     kept = load_edits(path)
     before = list(kept)
@@ -207,18 +213,11 @@ def _edited(
         kept.pop()
     clusters = group_tracks(tracks, cut, kept) if merge or split else []
     for text in merge:
-        kept += merge_numbers(clusters, _numbers(text))
+        kept += merge_clusters(clusters, [name.strip() for name in text.split(",")])
     kept += [split_track(clusters, track) for track in split]
     if kept != before:
         save_edits(kept, path)
     return kept
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--merge: expected numbers of clusters such as 3,7, got {text!r}") from None
 
 
 def _show_tracks(cluster: Cluster) -> None:
@@ -227,14 +226,18 @@ def _show_tracks(cluster: Cluster) -> None:
 
     for track in cluster.tracks:
         seen = span(track.first_seen, track.last_seen)
-        typer.echo(printable(f"{track.track_id}  {track.camera_id}  {seen}  quality {track.quality:.2f}"))
+        typer.echo(printable(f"{track.track_id}  {track.camera_id}  {seen} UTC  quality {track.quality:.2f}"))
 
 
 def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> None:
     from stream.clusters import span, told
     from stream.uris import redact_uri
 
-    table = Table("cluster", "tracks", "seen, s", "first and last seen", "cameras")
+    table = Table()
+    for heading in ("person", "tracks", "seen, s"):
+        table.add_column(heading, justify="right")
+    table.add_column("first and last seen, UTC", no_wrap=True)
+    table.add_column("cameras", overflow="fold")
     largest = sorted(clusters, key=lambda each: (-len(each.tracks), each.number))[:most]
     for each in sorted(largest, key=lambda each: each.number):
         table.add_row(
@@ -261,6 +264,7 @@ def _report(
     folder: Path | None,
     source: str,
     cut: float,
+    options: Sequence[str],
 ) -> None:
     from rich.progress import Progress
 
@@ -278,9 +282,20 @@ def _report(
             sources,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    write_report(clusters, shots, path, source=redact_uri(source), cut=cut)
+    again = [*options, "--report", str(path)]
+    write_report(clusters, shots, path, source=redact_uri(source), cut=cut, options=again)
     without = len(tracks) - len(shots)
     typer.echo(f"{path}: {len(shots):,} best shots" + (f", {without:,} boxes without one" if without else ""))
+
+
+def _options(**given: object) -> list[str]:
+    """Options as they are typed, of those that were given."""
+    words = []
+    for name, value in given.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                words += [f"--{name.replace('_', '-')}", str(each)]
+    return words
 
 
 def _kept_shots(folder: Path, tracks: Sequence[FaceEvent]) -> dict[str, Image]:

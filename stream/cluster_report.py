@@ -1,10 +1,13 @@
-"""Clusters of tracks as one HTML page that needs nothing else: best shots, times, cameras, ids."""
+"""Clusters of tracks as one HTML page that needs nothing else: best shots, times, cameras, corrections."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
+import shlex
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -15,29 +18,23 @@ from engine.faces import Image
 from engine.files import write_atomically
 from stream.clusters import Cluster, span, told
 from stream.events import FaceEvent
-from stream.pictures import track_colour
+from stream.printable import printable
 
 _MOST_TILES: Final = 24
 """So many tracks of a cluster have a tile, the best ones; the others are listed."""
 _JPEG_QUALITY: Final = 80
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_STYLE: Final = """
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
-body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 0 0 .25rem }
-section { border-top: 1px solid #8886; padding: 1rem 0 }
-.about, li p, details { color: #777; font-size: .85rem; margin: .2rem 0 }
-ul { display: flex; flex-wrap: wrap; gap: .75rem; list-style: none; padding: 0 }
-li { width: 132px; overflow-wrap: anywhere }
-img, svg { display: block; width: 132px; height: 132px; object-fit: contain; background: #8882 }
-code { font-size: .75rem }
-"""
 
 
 def write_report(
-    clusters: Sequence[Cluster], shots: Mapping[str, Image], path: Path, *, source: str, cut: float
+    clusters: Sequence[Cluster],
+    shots: Mapping[str, Image],
+    path: Path,
+    *,
+    source: str,
+    cut: float,
+    options: Sequence[str] = (),
 ) -> None:
-    """Write the page.
+    """Write the page, which its owner alone may read where it is made anew.
 
     Args:
         clusters: In order.
@@ -45,22 +42,20 @@ def write_report(
         path: HTML file.
         source: Where the events come from, without secrets.
         cut: Similarity that the tracks were grouped at.
+        options: Of the command that makes this page again; corrections are put before them.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    title = told(clusters)
-    head = (
-        '<meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style>"
-    )
-    about = f"{source}, grouped by average linkage at a similarity of {cut:.3f}. It holds faces: treat it so."
-    body = "\n".join(_section(each, shots) for each in clusters)
+    begin, end = shlex.join(["facestream", "cluster", source]), shlex.join(options)
+    people = "\n".join(_section(each, len(clusters), shots) for each in clusters)
+    script = _file("cluster_report.js")
     page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><h1>{title}</h1>'
-        f'<p class="about">{_text(about)}</p>\n{body}\n</body></html>\n'
+        f'<!DOCTYPE html>\n<html lang="en"><head>{_head(told(clusters), script)}</head>\n<body>'
+        f"<header>{_header(clusters, source, cut, len(shots))}</header>\n<main>\n{people}\n</main>\n"
+        '<aside hidden aria-live="polite"><p>Run this, then load the page again:</p>'
+        f'<pre><code data-begin="{_text(begin)}" data-end="{_text(end)}"></code></pre></aside>\n'
+        f"<script>{script}</script>\n</body></html>\n"
     )
     try:
         write_atomically(path, page.encode(), private=True)
@@ -68,42 +63,106 @@ def write_report(
         raise ConfigError(f"{path}: the report cannot be written; choose another file") from exc
 
 
+def _head(title: str, script: str) -> str:
+    """What a browser must know; of scripts it runs the page's own and no other."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        '<meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
+        f"<title>{title}</title><style>{_file('cluster_report.css')}</style>"
+    )
+
+
+def _file(name: str) -> str:
+    return files("stream").joinpath(name).read_text("utf-8")
+
+
+def _header(clusters: Sequence[Cluster], source: str, cut: float, shots: int) -> str:
+    warning = (
+        f"This page holds {shots:,} {'picture' if shots == 1 else 'pictures'} of faces, not encrypted. "
+        "Keep it as you keep the video, and delete it when it has served."
+    )
+    about = f"From <bdi>{_text(source)}</bdi>, grouped at a similarity of {cut:.3f}. Times are UTC."
+    seen = ""
+    if clusters:
+        last = max(each.last_seen for each in clusters)
+        seen = f" Seen from {_text(span(clusters[0].first_seen, last))}."
+    return (
+        f'<h1>{told(clusters)}</h1><p class="about">{about}{seen}</p>'
+        + (f'<p class="warning">{warning}</p>' if shots else "")
+        + '<p class="how" hidden>Where two are one person, type the number of the one at the other; tick '
+        "the tracks of somebody else. The command that does it then stands at the foot of the window.</p>"
+    )
+
+
 def _text(value: object) -> str:
     """Text as HTML; what cannot be shown, or turns its direction, is replaced."""
-    shown = "".join(each if each.isprintable() else "\ufffd" for each in str(value))
-    return html.escape(shown)
+    return html.escape(printable(str(value)))
 
 
-def _section(cluster: Cluster, shots: Mapping[str, Image]) -> str:
-    count = len(cluster.tracks)
-    about = (
-        f"{count:,} {'track' if count == 1 else 'tracks'}, {cluster.seen_s:,.0f} s, "
-        f"{span(cluster.first_seen, cluster.last_seen)}, at {', '.join(cluster.cameras)}"
-    )
+def _section(cluster: Cluster, people: int, shots: Mapping[str, Image]) -> str:
+    count, number = len(cluster.tracks), cluster.number
+    about = ""
+    if count > 1:
+        cameras = ", ".join(f"<bdi>{_text(each)}</bdi>" for each in cluster.cameras)
+        about = f'<p class="about">{count:,} tracks, {cluster.seen_s:,.0f} s, at {cameras}</p>'
     best = sorted(cluster.tracks, key=lambda track: -track.quality)[:_MOST_TILES]
     shown = {track.track_id for track in best}
     tiles = "".join(
-        _tile(track, shots.get(track.track_id)) for track in cluster.tracks if track.track_id in shown
+        f"<li>{_drawn(track, shots.get(track.track_id))}<p>{_lines(track)}</p>{_split(track, count)}</li>"
+        for track in cluster.tracks
+        if track.track_id in shown
     )
     others = [track for track in cluster.tracks if track.track_id not in shown]
     more = ""
     if others:
-        lines = "".join(f"<p>{_line(track)}</p>" for track in others)
+        lines = "".join(f"<p>{_lines(track)}</p>{_split(track, count)}" for track in others)
         more = f"<details><summary>{len(others):,} more</summary>{lines}</details>"
+    same = (
+        f'<label hidden>same as <input type="number" min="1" max="{people}" data-number="{number}" '
+        f'data-track="{_text(cluster.tracks[0].track_id)}" '
+        f'autocomplete="off" aria-label="Person {number} is the same as person"></label>'
+    )
     return (
-        f'<section id="c{cluster.number}"><h2>{cluster.number}</h2><p class="about">{_text(about)}</p>'
-        f"<ul>{tiles}</ul>{more}</section>"
+        f'<section id="c{number}" aria-labelledby="p{number}"><h2 id="p{number}">Person {number}</h2>{about}'
+        f"{same if people > 1 else ''}<ul>{tiles}</ul>{more}</section>"
     )
 
 
-def _tile(track: FaceEvent, shot: Image | None) -> str:
-    drawn = _box(track) if shot is None else _picture(shot, f"track {track.track_id}")
-    return f"<li>{drawn}<p>{_line(track)}</p></li>"
+def _lines(track: FaceEvent) -> str:
+    """Where and when a track was seen."""
+    date, _, times = span(track.first_seen, track.last_seen).partition(" ")
+    return (
+        f"<bdi>{_breakable(track.camera_id)}</bdi><br>{date}<br>{times}<br>quality {track.quality:.2f}<br>"
+        f"<code>{_text(track.track_id)}</code>"
+    )
 
 
-def _line(track: FaceEvent) -> str:
-    told = f"{track.camera_id}, {span(track.first_seen, track.last_seen)}, quality {track.quality:.2f}"
-    return f"{_text(told)}<br><code>{_text(track.track_id)}</code>"
+def _breakable(name: str) -> str:
+    """A name that may be broken where its words end."""
+    return "".join(f"{_text(char)}<wbr>" if char in "_-./ " else _text(char) for char in name)
+
+
+def _split(track: FaceEvent, count: int) -> str:
+    """The box to tick where the track is of somebody else; a person of one track needs none."""
+    if count == 1:
+        return ""
+    name = _text(track.track_id)
+    return (
+        f'<label hidden><input type="checkbox" data-track="{name}" autocomplete="off" '
+        f'aria-label="Track {name} is of somebody else"> somebody else</label>'
+    )
+
+
+def _drawn(track: FaceEvent, shot: Image | None) -> str:
+    alternative = f"best face of track {track.track_id}"
+    return _box(track) if shot is None else _picture(shot, alternative)
 
 
 def _picture(shot: Image, alternative: str) -> str:
@@ -116,11 +175,10 @@ def _box(track: FaceEvent) -> str:
     """The frame with the face's box in it, where the picture itself is not at hand."""
     width, height = (max(int(side), 1) for side in track.image_size_wh)
     left, top, right, bottom = track.box_xyxy
-    blue, green, red = track_colour(0)
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="no picture; where the face was">'
-        f'<rect width="{width}" height="{height}" fill="#8884"/>'
+        f'<rect width="{width}" height="{height}" fill="currentColor" fill-opacity="0.15"/>'
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 0):.1f}" '
-        f'height="{max(bottom - top, 0):.1f}" fill="none" stroke="rgb({red},{green},{blue})" '
-        f'stroke-width="{max(width, height) / 80:.1f}"/></svg>'
+        f'height="{max(bottom - top, 0):.1f}" fill="none" stroke="currentColor" '
+        f'stroke-width="{max(width, height) / 60:.1f}"/></svg>'
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,21 +113,32 @@ def group_tracks(tracks: Sequence[FaceEvent], cut: float, edits: Iterable[Edit] 
     return [Cluster(number, tuple(each)) for number, each in enumerate(ordered, 1)]
 
 
-def merge_numbers(clusters: Sequence[Cluster], numbers: Sequence[int]) -> list[Edit]:
+def merge_clusters(clusters: Sequence[Cluster], names: Sequence[str]) -> list[Edit]:
     """The edits that make one cluster of several.
 
     Args:
         clusters: As they are now.
-        numbers: Two or more of them.
+        names: Of two or more of them: the number, or the id of a track, which stays when more is seen.
 
     Raises:
         ConfigError: There is no such cluster, or fewer than two are named.
     """
-    chosen = [find_cluster(clusters, number) for number in dict.fromkeys(numbers)]
+    chosen = dict.fromkeys(_named(clusters, name) for name in names)
     if len(chosen) < 2:
-        raise ConfigError(f"--merge: expected two clusters or more such as 3,7, got {list(numbers)}")
+        raise ConfigError(f"--merge: expected two clusters or more such as 3,7, got {','.join(names)!r}")
     first, *others = (each.tracks[0].track_id for each in chosen)
     return [Merge(first, other) for other in others]
+
+
+def _named(clusters: Sequence[Cluster], name: str) -> Cluster:
+    if name.isdecimal():
+        return find_cluster(clusters, int(name))
+    for each in clusters:
+        if any(track.track_id == name for track in each.tracks):
+            return each
+    raise ConfigError(
+        f"--merge: expected numbers or tracks such as 3,7, got {name!r}, which is no track here"
+    )
 
 
 def split_track(clusters: Sequence[Cluster], track_id: str) -> Edit:
@@ -212,7 +223,8 @@ def save_edits(edits: Iterable[Edit], path: Path) -> None:
 
 
 def span(first: datetime, last: datetime) -> str:
-    """Two times in one line; the date of the second is left out where it is that of the first."""
+    """Two times in one line, in UTC; the date of the second is left out where it is that of the first."""
+    first, last = first.astimezone(UTC), last.astimezone(UTC)
     ends = f"{last:%H:%M:%S}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M:%S}"
     return f"{first:%Y-%m-%d %H:%M:%S} to {ends}"
 

@@ -130,7 +130,8 @@ def test_wrong_words_are_told_of_in_one_line(events: Path, tmp_path: Path) -> No
     mixed = write_lines(tmp_path / "mixed.jsonl", track(0, 0), track(1, 0, embedding_model="mine"))
     two = write_lines(tmp_path / "two.jsonl", track(0, 0), track(1, 0, camera_id="gate"))
     for args, message in [
-        ((events, "--merge", "1,x"), "expected numbers of clusters such as 3,7, got '1,x'"),
+        ((events, "--merge", "1,x"), "expected numbers or tracks such as 3,7, got 'x'"),
+        ((events, "--merge", "1,2", "--enrol", "1=Ann", "--gallery", "x"), "correct first, since numbers"),
         ((events, "--merge", "1"), "expected two clusters or more"),
         ((events, "--show", 9), "there is no cluster 9; there are 1 to 2"),
         ((events, "--video", "x.mp4"), "give --report FILE.html too"),
@@ -151,6 +152,17 @@ def test_wrong_words_are_told_of_in_one_line(events: Path, tmp_path: Path) -> No
         assert done.stderr.startswith("error: ")
         assert len(done.stderr.splitlines()) == 1
     assert "1 person in 1 track" in run(mixed, "--model", "sface-2021dec").stdout
+
+
+@pytest.mark.parametrize("name", ["a[/red]b", "\x1b[31mred\x1b]0;title\x07", "\u202egnp.exe", "a\nb"])
+def test_names_from_anybody_do_nothing_to_a_terminal(tmp_path: Path, name: str) -> None:
+    source = write_lines(tmp_path / "events.jsonl", track(0, 0, camera_id=name, track_id=name))
+    shown = "".join(char if char.isprintable() else "?" for char in name)
+    for args in ((), ("--show", 1)):
+        done = run(source, *args)
+        assert done.exit_code == 0, done.output
+        assert set(done.stdout) - {"\n"} == {char for char in done.stdout if char.isprintable()}
+        assert shown[:8] in done.stdout.replace("\n", "")
 
 
 @pytest.mark.kafka

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from stream.clusters import (
     find_cluster,
     group_tracks,
     load_edits,
-    merge_numbers,
+    merge_clusters,
     save_edits,
+    span,
     split_track,
 )
 
@@ -49,7 +51,7 @@ def test_tracks_of_several_models_are_refused() -> None:
 def test_clusters_are_merged_and_tracks_split_off_by_hand_in_order() -> None:
     tracks = four_tracks_of_two()
     clusters = group_tracks(tracks, CUT)
-    edits = merge_numbers(clusters, [1, 2])
+    edits = merge_clusters(clusters, ["1", "door-7f3a-3"])
     assert numbers(group_tracks(tracks, CUT, edits)) == [[0, 1, 2, 3]]
     edits.append(split_track(clusters, "door-7f3a-2"))
     assert numbers(group_tracks(tracks, CUT, edits)) == [[0, 1, 3], [2]]
@@ -68,9 +70,11 @@ def test_corrections_hold_when_more_is_seen() -> None:
 def test_what_is_not_there_cannot_be_corrected() -> None:
     clusters = group_tracks(four_tracks_of_two(), CUT)
     with pytest.raises(ConfigError, match="there is no cluster 3; there are 1 to 2"):
-        merge_numbers(clusters, [1, 3])
+        merge_clusters(clusters, ["1", "3"])
     with pytest.raises(ConfigError, match="two clusters or more"):
-        merge_numbers(clusters, [1, 1])
+        merge_clusters(clusters, ["1", "door-7f3a-2"])
+    with pytest.raises(ConfigError, match="got 'x', which is no track here"):
+        merge_clusters(clusters, ["1", "x"])
     with pytest.raises(ConfigError, match="no track 'x' here"):
         split_track(clusters, "x")
     assert find_cluster(clusters, 2).number == 2
@@ -134,10 +138,18 @@ def test_the_page_shows_pictures_boxes_times_and_ids(tmp_path: Path) -> None:
     assert page.count("<svg ") == 3
     assert page.count("<section ") == 2
     assert "2 people in 4 tracks" in page
-    assert "2026-03-01 12:30:15 to 12:30:35, quality 0.50" in page
+    assert "This page holds 1 picture of faces, not encrypted." in page
+    assert "2026-03-01<br>12:30:15 to 12:30:35<br>quality 0.50" in page
+    assert path.stat().st_mode & 0o777 == 0o600
     for each in tracks:
         assert f"<code>{each.track_id}</code>" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_times_are_told_in_utc() -> None:
+    first = datetime(2026, 3, 1, 0, 30, tzinfo=timezone(timedelta(hours=1)))
+    assert span(first, first + timedelta(seconds=5)) == "2026-02-28 23:30:00 to 23:30:05"
+    assert span(first, first + timedelta(hours=1)) == "2026-02-28 23:30:00 to 2026-03-01 00:30:00"
 
 
 def test_the_page_shows_what_comes_from_anybody_as_text(tmp_path: Path) -> None:
@@ -146,7 +158,8 @@ def test_the_page_shows_what_comes_from_anybody_as_text(tmp_path: Path) -> None:
     clusters = [Cluster(1, (track(0, 0, camera_id=evil, track_id=evil),))]
     write_report(clusters, {}, path, source=evil, cut=CUT)
     page = path.read_text()
-    assert "<script" not in page
+    assert page.count("<script") == 1
+    assert "alert(1)</script>" not in page
     assert "\u202e" not in page
     assert "&lt;script&gt;" in page
     with pytest.raises(ConfigError, match="the report cannot be written"):
