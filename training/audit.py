@@ -27,6 +27,12 @@ RULE: Final = (
 )
 
 
+NEXT: Final = (
+    "Write the names whose two sides show different people into a file, one a line, and give it to "
+    "bench ident as --leave-out. The faces are the data sets', whose terms hold for this page too."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """A name whose own pairs look like pairs of two people.
@@ -115,7 +121,9 @@ def write_contact_sheet(
     write_page(
         path,
         title,
-        element("header", element("h1", title), element("p", count + RULE, class_="measured")),
+        element(
+            "header", element("h1", title), element("p", count + RULE, class_="measured"), element("p", NEXT)
+        ),
         element("ol", *items, class_="sheet") if items else Markup(""),
     )
 

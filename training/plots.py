@@ -320,7 +320,7 @@ def sweep_plot(
             for text in axes.get_xticklabels():
                 text.set(ha="right", rotation_mode="anchor")
         axes.set_xlabel(_label(setting))
-        axes.set_ylabel(_label(figure))
+        axes.set_ylabel(clean(figure))
         axes.grid(visible=True, axis="y")
         axes.margins(x=0.06, y=0.15)
     return sheet.svg

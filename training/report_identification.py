@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +12,23 @@ import numpy as np
 
 from training.markup import Markup, element, figure, section, table
 from training.plots import sweep_plot
-from training.report_sections import NONE, card, number, pair_card, percent, plain, spread
-from training.results import BenchRun
+from training.report_sections import (
+    NONE,
+    TERMS,
+    card,
+    number,
+    percent,
+    picture_card,
+    plain,
+    spread,
+    worded,
+)
+from training.results import BenchRun, PairRecord
 
 _RANK: Final = re.compile(r"rank-([0-9]{1,9})")
 _HEADLINES: Final = 4
+_CONFUSED_FOLD: Final = 0
+"""Fold of the pairs of who was taken for somebody else (``training.ident_report.confusions``)."""
 
 
 def identification_headline(run: BenchRun) -> Markup:
@@ -29,7 +43,8 @@ def identification_headline(run: BenchRun) -> Markup:
     for name in names[:_HEADLINES]:
         interval = spread(run, name)
         more = "" if interval == NONE else f"95 %: {interval}"
-        cards.append(card(name.replace("dir@far=", "DIR at FAR "), percent(run.figures[name]), more))
+        told = worded(name)
+        cards.append(card(told[:1].upper() + told[1:], percent(run.figures[name]), more))
     return element("ul", *cards, class_="cards") if cards else Markup("")
 
 
@@ -63,17 +78,42 @@ def trials_section(run: BenchRun) -> Markup:
         )
         for place, row in enumerate(run.folds)
     ]
-    return section("Trials", table("Each trial", ("Trial", *names), rows))
+    return section("Trials", table("Each trial", ("Trial", *map(worded, names)), rows))
 
 
 def mistakes_section(run: BenchRun, data_root: Path | None) -> Markup:
-    """The clearest mistakes with their pictures: the probe, and who was found."""
-    if not run.pairs:
-        return Markup("")
-    cards = []
-    for pair in run.pairs:
-        kind, said = ("genuine", "The right person") if pair.same else ("impostor", "Somebody else")
-        told = element("span", said, class_=kind) + f" · similarity {pair.similarity:.3f}"
-        cards.append(pair_card(pair, Markup(told), data_root))
-    told = "The probe on the left, somebody enrolled on the right."
-    return section("Clearest mistakes", element("p", told), element("ol", *cards, class_="errors"))
+    """The clearest mistakes with their pictures: who was taken for whom, and strangers near somebody."""
+    wrong = [_confusion(first, second, data_root) for first, second in _confusions(run.pairs)]
+    near = [_stranger(pair, data_root) for pair in run.pairs if pair.fold != _CONFUSED_FOLD and not pair.same]
+    parts = []
+    if wrong:
+        told = "On the left the probe, then who was found, then the right person."
+        parts += [element("h3", "Taken for somebody else"), element("p", told)]
+        parts.append(element("ol", *wrong, class_="errors triples"))
+    if near:
+        told = "On the left the probe, who is not enrolled; on the right the nearest who is."
+        parts += [element("h3", "Strangers most like somebody enrolled"), element("p", told)]
+        parts.append(element("ol", *near, class_="errors"))
+    return section("Clearest mistakes", element("p", TERMS), *parts) if parts else Markup("")
+
+
+def _confusions(pairs: Sequence[PairRecord]) -> Iterator[tuple[PairRecord, PairRecord | None]]:
+    """Each probe with who was found, and with the right person, who follows in the list."""
+    confused = [pair for pair in pairs if pair.fold == _CONFUSED_FOLD]
+    for pair, after in zip_longest(confused, confused[1:]):
+        if not pair.same:
+            yield pair, after if after is not None and after.same and after.first == pair.first else None
+
+
+def _confusion(found: PairRecord, right: PairRecord | None, root: Path | None) -> Markup:
+    told = element("span", "Somebody else", class_="impostor") + f" · similarity {found.similarity:.3f}"
+    sides = [(found.first, found.first_image), (found.second, found.second_image)]
+    if right is not None:
+        told += "; " + element("span", "the right person", class_="genuine") + f" {right.similarity:.3f}"
+        sides.append((right.second, right.second_image))
+    return picture_card(Markup(told), sides, root)
+
+
+def _stranger(pair: PairRecord, root: Path | None) -> Markup:
+    sides = ((pair.first, pair.first_image), (pair.second, pair.second_image))
+    return picture_card(f"similarity {pair.similarity:.3f}", sides, root)

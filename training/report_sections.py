@@ -35,6 +35,8 @@ OFFICIAL_PAIRS: Final[Mapping[str, int]] = {"lfw": 6000, "ytf": 5000}
 NONE: Final = "\u2013"
 """Stands where there is nothing to state."""
 
+TERMS: Final = "The faces are the data set's, whose terms hold for this page too."
+
 WORST: Final = 20
 """So many errors are shown."""
 
@@ -53,7 +55,7 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 def percent(value: object, digits: int = 2) -> str:
     """A share as per cent; text as it is, and a dash for None."""
     if isinstance(value, int | float):
-        return f"{100 * value:.{digits}f} %"
+        return f"{100 * value:.{digits}f}\u00a0%"
     return NONE if value is None else str(value)
 
 
@@ -61,6 +63,14 @@ def number(run: BenchRun, name: str) -> float | None:
     """A figure of the run, if it is a number."""
     value = run.figures.get(name)
     return float(value) if isinstance(value, int | float) else None
+
+
+def worded(name: str) -> str:
+    """A figure's name in words: of ``dir@far=0.1 openness=0.5`` ``DIR at FAR 0.1, openness 0.5``."""
+    name = re.sub(r"^(tar|dir)@far=", lambda match: f"{match[1].upper()} at FAR ", name)
+    name = re.sub(r"@far=(\S+)", r" at FAR \1", name)
+    name = re.sub(r"@promise=(\S+)", r" where \1 is promised", name)
+    return re.sub(r" (\w+)=", r", \1 ", re.sub(r"^rank-", "rank ", name)).replace("_", " ")
 
 
 def is_subset(run: BenchRun) -> bool:
@@ -94,7 +104,7 @@ def headline(run: BenchRun, judged: Judged | None) -> Markup:
     accuracy, error = number(run, "accuracy"), number(run, "standard_error")
     if accuracy is not None:
         more = "mean over the folds ± standard error" if error is not None else "mean over the folds"
-        told = f"{100 * accuracy:.2f} %" + (f" ± {100 * error:.2f}" if error is not None else "")
+        told = percent(accuracy) + (f" ± {100 * error:.2f}" if error is not None else "")
         cards.append(card("Accuracy", told, more))
     if judged is not None and accuracy is not None and abs(judged.correct.mean() - accuracy) > _ROUNDING:
         right = int(judged.correct.sum())
@@ -134,7 +144,7 @@ def _fars(run: BenchRun) -> list[tuple[float, str]]:
 
 def _interval(run: BenchRun, key: str) -> str:
     low, high = number(run, f"{key} low"), number(run, f"{key} high")
-    return "" if low is None or high is None else f"95 %: {100 * low:.2f} to {100 * high:.2f} %"
+    return "" if low is None or high is None else f"95 %: {100 * low:.2f} to {percent(high)}"
 
 
 def folds_section(run: BenchRun) -> Markup:
@@ -238,22 +248,31 @@ def errors_section(run: BenchRun, judged: Judged, data_root: Path | None) -> Mar
     told = f"{wrong:,} pairs with two faces were judged wrongly; {which}."
     if data_root is None:
         told += " Pictures are left out, since no folder was given."
+    else:
+        told += f" {TERMS}"
     return section("Worst errors", element("p", told), element("ol", *shown, class_="errors"))
 
 
 def _error(pair: PairRecord, threshold: float, root: Path | None) -> Markup:
     kind, said = ("genuine", "One person, rejected") if pair.same else ("impostor", "Two people, accepted")
     told = f" · similarity {pair.similarity:.3f}, threshold {threshold:.3f}, fold {pair.fold}"
-    return pair_card(pair, joined_by("", (element("span", said, class_=kind), told)), root)
+    sides = ((pair.first, pair.first_image), (pair.second, pair.second_image))
+    return picture_card(joined_by("", (element("span", said, class_=kind), told)), sides, root)
 
 
-def pair_card(pair: PairRecord, told: object, root: Path | None) -> Markup:
-    """An item of a list: what there is to say of a pair, its pictures and its labels."""
-    sides = [
+def picture_card(told: object, sides: Sequence[tuple[str, str | None]], root: Path | None) -> Markup:
+    """An item of a list: what there is to say, and pictures with their labels beside each other.
+
+    Args:
+        told: What there is to say.
+        sides: Label and picture of each, the picture's path relative to the root.
+        root: The data set's folder; None leaves the pictures out.
+    """
+    shown = [
         element("div", picture(within(root, image), label, height_px=180), breakable(label), class_="side")
-        for label, image in ((pair.first, pair.first_image), (pair.second, pair.second_image))
+        for label, image in sides
     ]
-    return element("li", element("p", told), element("div", *sides, class_="pair"))
+    return element("li", element("p", told), element("div", *shown, class_="pair"))
 
 
 def failures_section(run: BenchRun, judged: Judged | None) -> Markup:
@@ -303,7 +322,7 @@ def other_figures_section(run: BenchRun) -> Markup:
         and not name.startswith("tar@far=")
         and not (name.endswith((" low", " high", " sd")) and name.rpartition(" ")[0] in run.figures)
     ]
-    rows = [(name.replace("_", " "), plain(run.figures[name], name), spread(run, name)) for name in names]
+    rows = [(worded(name), plain(run.figures[name], name), spread(run, name)) for name in names]
     if not rows:
         return Markup("")
     return section("Further figures", table("As measured", ("Figure", "Value", "95 % interval"), rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from training.fruits import Fruits
@@ -25,7 +26,7 @@ def show_run(run: BenchRun, console: Console) -> None:
         run: Of any benchmark.
         console: Where to.
     """
-    table = Table("", f"{run.benchmark}: {run.data.get('list', '')}", title_justify="left")
+    table = Table("", escape(": ".join(str(part) for part in (run.benchmark, run.data.get("list")) if part)))
     for model in run.models:
         table.add_row(model.task, f"{model.name} on {model.engine} in {model.precision}")
     for name, value in run.figures.items():

@@ -19,7 +19,7 @@ from training.judged import judge
 from training.markup import Markup, clean, element, escape, picture, within
 from training.plots import check_plots, histogram_plot, roc_plot, sweep_plot
 from training.report import TimedRun, frontier, write_frontier_report, write_report, write_sweep_report
-from training.report_sections import plain, worst_errors
+from training.report_sections import plain, worded, worst_errors
 from training.results import BenchRun, PairRecord
 from training.roc import roc
 from training.verification import NEVER_ACCEPTED
@@ -86,6 +86,7 @@ def read(path: Path) -> Page:
     assert page.tags.count("caption") == page.tags.count("table")
     # Matplotlib's markers may be empty of words; a drawing is told in its label.
     assert page.all("role").count("img") <= len(page.all("aria-label"))
+    page.text = page.text.replace("\u00a0", " ")
     return page
 
 
@@ -238,6 +239,20 @@ def test_texts_from_anywhere_stay_texts(root: Path, tmp_path: Path) -> None:
     assert ATTACK in read(tmp_path / "f.html").text
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("rank-1 openness=0.5", "rank 1, openness 0.5"),
+        ("dir@far=0.1 openness=0.5", "DIR at FAR 0.1, openness 0.5"),
+        ("wrong name@promise=0.01", "wrong name where 0.01 is promised"),
+        ("threshold@far=0.1", "threshold at FAR 0.1"),
+        ("accuracy_pooled", "accuracy pooled"),
+    ],
+)
+def test_names_of_figures_are_told_in_words(name: str, told: str) -> None:
+    assert worded(name) == told
+
+
 @given(st.text() | st.text("\ud800\udfff\x00\x85<>&\"'\u202e\ufffe"))
 def test_any_text_can_be_written_and_is_read_back(text: str) -> None:
     page = Page(element("p", text, title=text))
@@ -354,13 +369,13 @@ def test_identification_has_trials_and_mistakes(root: Path, tmp_path: Path) -> N
     assert "refused: 20 impostor probes" in page.text
     assert "Somebody else · similarity 0.600" in page.text
     assert page.tags.count("img") == 1
-    assert any("rank 5 96.88 %" in label for label in page.all("aria-label"))
+    assert any("rank 5 96.88\u00a0%" in label for label in page.all("aria-label"))
 
 
 @pytest.mark.parametrize(
     ("value", "name", "shown"),
     [
-        (0.93756, "rank-1 openness=0.2", "93.76 %"),
+        (0.93756, "rank-1 openness=0.2", "93.76\u00a0%"),
         (56.10248, "wall seconds", "56.1"),
         (0.199125, "openness", "0.1991"),
         (12345.6, "frames", "12,346"),
