@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -100,11 +101,12 @@ class RateMeter:
 
 def camera_table(reports: Iterable[CameraReport], rates: Mapping[str, float]) -> Table:
     """Table of the cameras: state, frames a second, faces, tracks, dropped frames, lag."""
-    table = Table(expand=False)
+    # Without lines between them, as a terminal of 80 columns has room for the figures then.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("camera", overflow="fold")
-    table.add_column("state")
+    table.add_column("state", no_wrap=True)
     for heading in ("frames/s", "frames", "in view", "tracks", "events", "dropped", "lag"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for report in reports:
         state = Text(report.state.value, _COLOURS[report.state])
         table.add_row(
