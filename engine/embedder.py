@@ -16,6 +16,7 @@ from engine.errors import ModelError
 from engine.faces import FloatArray, Image
 from engine.package import Likeness, ModelPackage, Patch, canvas_wh
 from engine.protocol import Engine
+from engine.second_look import SecondLook
 
 _LARGEST_BATCH: Final = 4
 _SAME_SCALE: Final = Likeness()
@@ -32,6 +33,7 @@ class FaceEmbedder:
         patches: The aligned views of the face that the model looks at; side by side they are a crop.
         likeness: Brings the model's cosines to the scale that all models share.
         flip: Add the embedding of the mirrored crop: twice the work, slightly more accurate.
+        second_look: Finds landmarks again before faces are cut out; None takes them as they are given.
         largest_batch: Most crops in one call of the engine.
 
     Raises:
@@ -46,6 +48,7 @@ class FaceEmbedder:
         patches: Sequence[Patch],
         likeness: Likeness = _SAME_SCALE,
         flip: bool = False,
+        second_look: SecondLook | None = None,
         largest_batch: int = _LARGEST_BATCH,
     ) -> None:
         width, height = canvas_wh(patches)
@@ -62,11 +65,25 @@ class FaceEmbedder:
         self._engine = engine
         self._patches = tuple(patches)
         self._flip = flip
+        self._second_look = second_look
         self._largest_batch = min(largest_batch, engine.max_batch or largest_batch)
 
     @classmethod
-    def from_package(cls, package: ModelPackage, engine: Engine, *, flip: bool = False) -> FaceEmbedder:
+    def from_package(
+        cls,
+        package: ModelPackage,
+        engine: Engine,
+        *,
+        flip: bool = False,
+        second_look: SecondLook | None = None,
+    ) -> FaceEmbedder:
         """The embedder of a model package, on an engine that was opened for it.
+
+        Args:
+            package: The model.
+            engine: Of it.
+            flip: As for ``FaceEmbedder``.
+            second_look: The same.
 
         Raises:
             ValueError: The package is not an embedder's.
@@ -80,6 +97,7 @@ class FaceEmbedder:
             patches=package.patches,
             likeness=Likeness.of(package.thresholds),
             flip=flip,
+            second_look=second_look,
         )
         if embedder.embedding_size != package.embedding_size:
             raise ModelError(
@@ -97,7 +115,12 @@ class FaceEmbedder:
 
         Returns:
             uint8 (N, *crop_shape) BGR.
+
+        Raises:
+            ModelError: The engine of the second look failed.
         """
+        if self._second_look is not None:
+            landmarks_xy = self._second_look.landmarks(image, landmarks_xy)
         return align_faces(image, landmarks_xy, self._patches)
 
     def portraits(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -42,6 +42,9 @@ Enlarge = Annotated[
     float | None,
     typer.Option(min=1.01, max=8.0, help="Show the detector small images enlarged by so much; 2 is good."),
 ]
+SecondLook = Annotated[
+    bool, typer.Option("--second-look", help="Find landmarks again in the upright face before it is cut out.")
+]
 NoFace = Annotated[
     Literal["leave-out", "centre"], typer.Option(help="What becomes of an image without a face.")
 ]
@@ -87,6 +90,7 @@ def bench_lfw(
     precision: Precision = "auto",
     flip: Flip = False,
     enlarge: Enlarge = None,
+    second_look: SecondLook = False,
     no_face: NoFace = "leave-out",
     workers: Workers = 2,
     skip_missing: SkipMissing = False,
@@ -114,7 +118,16 @@ def bench_lfw(
                 skip_missing=skip_missing,
                 command=command_line(),
             ),
-            _opener(detector, embedder, engine, precision, flip=flip, enlarge=enlarge, workers=workers),
+            _opener(
+                detector,
+                embedder,
+                engine,
+                precision,
+                flip=flip,
+                enlarge=enlarge,
+                second_look=second_look,
+                workers=workers,
+            ),
             root=root,
             sweep=sweep,
             fit_on=fit_on,
@@ -150,6 +163,7 @@ def bench_ytf(
     precision: Precision = "auto",
     flip: Flip = False,
     enlarge: Enlarge = None,
+    second_look: SecondLook = False,
     no_face: NoFace = "leave-out",
     workers: Workers = 2,
     skip_missing: SkipMissing = False,
@@ -182,7 +196,16 @@ def bench_ytf(
                 skip_missing=skip_missing,
                 command=command_line(),
             ),
-            _opener(detector, embedder, engine, precision, flip=flip, enlarge=enlarge, workers=workers),
+            _opener(
+                detector,
+                embedder,
+                engine,
+                precision,
+                flip=flip,
+                enlarge=enlarge,
+                second_look=second_look,
+                workers=workers,
+            ),
             root=root,
             sweep=sweep,
             fit_on=fit_on,
@@ -201,6 +224,7 @@ def _opener(
     *,
     flip: bool,
     enlarge: float | None,
+    second_look: bool,
     workers: int,
 ) -> OpenModels:
     """Opens the models of a verification benchmark, whose workers each have a thread of the engines."""
@@ -214,6 +238,7 @@ def _opener(
         precision=precision,
         flip=flip,
         enlarge=enlarge,
+        second_look=second_look,
         threads=workers,
         workers=workers,
     )
@@ -300,6 +325,7 @@ def bench_ident(
     precision: Precision = "auto",
     flip: Flip = False,
     enlarge: Enlarge = None,
+    second_look: SecondLook = False,
     workers: Workers = 2,
     skip_missing: SkipMissing = False,
     cache: Cache = True,
@@ -320,6 +346,7 @@ def bench_ident(
                 precision=precision,
                 flip=flip,
                 enlarge=enlarge,
+                second_look=second_look,
                 min_score=0.6,
                 threads=workers,
                 workers=workers,

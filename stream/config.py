@@ -102,12 +102,15 @@ class DetectionSettings(Settings):
             one sixtieth of the picture's long side at 640.
         enlarge: Frames so small that they stay within ``long_side_px`` are enlarged by so much for the
             detector, whose landmarks then lie better; null leaves them as they are.
+        second_look: Find landmarks again in the upright face, in all the pixels that the frame has, before
+            the face is cut out.
         min_score: Detections below are dropped at once; those between this and ``tracking.high_score``
             only keep tracks alive.
     """
 
     long_side_px: Annotated[int, Field(ge=64, le=4096)] = 640
     enlarge: Annotated[float, Field(gt=1, le=8)] | None = None
+    second_look: bool = False
     min_score: Fraction = 0.3
 
 

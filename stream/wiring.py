@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from engine.enlarging import EnlargingDetector
 from engine.errors import ConfigError, GalleryError
 from engine.package import ModelPackage
 from engine.protocol import Engine
+from engine.second_look import SecondLook
 from engine.select import open_engine
 from engine.store import EngineStore
 from engine.zoo import load_detector, load_model
@@ -127,10 +128,19 @@ def open_models(
             stack.callback(engine.close)
             return engine
 
-        embedder = FaceEmbedder.from_package(
-            embedder_package, open_model(embedder_package), flip=models.mirror
+        finder = open_detector(
+            detector_packages,
+            open_engine=open_model,
+            min_score=detection.min_score,
+            long_side_px=detection.long_side_px,
         )
-        yield _open_detector(detector_packages, open_model, detection), embedder
+        embedder = FaceEmbedder.from_package(
+            embedder_package,
+            open_model(embedder_package),
+            flip=models.mirror,
+            second_look=SecondLook(finder) if detection.second_look else None,
+        )
+        yield _enlarging(finder, detection), embedder
 
 
 def open_best_shots(settings: RunSettings, *, environment: Mapping[str, str]) -> BestShots | None:
@@ -150,17 +160,7 @@ def open_best_shots(settings: RunSettings, *, environment: Mapping[str, str]) ->
     return BestShots(shots.dir, sealer=sealer, keep_days=shots.keep_days)
 
 
-def _open_detector(
-    packages: Sequence[ModelPackage],
-    open_model: Callable[[ModelPackage], Engine],
-    settings: DetectionSettings,
-) -> Detector:
-    detector = open_detector(
-        packages,
-        open_engine=open_model,
-        min_score=settings.min_score,
-        long_side_px=settings.long_side_px,
-    )
+def _enlarging(detector: Detector, settings: DetectionSettings) -> Detector:
     if settings.enlarge is None:
         return detector
     return EnlargingDetector(detector, factor=settings.enlarge, most_px=settings.long_side_px)

@@ -27,6 +27,7 @@ from engine.open_set import ImpostorTail, impostor_tail
 from engine.package import Likeness, ModelPackage
 from engine.protocol import Engine
 from engine.runtimes import engine_version
+from engine.second_look import SecondLook
 from engine.select import EngineKind, open_engine
 from engine.zoo import load_detector, load_model
 from training.results import ModelRecord
@@ -100,6 +101,7 @@ def open_models(
     min_score: float = 0.3,
     long_side_px: int = 640,
     enlarge: float | None = None,
+    second_look: bool = False,
     threads: int | None = None,
     workers: int = 1,
 ) -> Iterator[FaceModels]:
@@ -114,6 +116,7 @@ def open_models(
         min_score: Faces below this confidence are none, 0..1.
         long_side_px: Images are shrunk for the detector until their longer side has so many pixels.
         enlarge: Show the detector images enlarged by so much, where they stay within ``long_side_px``.
+        second_look: Find landmarks again in the upright face, with the same detector, before it is cut out.
         threads: Of each engine, on processors; None takes one for each core.
         workers: As many calls run at the same time; give the benchmark as many.
 
@@ -139,13 +142,17 @@ def open_models(
             min_score=min_score,
             long_side_px=long_side_px,
         )
+        again = SecondLook(finder) if second_look else None
         if enlarge is not None:
             finder = EnlargingDetector(finder, factor=enlarge, most_px=long_side_px)
         found = tuple(records)
-        turner = FaceEmbedder.from_package(package, opened(package, kind, precision), flip=flip)
+        turner = FaceEmbedder.from_package(
+            package, opened(package, kind, precision), flip=flip, second_look=again
+        )
         patches = [[patch.size_px, patch.template_xy] for patch in package.patches]
         likeness = Likeness.of(package.thresholds)
         template = hashlib.sha256(json.dumps(patches).encode()).hexdigest()[:16]
+        look = f" looked at again {found}" if second_look else ""
         yield FaceModels(
             detector=finder,
             embedder=turner,
@@ -155,13 +162,14 @@ def open_models(
                 "min_score": min_score,
                 "long_side_px": long_side_px,
                 "enlarge": enlarge,
+                "second_look": second_look,
                 "embedder": package.name,
                 "flip": flip,
                 "alignment": f"similarity to 5 landmarks, template {template}",
             },
             detector_recipe=f"{_SAME_RECIPE} {found} {min_score} {long_side_px} {enlarge}",
-            align_recipe=f"{_SAME_RECIPE} {template}",
-            embedder_recipe=f"{_SAME_RECIPE} {records[-1]} {template} {flip}",
+            align_recipe=f"{_SAME_RECIPE} {template}{look}",
+            embedder_recipe=f"{_SAME_RECIPE} {records[-1]} {template} {flip}{look}",
             tail=impostor_tail(package.name, likeness),
             cut=cluster_cut(package.name, likeness),
             caution=stream_caution(likeness),

@@ -71,15 +71,19 @@ def test_what_a_vector_depends_on_is_in_its_recipe() -> None:
         {"min_score": 0.6},
         {"long_side_px": 320},
         {"enlarge": 2.0},
+        {"second_look": True},
         {"kind": "onnxruntime", "precision": "fp32"},
         {"kind": "openvino", "precision": "fp32"},
     ):
         with open_models(**{"kind": "onnxruntime", "precision": "auto", **options}) as models:
             recipes.append((models.detector_recipe, models.align_recipe, models.embedder_recipe))
-    base, flip, score, side, large, same, other = recipes
+    base, flip, score, side, large, again, same, other = recipes
     assert flip[2] != base[2]
     assert score[0] != base[0] != side[0]
     assert large[0] != base[0]
+    assert again[0] == base[0]
+    assert again[1] != base[1]
+    assert again[2] != base[2]
     assert flip[:2] == base[:2]
     assert same[1:] == base[1:]
     assert other[2] != same[2]

@@ -14,6 +14,7 @@ from engine.errors import ModelError
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.quality import face_quality
+from engine.second_look import SecondLook
 from engine.select import open_engine
 from engine.zoo import YUNET, load_model
 
@@ -210,6 +211,21 @@ def test_flip_is_the_mean_with_the_mirrored_face(
     expected = unit_rows(plain.embed(crop) + plain.embed(mirrored))
     assert both.embed(crop) == pytest.approx(expected, abs=1e-4)
     assert both.embed(mirrored) == pytest.approx(both.embed(crop), abs=1e-4)
+
+
+def test_a_second_look_mends_rough_landmarks(
+    portrait: np.ndarray, yunet: Engine, sface: Engine, packages: dict[str, ModelPackage]
+) -> None:
+    detector = FaceDetector(yunet, min_score=0.6)
+    (faces,) = detector.detect([portrait])
+    plain = FaceEmbedder.from_package(packages["sface"], sface)
+    again = FaceEmbedder.from_package(packages["sface"], sface, second_look=SecondLook(detector))
+    exact = plain.embed(plain.align(portrait, faces.landmarks_xy))
+    rough = faces.landmarks_xy + np.float32([6, -5])  # the eyes are 50 pixels apart
+    missed, mended = (each.embed(each.align(portrait, rough)) for each in (plain, again))
+    assert similarity(exact, missed)[0, 0] < 0.9
+    assert similarity(exact, mended)[0, 0] > 0.95
+    assert again.align(portrait, rough[:0]).shape == (0, 112, 112, 3)
 
 
 @pytest.mark.parametrize("shape", [(112, 112, 3), (1, 96, 112, 3), (1, 3, 112, 112)])
