@@ -62,6 +62,20 @@ def similarity_transforms(points_xy: FloatArray, template_xy: FloatArray) -> Flo
     return matrices
 
 
+def transform_points(points_xy: FloatArray, matrices: FloatArray) -> FloatArray:
+    """Apply one matrix to each set of points.
+
+    Args:
+        points_xy: float32 (N, P, 2).
+        matrices: float32 (N, 2, 3).
+
+    Returns:
+        float32 (N, P, 2).
+    """
+    moved = points_xy @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]
+    return np.asarray(moved, np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Letterbox:
     """How an image lies on its canvas: shrunk, in the top left corner, black around it.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine.geometry import Letterbox, iou, similarity_transforms
+from engine.geometry import Letterbox, iou, similarity_transforms, transform_points
 
 coordinates = st.floats(-200, 200, width=32)
 sizes = st.just(0.0) | st.floats(0.125, 100, width=32)  # an area below float32's range is no face
@@ -70,9 +70,8 @@ def test_similarity_transforms_undo_a_similarity(scale: float, angle: float, x: 
     template = np.array([[38, 52], [74, 51], [56, 72], [42, 92], [71, 92]], np.float32)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = (template @ turn.T + [x, y]).astype(np.float32)[None]
-    matrix = similarity_transforms(points, template)[0]
-    back = points[0] @ matrix[:, :2].T + matrix[:, 2]
-    assert back == pytest.approx(template, abs=0.02)
+    back = transform_points(points, similarity_transforms(points, template))
+    assert back[0] == pytest.approx(template, abs=0.02)
 
 
 def test_similarity_transforms_never_mirror() -> None:
