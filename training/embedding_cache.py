@@ -10,6 +10,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from engine.faces import FloatArray
 
 _TABLE: Final = "CREATE TABLE IF NOT EXISTS vectors_1 (key BLOB PRIMARY KEY, data BLOB, crc INTEGER)"
 _WAIT_S: Final = 60.0
+_RETRY_S: Final = 0.01
 _KEYS_AT_ONCE: Final = 500
 
 
@@ -139,7 +141,7 @@ class VectorCache:
             # All use is under the lock.
             self._connection = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
             # A crash of the machine may lose the last entries, which are only made anew.
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(self._connection)
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(_TABLE)
         assert self._connection is not None
@@ -164,6 +166,20 @@ class VectorCache:
 
     def _unusable(self, error: Exception) -> DatasetError:
         return DatasetError(f"{self._path}: the cache cannot be used ({error}); remove it, or give another")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Let others read while we write. SQLite does not wait for those who begin with the file as well."""
+    give_up_at = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 def _checksum(key: bytes, data: bytes) -> int:

@@ -4,7 +4,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError
+from training import embedding_cache
 from training.embedding_cache import VectorCache, cache_key
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -115,8 +118,11 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
+from training import embedding_cache
 from training.embedding_cache import VectorCache, cache_key
 own = int(sys.argv[2])
 with VectorCache(Path(sys.argv[1])) as cache:
@@ -141,6 +147,20 @@ def test_processes_write_side_by_side_and_one_is_killed(tmp_path: Path) -> None:
     with VectorCache(path) as cache:
         counts = [len(cache.get([cache_key(bytes([own, n])) for n in range(60)])) for own in range(3)]
     assert counts == [60, 31, 60]
+
+
+def test_whoever_begins_a_file_with_others_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "cache.db", isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(
+            embedding_cache, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: other.commit())
+        )
+        with VectorCache(tmp_path / "cache.db") as cache:
+            cache.put({key(1): vector(1)})
+            assert cache.get([key(1)])
 
 
 def test_threads_share_one_cache(tmp_path: Path) -> None:
