@@ -22,6 +22,7 @@ _HEAD: Final = struct.Struct("<QQQ")  # generation, segment, offset
 _SLOT: Final = struct.Struct("<QQQI")  # and CRC-32C
 _SUFFIX: Final = ".spool"
 _CURSOR, _LOCK = "cursor", "lock"
+_TRIES: Final = 100
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -113,8 +114,7 @@ class SpoolLock:
 
     def _take(self) -> int:
         while True:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = self._open()
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -129,6 +129,17 @@ class SpoolLock:
                 os.pwrite(file, str(os.getpid()).encode(), 0)
                 return file
             os.close(file)  # the process before has just cleared it away
+
+    def _open(self) -> int:
+        tries = 0
+        while True:
+            try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except (FileNotFoundError, FileExistsError):  # the process before is just clearing it away
+                tries += 1
+                if tries == _TRIES:
+                    raise
 
 
 def spool_folder(name: str, *, within: Path | None = None) -> Path:

@@ -130,7 +130,7 @@ def test_one_process_has_a_spool_and_is_named(folder: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from stream.spool import Spool\n"
         f"spool = Spool(Path({str(folder)!r})); spool.append([b'kept'], timeout_s=0)\n"
-        "print('there', flush=True); time.sleep(60)"
+        "print('there', flush=True); time.sleep(600)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as other:
@@ -142,6 +142,26 @@ def test_one_process_has_a_spool_and_is_named(folder: Path) -> None:
     spool = Spool(folder)
     assert read_all(spool) == [b"kept"]
     spool.close()
+
+
+def test_a_folder_that_another_process_is_just_clearing_away_is_made_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, cleared = os.open, list[Path]()
+
+    def open_late(path: Path, flags: int, mode: int = 0o777) -> int:
+        if not cleared:
+            folder.rmdir()
+            cleared.append(folder)
+        return real(path, flags, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_late)
+        Spool(folder).close()
+    assert cleared
+    folder.touch()
+    with pytest.raises(SinkError, match="File exists"):
+        Spool(folder)
 
 
 def test_records_that_are_to_go_are_overwritten_and_the_rest_stays(
