@@ -14,6 +14,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -193,9 +194,16 @@ class EmbeddingMap:
             return _read(path)
         except OSError as exc:
             raise ModelError(f"{path}: cannot read the map: {exc.strerror or exc}; check the path") from exc
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as exc:
+        except _UNREADABLE as exc:
             reason = " ".join(str(exc).split()) or type(exc).__name__
             raise ModelError(f"{path}: no whole map of embeddings ({reason}); fit it anew") from exc
+
+
+_UNREADABLE: Final = (
+    *(ValueError, KeyError, TypeError, OverflowError, MemoryError, RecursionError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
+"""What reading a file that is no map may raise; an array may say that it is larger than the memory."""
 
 
 def _read(path: Path) -> EmbeddingMap:

@@ -148,6 +148,36 @@ def test_files_of_something_else_are_refused(fitted: EmbeddingMap, tmp_path: Pat
         EmbeddingMap.load(path)
 
 
+def npy(shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    """An array's file, whatever its header says of the data."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+def test_files_that_would_break_their_reader_are_refused(fitted: EmbeddingMap, tmp_path: Path) -> None:
+    path = tmp_path / "map.npz"
+    fitted.save(path)
+    with np.load(path) as arrays:
+        parts = dict(arrays)
+    about = json.loads(parts["about"].tobytes())
+    endless = json.dumps(about | {"pairs": "PAIRS"}).replace('"PAIRS"', "1e400").encode()
+    for text in (endless, b"[" * 100_000):
+        np.savez(path, **(parts | {"about": np.frombuffer(text, np.uint8)}))
+        with pytest.raises(ModelError, match="no whole map of embeddings"):
+            EmbeddingMap.load(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.npy", npy((1_000_000, 1_000_000, 1_000)))
+    with pytest.raises(ModelError, match="no whole map of embeddings"):
+        EmbeddingMap.load(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("about.npy", npy((1000,), bytes(4000)))
+    packed = bytearray(path.read_bytes())
+    packed[60:70] = b"\xff" * 10
+    path.write_bytes(packed)
+    with pytest.raises(ModelError, match="no whole map of embeddings"):
+        EmbeddingMap.load(path)
+
+
 class Trap:
     def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (Path("sprung"),))
