@@ -214,7 +214,7 @@ class ModelPackage:
             package = _from_manifest(raw, manifest_path.parent)
         except OSError as exc:
             raise ModelError(f"{manifest_path}: cannot read the manifest: {exc.strerror}") from exc
-        except (ValueError, TypeError, RecursionError) as exc:
+        except (ValueError, TypeError, OverflowError, RecursionError) as exc:
             raise ModelError(f"{manifest_path}: not a valid model manifest: {exc}") from exc
         package.read()
         return package

@@ -190,6 +190,7 @@ _KINDS: Final[dict[str, Any]] = {
     "forced": bool,
 }
 """Types of values in a record, by name."""
+_MOST: Final = 2**63
 
 
 def _check_kinds(*objects: Any) -> None:
@@ -197,8 +198,9 @@ def _check_kinds(*objects: Any) -> None:
         if not isinstance(each, dict):
             raise TypeError(f"expected an object, got {json.dumps(each)}")
         for name, value in each.items():
-            if not isinstance(value, _KINDS.get(name, object)):
-                raise TypeError(f"{name}: got {json.dumps(value)}")
+            is_odd = isinstance(value, int) and abs(value) > _MOST
+            if is_odd or not isinstance(value, _KINDS.get(name, object)):
+                raise TypeError(f"{name}: got {json.dumps(value)[:80]}")
 
 
 def _tuple_of(kind: type, values: Any) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from engine.errors import ConfigError, ModelError
 from stream.cli_errors import Debug, one_line_errors
-from stream.printable import printable
+from stream.printable import local_time, printable
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _tell(findings: Sequence[Finding]) -> None:
         if isinstance(each, Merged):
             typer.echo(f"person {each.gone} is person {each.kept}")
             continue
-        clock = each.track.last_seen.astimezone().strftime("%H:%M:%S")
+        clock = local_time(each.track.last_seen, "%H:%M:%S")
         again = "somebody new" if each.is_new else "seen before"
         where = printable(f"{each.track.camera_id}  track {each.track.track_id}")
         typer.echo(f"{clock}  {where}  person {each.person}, {again}")

@@ -16,7 +16,7 @@ from rich.text import Text
 from stream.events import CameraEvent, Event, IdentityEvent, TrackChange
 from stream.frames import CameraState
 from stream.pipeline import CameraReport
-from stream.printable import printable
+from stream.printable import local_time, printable
 
 _COLOURS = {
     CameraState.CONNECTING: "yellow",
@@ -125,7 +125,7 @@ def camera_table(reports: Iterable[CameraReport], rates: Mapping[str, float]) ->
 
 def describe_event(event: Event) -> str:
     """One line about an event for people."""
-    clock = event.at.astimezone().strftime("%H:%M:%S")
+    clock = local_time(event.at, "%H:%M:%S")
     if isinstance(event, CameraEvent):
         because = f": {event.reason}" if event.reason else ""
         return f"{clock}  {event.camera_id}  camera {event.change.value}{because}"

@@ -22,7 +22,7 @@ from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent
 from stream.fields import noun_of
 from stream.formats import EventFormat
 from stream.kafka_address import KafkaAddress
-from stream.printable import printable
+from stream.printable import local_time, printable
 from stream.sealing import Sealer
 from stream.sinks import EventSink, open_sink, parse_sink
 from stream.spool import Spool
@@ -91,7 +91,7 @@ class EventFilter:
 def show_event(event: Event) -> Text:
     """A coloured line about an event. What could steer a terminal is replaced: events come from outside."""
     line = printable(describe_event(event))
-    day = event.at.astimezone().strftime("%Y-%m-%d ")
+    day = local_time(event.at, "%Y-%m-%d ")
     return Text(day + line, style=_STYLES[event.change.value], overflow="ignore", no_wrap=True)
 
 

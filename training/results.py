@@ -132,7 +132,7 @@ def load(path: Path) -> BenchRun:
         run: BenchRun = _parse(document, BenchRun, "")
     except OSError as exc:
         raise DatasetError(f"{path}: cannot read the result: {exc.strerror}; check the path") from exc
-    except (ValueError, RecursionError) as exc:
+    except (ValueError, OverflowError, RecursionError) as exc:
         raise DatasetError(f"{path}: not a benchmark's result ({exc}); give a file that bench wrote") from exc
     return run
 

@@ -89,6 +89,7 @@ def changed(**fields: object) -> str:
         ),
         (changed(figures={"auc": [1]}), "/figures/auc: expected a number or text or null, got list"),
         (changed().replace("1.5", "NaN"), "expected finite numbers, got NaN"),
+        (changed().replace("1.5", "1" + "0" * 400), "not a benchmark's result"),
         (changed().replace("1.5", "1e999"), "embed: expected a finite number, got inf"),
         (changed().replace('"cores": 2', '"cores": 2, "cores": 2'), "a name stands twice"),
         ("[" * 100_000, "not a benchmark's result"),

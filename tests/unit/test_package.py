@@ -90,6 +90,7 @@ def test_a_missing_file_is_named(package: ModelPackage, tmp_path: Path) -> None:
         ({"sha256": "12"}, "sha256: expected 64"),
         ({"mean": [1, 2]}, "mean: expected 3 numbers"),
         ({"mean": ["1", 2, 3]}, "mean: expected 3 numbers"),
+        ({"patches": [{"size_px": 112, "template_xy": [[10**400, 0]] * 5}]}, "not a valid model manifest"),
         ({"scale": "small"}, "scale: got"),
         ({"input_size_wh": [160, 112]}, "the patches fill (160, 160), got (160, 112)"),
         ({"input_size_wh": [160.5, 160.5]}, "input_size_wh: expected 2 numbers"),

@@ -162,6 +162,8 @@ DAMAGES = {
     "another format": b'{"format": "facestream-engine/2"}',
     "no key": b'{"format": "facestream-engine/1"}',
     "deep": b"[" * 100_000,
+    "endless number": b'{"format": "facestream-engine/1", "forced": false, "sha256": "", "parity": null, '
+    b'"accuracies": [{"dataset": "LFW", "accuracy": 1' + b"0" * 400 + b', "reference": 1}], "key": {}}',
 }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -160,6 +161,19 @@ def test_an_unknown_kind_is_named():
 def test_what_is_shown_cannot_steer_a_terminal():
     line = show_event(camera_event(reason="a\x1b[2Jb\nc\u202e")).plain
     assert line.endswith("camera down: a?[2Jb?c?")
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_the_ends_of_the_calendar_are_shown_too(monkeypatch: pytest.MonkeyPatch, zone: str):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for at in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+            line = show_event(camera_event(at=at)).plain
+            assert line.startswith(at.strftime("%Y-"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 class ListSink:
