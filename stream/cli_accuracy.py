@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import platformdirs
 import typer
-from rich.console import Console
 
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from engine.select import EngineKind
@@ -277,7 +277,7 @@ def _measure(
             workers=workers,
             on_skipped=lambda setting, reason: skipped.append(f"{setting}: {reason}"),
         )
-    show_sweep(sweep, runs, skipped, Console())
+    show_sweep(sweep, runs, skipped, open_console())
     if json_out is not None:
         for setting, run in runs:
             save(run, json_out / f"{run.benchmark}-{sweep}-{setting.replace(' ', '-')}.json")
@@ -421,7 +421,7 @@ def bench_fruits(
                 limit_ms=limit_ms,
                 percentile=percentile,
             )
-        show_fruits(found, Console())
+        show_fruits(found, open_console())
         if report is not None:
             from training.report import TimedRun, write_frontier_report
 
@@ -504,7 +504,7 @@ def _staged_progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=open_console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)
 
@@ -514,7 +514,7 @@ def finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None
     from training.results import save
     from training.summary import show_run
 
-    show_run(run, Console())
+    show_run(run, open_console())
     if json_out is not None:
         save(run, json_out)
     if report is not None:

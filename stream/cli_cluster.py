@@ -285,7 +285,9 @@ def _report(
     again = [*options, "--report", str(path)]
     write_report(clusters, shots, path, source=redact_uri(source), cut=cut, options=again)
     without = len(tracks) - len(shots)
-    typer.echo(f"{path}: {len(shots):,} best shots" + (f", {without:,} boxes without one" if without else ""))
+    typer.echo(
+        f"{path}: best shots: {len(shots):,}" + (f"; tracks without one: {without:,}" if without else "")
+    )
 
 
 def _options(**given: object) -> list[str]:

@@ -212,7 +212,8 @@ def schema(
 
 
 def _show_check(check: LogCheck) -> None:
-    table = Table("found", "events")
+    table = Table("found")
+    table.add_column("events", justify="right")
     rows = {f"{noun} events": count for noun, count in check.events.items()} | {
         "missing": check.gaps,
         "out of order": check.late,
@@ -222,7 +223,7 @@ def _show_check(check: LogCheck) -> None:
         "tracks and runs that began before": check.begun_before,
     }
     for name, count in rows.items():
-        table.add_row(name, str(count))
+        table.add_row(name, f"{count:,}")
     console = open_console(soft_wrap=True)
     console.print(table)
     for finding in check.findings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -185,7 +186,12 @@ def _show_verdicts(verdicts: list[Verdict]) -> None:
             typer.echo(f"refused: {verdict.what}: {verdict.refusal}", err=True)
     taken = [verdict for verdict in verdicts if verdict.is_taken]
     people = len({verdict.person for verdict in taken})
-    typer.echo(f"enrolled: {len(taken)} faces of {people} people; refused: {len(verdicts) - len(taken)}")
+    told = f"{_counted(len(taken), 'face', 'faces')} of {_counted(people, 'person', 'people')}"
+    typer.echo(f"enrolled: {told}; refused: {len(verdicts) - len(taken)}")
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 @gallery_app.command("list")
@@ -194,8 +200,14 @@ def list_people(gallery: GalleryPath, debug: Debug = False) -> None:
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         people = opened.people()
         sealed = "sealed" if opened.sealer is not None else "not sealed"
-        title = f"{len(people)} people, for {opened.model}, {sealed}, version {opened.version}"
-        table = Table("name", "id", "faces", "photos", "not", "since", title=title, title_justify="left")
+        count = _counted(len(people), "person", "people")
+        title = f"{count}, for {opened.model}, {sealed}, version {opened.version}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("name", overflow="fold")
+        table.add_column("id", overflow="fold")
+        for heading in ("faces", "photos", "not"):
+            table.add_column(heading, justify="right")
+        table.add_column("since")
         for each in people:
             counts = (str(each.templates), str(each.photos), str(each.negatives))
             table.add_row(each.name, each.id, *counts, each.created.date().isoformat())
@@ -208,14 +220,20 @@ def show(gallery: GalleryPath, person: Who, debug: Debug = False) -> None:
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         found = opened.find(person)
         title = f"{found.name} ({found.id})" + (f": {printable(found.notes)}" if found.notes else "")
-        table = Table("face", "from", "quality", "added", title=title, title_justify="left")
+        table = Table("face", title=title, title_justify="left")
+        table.add_column("from", overflow="fold")
+        table.add_column("quality", justify="right")
+        table.add_column("added (UTC)", no_wrap=True)
         for each in opened.templates(found.id):
-            added = "" if each.added is None else each.added.isoformat(timespec="seconds")
-            table.add_row(each.source, printable(each.origin[:40]), f"{each.quality:.2f}", added)
+            origin = printable(each.origin[:40])
+            table.add_row(each.source, origin, f"{each.quality:.2f}", _utc(each.added))
         for negative in opened.negatives(found.id):
-            added = "" if negative.added is None else negative.added.isoformat(timespec="seconds")
-            table.add_row("not", printable(negative.origin[:40]), "", added)
+            table.add_row("not", printable(negative.origin[:40]), "", _utc(negative.added))
         open_console().print(table)
+
+
+def _utc(at: datetime | None) -> str:
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 @gallery_app.command("remove")
@@ -333,5 +351,5 @@ def audit(gallery: GalleryPath, debug: Debug = False) -> None:
         table = Table("at (UTC)", "who", "action", "detail")
         for entry in opened.audit.entries():
             detail = ", ".join(f"{key} {value}" for key, value in entry.detail.items())
-            table.add_row(entry.at.strftime("%Y-%m-%d %H:%M:%S"), entry.who, entry.action, printable(detail))
+            table.add_row(_utc(entry.at), entry.who, entry.action, printable(detail))
         open_console().print(table)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.cli_model_import import import_model
 from stream.model_tables import engine_table, model_table
-from stream.terminal import open_console
+from stream.terminal import open_console, text_table
 
 if TYPE_CHECKING:
     from engine.child import Report
@@ -43,7 +42,7 @@ def list_models(debug: Debug = False) -> None:
     with one_line_errors(debug=debug):
         from engine.zoo import imported_models, shipped_models
 
-        table = Table("name", "task", "licence", "state", "what it is")
+        table = text_table("name", "task", "licence", "state", "what it is")
         for model in shipped_models():
             state = "installed" if model.installed else f"not installed; run: {model.install}"
             table.add_row(model.name, model.task, model.licence, state, model.provenance)
@@ -74,7 +73,7 @@ def verify_model(model: Model, faces: Faces = None, debug: Debug = False) -> Non
         from engine.verify import verify_engines
         from engine.zoo import load_detector, load_model
 
-        table = Table("model", "engine", "precision", "parity", "found")
+        table = text_table("model", "engine", "precision", "parity", "found")
         failed = False
         detector = load_model("yunet")
         for package in load_detector(model):

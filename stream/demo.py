@@ -104,7 +104,7 @@ def _watch(
         task = progress.add_task("watching it", total=duration_s, note="")
 
         def advance(_batch: Batch) -> None:
-            note = f"{report.frames} frames, {report.tracks} tracks"
+            note = f"frames: {report.frames}, tracks: {report.tracks}"
             progress.update(task, completed=report.last_time_s, note=note)
 
         begun = time.monotonic()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from stream.terminal import text_table
+
 if TYPE_CHECKING:
     from engine.package import ModelPackage
     from engine.store import CompiledEngine
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def model_table(package: ModelPackage) -> Table:
     """All that is known of a model, a line each; what it does not have is left out."""
-    table = Table("", package.name, title_justify="left")
+    table = text_table("", package.name)
     size = package.input_size_wh
     order = package.colour_order.upper()
     means = ", ".join(f"{mean:g}" for mean in package.mean)
@@ -46,7 +48,7 @@ def model_table(package: ModelPackage) -> Table:
 
 def engine_table(engines: Sequence[CompiledEngine]) -> Table:
     """Compiled engines, one a line, with what the gate and the data sets said of them."""
-    table = Table("engine", "precision", "for", "parity", "found")
+    table = text_table("engine", "precision", "for", "parity", "found")
     for engine in engines:
         key = engine.key
         found = "" if engine.parity is None else str(engine.parity)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from training.fruits import Fruits
@@ -26,7 +25,7 @@ def show_run(run: BenchRun, console: Console) -> None:
         run: Of any benchmark.
         console: Where to.
     """
-    table = Table("", escape(": ".join(str(part) for part in (run.benchmark, run.data.get("list")) if part)))
+    table = Table("", ": ".join(str(part) for part in (run.benchmark, run.data.get("list")) if part))
     for model in run.models:
         table.add_row(model.task, f"{model.name} on {model.engine} in {model.precision}")
     for name, value in run.figures.items():

@@ -80,12 +80,12 @@ def test_a_page_is_written_with_shots_from_the_video_or_those_that_were_kept(tmp
     page = tmp_path / "page.html"
     done = run(source, "--report", page, "--video", folder, "--shots", tmp_path / "shots")
     assert done.exit_code == 0, done.stderr
-    assert "page.html: 4 best shots" in done.stdout
+    assert "page.html: best shots: 4" in done.stdout
     assert len(re.findall('<img src="data:image/jpeg', page.read_text())) == 4
     done = run(source, "--report", page)
-    assert "0 best shots, 4 boxes without one" in done.stdout
+    assert "best shots: 0; tracks without one: 4" in done.stdout
     named = run(source, "--report", page, "--video", f"door={folder}")
-    assert "3 best shots, 1 boxes without one" in named.stdout
+    assert "best shots: 3; tracks without one: 1" in named.stdout
 
 
 def test_shots_are_cut_from_the_frames_of_the_tracks(tmp_path: Path) -> None:

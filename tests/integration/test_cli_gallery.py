@@ -91,7 +91,7 @@ def identities(path: Path) -> list[IdentityEvent]:
 
 
 def test_a_run_names_who_is_enrolled(gallery: Path, photo: Path, short_clip: Path, tmp_path: Path) -> None:
-    assert "1 faces of 1 people" in done("gallery", "enrol", gallery, photo, "--name", NAME)
+    assert "1 face of 1 person" in done("gallery", "enrol", gallery, photo, "--name", NAME)
     done("run", short_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/events")
     (event,) = identities(tmp_path / "events")
     assert (event.change, event.person_name) == (IdentityChange.DECIDED, NAME)
@@ -111,7 +111,7 @@ def test_somebody_seen_on_camera_is_enrolled_and_another_is_not_she(
     (event,) = identities(tmp_path / "first")
     assert not event.known
     track = ("--track", event.track_id, "--events", tmp_path / "first")
-    assert "1 faces of 1 people" in done("gallery", "enroll", gallery, *track, "--name", NAME)
+    assert "1 face of 1 person" in done("gallery", "enroll", gallery, *track, "--name", NAME)
     done("run", short_clip, "--gallery", gallery, "--sink", f"jsonl:{tmp_path}/second")
     assert [each.person_name for each in identities(tmp_path / "second")] == [NAME]
     assert "is not Stranger 1" in done("gallery", "not", gallery, "Stranger 1", *track)
@@ -147,7 +147,7 @@ def test_refusals_are_told_one_a_line(gallery: Path, tmp_path: Path, photo: Path
     assert refused("gallery", "enrol", gallery, blank, "--name", "Ann").endswith("no face was found in it")
     result = facestream("gallery", "enrol", gallery, blank, photo, "--name", "Ann")
     assert result.returncode == 0
-    assert "enrolled: 1 faces of 1 people; refused: 1" in result.stdout
+    assert "enrolled: 1 face of 1 person; refused: 1" in result.stdout
     for wrong in (
         (photo,),
         ("--name", "Ann"),
@@ -160,7 +160,7 @@ def test_refusals_are_told_one_a_line(gallery: Path, tmp_path: Path, photo: Path
 def test_folders_are_enrolled_and_listed(gallery: Path, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "people" / NAME).mkdir(parents=True)
     (tmp_path / "people" / NAME / "1.png").write_bytes(photo.read_bytes())
-    assert "1 faces of 1 people" in done("gallery", "enrol", gallery, "--folders", tmp_path / "people")
+    assert "1 face of 1 person" in done("gallery", "enrol", gallery, "--folders", tmp_path / "people")
     listed = done("gallery", "list", gallery)
     assert "21 people, for sface-2021dec" in listed
     assert NAME in listed
