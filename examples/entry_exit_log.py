@@ -1,6 +1,6 @@
 """Write who came and went, and when, to a CSV file.
 
-python examples/entry_exit_log.py kafka://localhost:9092/faces door-log.csv [TOPIC_OF_IDENTITIES]
+python examples/entry_exit_log.py kafka://localhost:9092/faces door-log.csv
 """
 
 import csv
@@ -13,14 +13,13 @@ from stream.events import FaceEvent, IdentityEvent
 
 WHAT = {"appeared": "enters", "left": "leaves", "decided": "is", "corrected": "is rather"}
 
-source, path, *more = sys.argv[1:]
-log = Path(path)
+source, log = sys.argv[1], Path(sys.argv[2])
 log.touch()
 with log.open(newline="") as file:  # what was written before this process began
     written = [row for row in csv.reader(file) if len(row) == 6]
 seen = {row[0] for row in written}
 names = {row[3]: row[5] for row in written if row[4].startswith("is")}
-with log.open("a", newline="") as file, EventConsumer(source, group=f"log-{log.stem}", also=more) as events:
+with log.open("a", newline="") as file, EventConsumer(source, group=f"log-{log.stem}") as events:
     signal.signal(signal.SIGTERM, lambda *_: events.stop())
     rows = csv.writer(file)
     for event in events:

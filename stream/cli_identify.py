@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,7 +23,8 @@ def identify_tracks(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Events of tracks: kafka://HOST:PORT/TOPIC. ${NAME} is taken from the environment.",
+            help="Events of tracks: kafka://HOST:PORT/TOPIC[?identities=TOPIC]. "
+            "${NAME} is taken from the environment.",
         ),
     ],
     gallery: Annotated[
@@ -34,7 +34,7 @@ def identify_tracks(
         str | None,
         typer.Option(
             help="Where answers go to: kafka://HOST:PORT/TOPIC, of as many partitions; made where it is "
-            "missing.  [default: SOURCE.identities]"
+            "missing.  [default: the topic of SOURCE, or that of its identities=]"
         ),
     ] = None,
     group: Annotated[
@@ -71,16 +71,14 @@ def identify_tracks(
         from stream.gallery import Gallery
         from stream.identifier import Identifier
         from stream.identify import open_service, run_service
-        from stream.kafka_address import parse_kafka
+        from stream.kafka_address import identities_of, parse_kafka
         from stream.registry import SchemaRegistry, topic_encoder
         from stream.runner import stop_on_signals
         from stream.sealing import Sealer
 
         start = parse_start(from_)
         address = parse_kafka(source, environment=os.environ)
-        target = replace(address, topic=f"{address.topic}.identities")
-        if to is not None:
-            target = parse_kafka(to, environment=os.environ)
+        target = identities_of(address if to is None else parse_kafka(to, environment=os.environ))
         known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
         screen = open_console(stderr=True)
         with (

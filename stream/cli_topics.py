@@ -26,7 +26,8 @@ def topics(
     address: Annotated[
         str,
         typer.Argument(
-            metavar="KAFKA", help="kafka://HOST:PORT/TOPIC; ${NAME} is taken from the environment."
+            metavar="KAFKA",
+            help="kafka://HOST:PORT/TOPIC[?identities=TOPIC]; ${NAME} is taken from the environment.",
         ),
     ],
     partitions: Annotated[
@@ -40,7 +41,7 @@ def topics(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Make the topics of a feed of events: TOPIC, TOPIC.tracks and TOPIC.identities. What is there stays.
+    """Make the topics of a feed of events: TOPIC, TOPIC.tracks and that of identities=. What is there stays.
 
     Ends with 1 where a topic is missing, or is not as it is to be.
     """
@@ -49,7 +50,12 @@ def topics(
         from stream.kafka_admin import ensure_topic, topic_states
 
         kafka = parse_kafka(address, environment=os.environ)
-        plans = plan_topics(kafka.topic, partitions=partitions, retention_s=retention * _DAY_S)
+        plans = plan_topics(
+            kafka.topic,
+            identities=kafka.identities,
+            partitions=partitions,
+            retention_s=retention * _DAY_S,
+        )
         brokers, before = topic_states(kafka, plans, _TIMEOUT_S)
         after = before
         if not dry_run and None in before:

@@ -27,7 +27,7 @@ from stream.bad_records import BadRecord, ConsumerStats, log_bad, raise_bad
 from stream.events import Event
 from stream.formats import SchemaLookup, decode
 from stream.kafka import KafkaError, OffsetAndMetadata, TopicPartition
-from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.kafka_address import KafkaAddress, identities_of, parse_kafka, show_kafka
 from stream.kafka_clients import connect_consumer
 from stream.kafka_failures import explain_failure
 from stream.kafka_partitions import Partitions, Start
@@ -58,10 +58,9 @@ class EventConsumer:
 
     Args:
         source: ``kafka://HOST:PORT/TOPIC`` with options as for ``facestream run --sink``; ``${NAME}`` is
-            taken from the environment.
+            taken from the environment. The topic of ``identities=TOPIC`` is read as well.
         group: Name of the group; None reads everything, alone, and commits nothing.
-        also: More topics of the same brokers, such as ``faces.identities``. Between two topics there is no
-            order.
+        also: More topics of the same brokers. Between two topics there is no order.
         from_: Where a group begins that has committed nothing yet: ``earliest``, ``latest`` or a time with a
             time zone (of the records). Later on it has no meaning.
         lookup: Finds Avro schemas that are not facestream's own, such as ``SchemaRegistry.schema``; other
@@ -103,7 +102,8 @@ class EventConsumer:
     ) -> None:
         _check(group, from_, commit_every_s=commit_every_s, batch=batch, idle_s=idle_s, timeout_s=timeout_s)
         self._address = parse_kafka(source, environment=os.environ) if isinstance(source, str) else source
-        self._group, self._from, self._also = group, from_, tuple(also)
+        self._group, self._from = group, from_
+        self._topics = tuple(dict.fromkeys((self._address.topic, identities_of(self._address).topic, *also)))
         self._lookup = lookup
         self._on_bad, self._on_erased, self._on_assigned = on_bad, on_erased, on_assigned
         self._filter = RepeatFilter() if drop_repeats else None
@@ -139,9 +139,7 @@ class EventConsumer:
             session_timeout_ms=_SESSION_MS,
             metrics_enabled=False,
         )
-        self._partitions = Partitions(
-            self._consumer, (self._address.topic, *self._also), self._from, group=self._group
-        )
+        self._partitions = Partitions(self._consumer, self._topics, self._from, group=self._group)
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Recognition as a consumer: tracks from one topic of Kafka, who they are to another."""
+"""Recognition as a consumer: tracks from a topic of Kafka, who they are to the same or to another."""
 
 from __future__ import annotations
 
@@ -50,11 +50,12 @@ class IdentifyStats:
 
 
 class IdentifyService:
-    """Says of the tracks of a topic who they are, in a topic beside it.
+    """Says of the tracks of a topic who they are, in that topic or in another.
 
-    Several share the work as a group. Offsets are committed after the answers were acknowledged, and whoever
-    takes a partition over reads back what was answered there: no track gets two first answers from the same
-    evidence. ``open_service`` makes one.
+    Of the answers that it meets there, its own and others', none is evidence. Several share the work as a
+    group. Offsets are committed after the answers were acknowledged, and whoever takes a partition over reads
+    back what this gallery has answered there: no track gets two first answers from the same evidence.
+    ``open_service`` makes one.
 
     Args:
         gallery: Who is enrolled.
@@ -83,7 +84,7 @@ class IdentifyService:
         Raises:
             SinkError: Their answers cannot be read.
         """
-        answers = self._topic.read_back(partitions, since=since)
+        answers = self._topic.read_back(partitions, since=since, gallery_id=self._gallery.id)
         self._identifier.restore(answers)
         self.stats = replace(self.stats, restored=self.stats.restored + len(answers))
         log.info("partitions taken over", partitions=len(partitions), answers_known=len(answers))
@@ -152,7 +153,8 @@ def open_service(
 
     Args:
         source: Where the events of tracks are.
-        target: Where answers go to; has as many partitions, and is made where it is missing.
+        target: Where answers go to: the same topic, or another of as many partitions, which is made where it
+            is missing.
         gallery: Who is enrolled.
         identifier: Decides, with that gallery.
         group: Those who share the work.
@@ -166,7 +168,8 @@ def open_service(
     Raises:
         SinkError: No broker answers or lets us in, or the topics do not fit.
     """
-    match_partitions(source, target)
+    if (source.brokers, source.topic) != (target.brokers, target.topic):
+        match_partitions(source, target)
     topic = IdentityTopic(target, encode, stopping=stopping, lookup=lookup)
     service = IdentifyService(gallery, identifier, topic, stopping=stopping)
 
@@ -174,7 +177,7 @@ def open_service(
         service.restore(partitions, since=datetime.now(UTC) - timedelta(seconds=remember_s))
 
     consumer = EventConsumer(
-        source,
+        replace(source, identities=None),  # answers are of no interest
         group=group,
         from_=from_,
         lookup=lookup,

@@ -1,4 +1,4 @@
-"""The topic of who tracks are: written with acknowledgement, and read back by whoever takes over."""
+"""Where it stands who tracks are: written with acknowledgement, and read back by whoever takes over."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from stream.kafka_topics import TopicPlan
 
 log = structlog.get_logger(__name__)
 
+_TYPES: Final = b"facestream.identity."
 _TIMEOUT_S: Final = 10.0
 _ACKNOWLEDGE_S: Final = 30.0
 _STALL_S: Final = 30.0
@@ -122,12 +123,15 @@ class IdentityTopic:
         for each in sent:
             each.get(timeout=_ACKNOWLEDGE_S)
 
-    def read_back(self, partitions: Sequence[int], *, since: datetime) -> list[IdentityEvent]:
+    def read_back(
+        self, partitions: Sequence[int], *, since: datetime, gallery_id: str
+    ) -> list[IdentityEvent]:
         """Answers that are in the topic already.
 
         Args:
             partitions: Numbers of those to look at.
             since: Only of what was written later, UTC.
+            gallery_id: Only of those that this gallery gave.
 
         Returns:
             Those of each partition in order.
@@ -141,10 +145,11 @@ class IdentityTopic:
         )
         with closing(consumer):
             try:
-                return self._read(consumer, partitions, since)
+                found = self._read(consumer, partitions, since)
             except KafkaError as exc:
                 kind = BrokersAwayError if getattr(exc, "retriable", False) else SinkError
                 raise kind(f"{self.name}: {explain_failure(exc, self._address)}") from exc
+        return [answer for answer in found if answer.gallery_id == gallery_id]
 
     def _read(self, consumer: Any, numbers: Sequence[int], since: datetime) -> list[IdentityEvent]:
         partitions = [TopicPartition(self._address.topic, number) for number in numbers]
@@ -167,7 +172,9 @@ class IdentityTopic:
         return found
 
     def _answer(self, record: Any) -> IdentityEvent | None:
-        """None for what is no answer; it is another's."""
+        """None for what is no answer: tracks, of which there may be many, or another's."""
+        if not any(name == "ce_type" and text.startswith(_TYPES) for name, text in record.headers):
+            return None
         try:
             event = decode(record.headers, record.value, lookup=self._lookup)
         except ValueError:

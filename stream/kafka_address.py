@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -28,7 +28,7 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 _OPTIONS = (
     *("security", "mechanism", "ca", "cert", "key", "key_password"),
-    *("token", "token_url", "scope", "create"),
+    *("token", "token_url", "scope", "create", "identities"),
 )
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -52,6 +52,7 @@ class KafkaAddress:
         token_url: For OAUTHBEARER: the endpoint that gives tokens to a client's id and secret.
         scope: What the token shall be good for, as the endpoint names it.
         create: Whether topics that are missing are made.
+        identities: Topic of the same brokers where identities are; None where they are in ``topic``.
     """
 
     brokers: tuple[str, ...]
@@ -68,6 +69,7 @@ class KafkaAddress:
     token_url: str | None = None
     scope: str | None = None
     create: bool = True
+    identities: str | None = None
 
     @property
     def uses_tls(self) -> bool:
@@ -78,6 +80,11 @@ class KafkaAddress:
     def uses_sasl(self) -> bool:
         """Whether there is a login."""
         return self.security.startswith("SASL")
+
+
+def identities_of(address: KafkaAddress) -> KafkaAddress:
+    """Where the identities of an address's tracks are: a topic of their own, or that of the tracks."""
+    return replace(address, topic=address.identities or address.topic, identities=None)
 
 
 def show_kafka(address: KafkaAddress) -> str:
@@ -111,7 +118,8 @@ def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> K
 
     Args:
         text: As ``FORM`` has it. Options are ``security``, ``mechanism``, ``ca``, ``cert``, ``key``,
-            ``key_password``, ``token``, ``token_url``, ``scope`` and ``create`` (``yes`` or ``no``).
+            ``key_password``, ``token``, ``token_url``, ``scope``, ``create`` (``yes`` or ``no``) and
+            ``identities`` (a topic).
         environment: Where ``${NAME}`` is looked up; None where that has been done.
 
     Raises:
@@ -170,6 +178,9 @@ def _with_options(
     )
     if options.get("create", "yes") not in {"yes", "no"}:
         raise _refusal("expected create=yes or create=no")
+    identities = options.get("identities", topic)
+    if not is_topic(identities):
+        raise _refusal("expected identities=TOPIC, of letters, digits, dots, dashes, underscores")
     username, password = login or (None, None)
     return KafkaAddress(
         brokers,
@@ -186,6 +197,7 @@ def _with_options(
         token_url=options.get("token_url"),
         scope=options.get("scope"),
         create=options.get("create", "yes") == "yes",
+        identities=None if identities == topic else identities,
     )
 
 

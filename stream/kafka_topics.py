@@ -84,20 +84,25 @@ def plan_of(name: str) -> TopicPlan:
 
 
 def plan_topics(
-    topic: str, *, partitions: int = PARTITIONS, retention_s: float | None = RETENTION_S
-) -> tuple[TopicPlan, TopicPlan, TopicPlan]:
-    """The topics of one feed of events: the events, the latest state of each track, who each track is.
+    topic: str,
+    *,
+    identities: str | None = None,
+    partitions: int = PARTITIONS,
+    retention_s: float | None = RETENTION_S,
+) -> tuple[TopicPlan, ...]:
+    """The topics of one feed of events: the events, and the latest state of each track.
 
     Args:
-        topic: Of the events; the others are ``TOPIC.tracks`` and ``TOPIC.identities``.
+        topic: Of the events; the other is ``TOPIC.tracks``.
+        identities: Of who each track is, where that does not stand among the events.
         partitions: Of each, so that a camera's or a track's records meet in one consumer.
         retention_s: How long records are kept; None for good.
     """
-    return (
+    plans = (
         TopicPlan(topic, partitions, retention_s),
         TopicPlan(f"{topic}.tracks", partitions, retention_s, compacted=True),
-        TopicPlan(f"{topic}.identities", partitions, retention_s),
     )
+    return plans if identities is None else (*plans, TopicPlan(identities, partitions, retention_s))
 
 
 def differences(plan: TopicPlan, state: TopicState, *, brokers: int) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from engine.errors import SinkError
-from stream.events import Event
-from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.events import Event, IdentityEvent
+from stream.kafka_address import KafkaAddress, identities_of, parse_kafka, show_kafka
 from stream.spool import Spool
 from stream.spool_files import SpoolStats, spool_folder
 from stream.uris import redact_text
@@ -147,15 +147,26 @@ def open_sink(
             from stream.registry import SchemaRegistry, topic_encoder
 
             known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
-            sink = KafkaSink(
-                address,
-                spool_of(address),
-                encode=topic_encoder(address.topic, event_format, encoding, known),
-                track_states=track_states,
-                sync_every_s=sync_every_s,
-            )
-            sink.connect(connect_timeout_s)
-            return sink
+
+            def open_topic(address: KafkaAddress, *, track_states: bool) -> KafkaSink:
+                sink = KafkaSink(
+                    address,
+                    spool_of(address),
+                    encode=topic_encoder(address.topic, event_format, encoding, known),
+                    track_states=track_states,
+                    sync_every_s=sync_every_s,
+                )
+                sink.connect(connect_timeout_s)
+                return sink
+
+            tracks = open_topic(address, track_states=track_states)
+            if address.identities is None:
+                return tracks
+            try:
+                return IdentitiesApart(tracks, open_topic(identities_of(address), track_states=False))
+            except BaseException:
+                tracks.close(0.0)
+                raise
 
 
 def _parse_sqlite(rest: str) -> SqliteAddress:
@@ -185,7 +196,13 @@ class FanOut:
     @property
     def spooled(self) -> tuple[SpooledSink, ...]:
         """Those of the sinks that keep events on disk until they were delivered."""
-        return tuple(sink for sink in self._sinks if isinstance(sink, SpooledSink))
+        found: list[SpooledSink] = []
+        for sink in self._sinks:
+            if isinstance(sink, FanOut):
+                found += sink.spooled
+            elif isinstance(sink, SpooledSink):
+                found.append(sink)
+        return tuple(found)
 
     def emit(self, events: Sequence[Event]) -> None:
         """Give events to all sinks.
@@ -213,6 +230,37 @@ class FanOut:
         for sink in self._sinks:
             try:
                 sink.close(max(0.0, deadline - time.monotonic()))
+            except SinkError as exc:
+                errors.append(exc)
+        if errors:
+            raise errors[0]
+
+
+class IdentitiesApart(FanOut):
+    """Gives identities to one sink, and all other events to another.
+
+    Args:
+        others: Where events of tracks and cameras go.
+        identities: Where identities go.
+    """
+
+    def __init__(self, others: EventSink, identities: EventSink) -> None:
+        super().__init__((others, identities))
+
+    def emit(self, events: Sequence[Event]) -> None:
+        """Give each event to its sink.
+
+        Raises:
+            SinkError: One of them failed; the other has got its events all the same.
+        """
+        apart: tuple[list[Event], list[Event]] = [], []
+        for event in events:
+            apart[isinstance(event, IdentityEvent)].append(event)
+        errors: list[SinkError] = []
+        for sink, some in zip(self._sinks, apart, strict=True):
+            try:
+                if some:
+                    sink.emit(some)
             except SinkError as exc:
                 errors.append(exc)
         if errors:

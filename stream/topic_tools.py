@@ -182,15 +182,17 @@ def open_target(
     is_same_topic = (
         isinstance(target, KafkaAddress)
         and isinstance(log, KafkaAddress)
-        and (set(target.brokers) & set(log.brokers) and target.topic == log.topic)
+        and (set(target.brokers) & set(log.brokers) and log.topic in {target.topic, target.identities})
     )
     if is_same_topic or (not isinstance(target, KafkaAddress) and target == log):
         raise ConfigError("--sink: expected another place than SOURCE, got the same; name another")
     with tempfile.TemporaryDirectory(prefix="facestream-replay-") as scratch:
 
-        def spool_of(_address: KafkaAddress) -> Spool:
+        def spool_of(address: KafkaAddress) -> Spool:
             sealer = Sealer.from_environment(os.environ)
-            return Spool(Path(scratch) / "spool", sealer=sealer, max_bytes=_SPOOL_BYTES, when_full="block")
+            return Spool(
+                Path(scratch) / address.topic, sealer=sealer, max_bytes=_SPOOL_BYTES, when_full="block"
+            )
 
         sink = open_sink(
             text,

@@ -13,7 +13,6 @@ from stream.event_log import only_events, read_topic
 from stream.events import IdentityEvent
 from stream.kafka import close_producer
 from stream.kafka_address import KafkaAddress, show_kafka
-from stream.kafka_admin import connect_admin
 from stream.kafka_clients import connect_producer
 from stream.sinks import SqliteAddress, parse_sink
 from stream.sqlite import SqliteSink
@@ -25,7 +24,8 @@ def find_tracks(address: str, person_id: str) -> list[str]:
     """Tracks that events in a place ever called a person's.
 
     Args:
-        address: ``kafka://…/TOPIC``, where ``TOPIC.identities`` is looked at as well, or ``sqlite:PATH``.
+        address: ``kafka://…/TOPIC``, where the topic of ``identities=`` is looked at as well, or
+            ``sqlite:PATH``.
         person_id: Whose.
 
     Raises:
@@ -80,21 +80,11 @@ def _open_sqlite(path: Path) -> Iterator[SqliteSink]:
 
 def _identified(address: KafkaAddress, person_id: str) -> Iterator[str]:
     """Tracks that were ever said to be a person's."""
-    identities = f"{address.topic}.identities"
-    for topic in (address.topic, *_there(address, identities)):
+    for topic in dict.fromkeys((address.topic, address.identities or address.topic)):
         place = replace(address, topic=topic)
         for event in only_events(read_topic(place), show_kafka(place)):
             if isinstance(event, IdentityEvent) and event.person_id == person_id:
                 yield event.track_id
-
-
-def _there(address: KafkaAddress, topic: str) -> list[str]:
-    """A topic, where the brokers have it."""
-    admin = connect_admin(address, _TIMEOUT_S)
-    try:
-        return [topic] if topic in admin.list_topics() else []
-    finally:
-        admin.close()
 
 
 def _bury(address: KafkaAddress, track_ids: list[str]) -> int:

@@ -35,13 +35,14 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_topics_are_made_once_and_shown(kafka_broker: str, topic: str) -> None:
-    address = f"kafka://{kafka_broker}/{topic}"
+    address = f"kafka://{kafka_broker}/{topic}?identities={topic}.names"
     code, shown, told = run(address, "--dry-run")
     assert (code, shown.count("missing")) == (1, 3)
     assert "docs/kafka.md" in told
     code, shown, _ = run(address, "--partitions", "3", "--retention", "2")
     assert (code, shown.count("made")) == (0, 3)
     assert f"{topic}.tracks │ made │ 3 │" in shown
+    assert f"{topic}.names │ made │ 3 │" in shown
     assert shown.count("the latest of each key, 2 days") == 1
     code, shown, _ = run(address, "--partitions", "3", "--retention", "2")
     assert (code, shown.count("there"), shown.count("made")) == (0, 3, 0)

@@ -158,7 +158,7 @@ def test_a_webhook_gets_every_event_in_order_although_it_fails_at_times(
 def test_the_log_tells_who_came_and_went_once_also_when_it_was_killed(
     kafka_broker: str, topic: str, tmp_path: Path
 ) -> None:
-    source = make_topic(kafka_broker, topic)
+    source = f"{make_topic(kafka_broker, topic)}?identities={topic}.identities"
     make_topic(kafka_broker, f"{topic}.identities")
     events = stays(cameras=1, tracks=2)
     who = {"camera_id": "cam-0", "run_id": "run-0", "track_id": "run-0-0", "at": AT + timedelta(seconds=1)}
@@ -168,13 +168,13 @@ def test_the_log_tells_who_came_and_went_once_also_when_it_was_killed(
         return list(csv.reader(path.read_text("utf-8").splitlines())) if path.exists() else []
 
     write_events(kafka_broker, topic, events[:4])
-    example = Example("entry_exit_log.py", source, str(path), f"{topic}.identities")
+    example = Example("entry_exit_log.py", source, str(path))
     example.wait_for(lambda: len(rows()) == 1)
     write_events(kafka_broker, f"{topic}.identities", [identity_event(**who)])
     example.wait_for(lambda: len(rows()) == 2)
     example.stop(signal.SIGKILL)
     write_events(kafka_broker, topic, events)
-    example = Example("entry_exit_log.py", source, str(path), f"{topic}.identities")
+    example = Example("entry_exit_log.py", source, str(path))
     example.wait_for(lambda: len(rows()) == 5)
     example.stop()
     assert {tuple(row[2:]) for row in rows()} == {

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.kafka
 def topic(kafka_broker: str) -> str:
     """Address of a new topic, with its topics of tracks and identities."""
     name = f"faces-{uuid.uuid4().hex[:8]}"
-    for plan in plan_topics(name, partitions=3):
+    for plan in plan_topics(name, identities=f"{name}.names", partitions=3):
         ensure_topic(parse_kafka(f"kafka://{kafka_broker}/{plan.name}"), 120.0, plan=plan)
     return f"kafka://{kafka_broker}/{name}"
 
@@ -67,12 +67,15 @@ def test_a_track_of_a_topic_is_enrolled_and_buried_with_all_that_was_called_the_
         ann = gallery.find("Ann").id
         identities = Identifier(gallery).identify([seen(2, "t5"), seen(2, "t6"), seen(0, "t7")], 0.0)
         write(kafka_broker, name, identities[:1])
-        write(kafka_broker, f"{name}.identities", identities[1:])
+        write(kafka_broker, f"{name}.names", identities[1:])
         erasure = erase(gallery, "Ann")
     assert erasure.person_id == ann
     assert erasure.tracks == ("t1",)
-    tracks = {*erasure.tracks, *find_tracks(topic, ann)}
+    assert find_tracks(topic, ann) == ["t5"]
+    tracks = {*erasure.tracks, *find_tracks(f"{topic}?identities={name}.names", ann)}
     assert erase_tracks(topic, tracks) == 3
+    with pytest.raises(SinkError, match="no such topic"):
+        find_tracks(f"{topic}?identities={name}.nobody", ann)
     buried: list[str] = []
     with WholeTopic(f"{topic}.tracks", group=None, on_erased=buried.append) as states:
         assert list(states) == []

@@ -72,10 +72,10 @@ class Identify:
         self._process.kill()
         self._process.wait(WAIT_S)
 
-    def finish(self) -> str:
+    def finish(self, group: str = "facestream-identify") -> str:
         """Let it answer all that stands in the topic, and end it."""
         deadline = time.monotonic() + WAIT_S
-        with closing(connect_consumer(self._source, group="facestream-identify", timeout_s=WAIT_S)) as kafka:
+        with closing(connect_consumer(self._source, group=group, timeout_s=WAIT_S)) as kafka:
             topic = self._source.topic
             ends = kafka.end_offsets([TopicPartition(topic, n) for n in kafka.partitions_for_topic(topic)])
             while any((kafka.committed(each) or 0) < end for each, end in ends.items()):
@@ -160,9 +160,9 @@ def test_every_track_is_answered_rightly_and_once_although_a_process_of_the_grou
     found: dict[str, list[Event]] = {}
     while len(found) < cameras * tracks and time.monotonic() < deadline:
         time.sleep(0.2)
-        found = by_track(answers_in(f"{source}.identities"))
+        found = by_track(answers_in(source))
     told = processes[1].stop()
-    found = by_track(answers_in(f"{source}.identities"))
+    found = by_track(answers_in(source))
     assert len(found) == cameras * tracks, told
     for track_id, answers in found.items():
         assert answers[-1].person_name == name_of(int(track_id.rsplit("-", 1)[1])), track_id
@@ -177,7 +177,7 @@ def test_every_track_is_answered_rightly_and_once_although_a_process_of_the_grou
 def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_was_said(
     kafka_broker: str, topic: str, gallery: Path
 ) -> None:
-    source, identities = make_topic(kafka_broker, topic), f"{topic}.identities"
+    source = f"{make_topic(kafka_broker, topic)}?identities={topic}.names"
     dora = vector(77)
 
     def event(sequence: int) -> FaceEvent:
@@ -193,10 +193,28 @@ def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_
         opened.enrol("Dora", [template(dora)])
     write_events(kafka_broker, topic, [event(2)])
     assert "1 events of tracks, 1 answers" in Identify(source, gallery).finish()
-    first, second = answers_in(f"kafka://{kafka_broker}/{identities}")
+    first, second = answers_in(source)
+    assert answers_in(f"kafka://{kafka_broker}/{topic}") == []
     assert (first.change, first.person_name) == (IdentityChange.DECIDED, None)
     assert (second.change, second.person_name, second.sequence) == (IdentityChange.CORRECTED, "Dora", 2)
     assert second.reason == "the gallery has changed"
+
+
+def test_one_topic_tells_of_a_track_and_then_who_it_is(kafka_broker: str, topic: str, gallery: Path) -> None:
+    source = make_topic(kafka_broker, topic)
+    evidence = [seen(camera, 1, sequence, events=3) for sequence in range(3) for camera in range(3)]
+    write_events(kafka_broker, topic, evidence)
+    told = Identify(source, gallery).finish()
+    assert "9 events of tracks, 3 answers" in told
+    again = Identify(source, gallery, "--group", "another").finish("another")
+    assert "9 events of tracks, 0 answers" in again, "what is answered is read back, and is no evidence"
+    with WholeTopic(source, group=None, drop_repeats=False) as events:
+        found = by_track(events)
+    assert len(found) == 3
+    for of_track in found.values():
+        assert [event.sequence for event in of_track] == [0, 1, 2, 0]
+        assert isinstance(of_track[-1], IdentityEvent)
+        assert of_track[-1].person_name == "Bob"
 
 
 def test_tracks_of_another_model_are_passed_over_and_told_of(
@@ -255,5 +273,5 @@ def wait_for_answers(source: str, count: int) -> list[IdentityEvent]:
     found: list[IdentityEvent] = []
     while len(found) < count and time.monotonic() < deadline:
         time.sleep(0.2)
-        found = answers_in(f"{source}.identities")
+        found = answers_in(source)
     return found

@@ -44,8 +44,11 @@ class Answers:
     def write(self, answers: Sequence[IdentityEvent]) -> None:
         self.written += answers
 
-    def read_back(self, partitions: Sequence[int], *, since: datetime) -> list[IdentityEvent]:
+    def read_back(
+        self, partitions: Sequence[int], *, since: datetime, gallery_id: str
+    ) -> list[IdentityEvent]:
         assert partitions
+        assert gallery_id
         assert since.tzinfo is UTC
         return self.known
 
@@ -203,14 +206,17 @@ def test_answers_are_read_back_from_a_time_on_and_what_is_no_answer_is_not(
 ) -> None:
     topics, partition = Topics(partitions=2), TopicPartition("faces.identities", 1)
     for second in range(4):
-        message = to_binary(identity_event(sequence=second))
-        topics.put(partition, message.key, message.value, message.headers, timestamp=1000 * second)
+        others = (face_event(), identity_event(sequence=second, gallery_id="other"))
+        for event in (identity_event(sequence=second), *others):
+            message = to_binary(event)
+            topics.put(partition, message.key, message.value, message.headers, timestamp=1000 * second)
         topics.put(partition, None, b"{", timestamp=1000 * second)
     topics.put(TopicPartition("faces.identities", 0), None, b"{")
     consumer = StandInConsumer(topics, group=None, batch=2)
     monkeypatch.setattr(topic_module, "connect_consumer", lambda *_, **__: consumer)
     topic = IdentityTopic(ADDRESS, to_binary, stopping=threading.Event())
-    found = topic.read_back([0, 1], since=datetime.fromtimestamp(2, UTC))
+    mine = identity_event().gallery_id
+    found = topic.read_back([0, 1], since=datetime.fromtimestamp(2, UTC), gallery_id=mine)
     assert [each.sequence for each in found] == [2, 3]
     assert consumer.is_closed
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.errors import SinkError
 from stream.config import expand_environment
-from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
+from stream.kafka_address import KafkaAddress, identities_of, parse_kafka, show_kafka
 
 
 def test_mutual_tls() -> None:
@@ -118,3 +118,15 @@ def test_any_options_make_an_address_or_are_refused(options: dict[str, str], has
         shown = str(exc)
     assert "geheim" not in shown
     assert "\n" not in shown
+
+
+def test_identities_have_a_topic_of_their_own_or_none() -> None:
+    apart = parse_kafka("kafka://h:1/faces?create=no&identities=names")
+    assert apart.identities == "names"
+    assert identities_of(apart) == parse_kafka("kafka://h:1/names?create=no")
+    for text in ("kafka://h:1/faces", "kafka://h:1/faces?identities=faces"):
+        together = parse_kafka(text)
+        assert together.identities is None
+        assert identities_of(together) == together
+    with pytest.raises(SinkError, match="expected identities=TOPIC, of letters"):
+        parse_kafka("kafka://h:1/faces?identities=a%2Fb")

@@ -160,3 +160,12 @@ def test_the_configuration_says_where_a_spool_is_and_the_environment_seals_it(
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("faces-")
     assert not any(b"a-telling-name" in path.read_bytes() for path in folder.iterdir())
+
+
+def test_identities_apart_wait_in_a_spool_of_their_own(nobody: str, tmp_path: Path) -> None:
+    sinks = open_sinks([f"{nobody}?identities=names"], spool=SpoolSettings(dir=tmp_path))
+    sinks.emit(EVENTS)
+    waiting = {sink.name.rpartition("/")[2]: sink.stats().events for sink in sinks.spooled}
+    assert waiting == {"faces": 2, "names": 1}
+    with pytest.raises(SinkError, match=r"faces: 2 events were not delivered"):
+        sinks.close(0.0)

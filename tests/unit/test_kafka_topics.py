@@ -9,14 +9,15 @@ from stream.kafka_topics import TopicPlan, TopicState, differences, plan_of, pla
 WEEK_MS = str(7 * 24 * 3600 * 1000)
 
 
-def test_a_feed_has_three_topics_of_as_many_partitions() -> None:
-    events, tracks, identities = plan_topics("faces", partitions=6)
-    assert (events.name, tracks.name, identities.name) == ("faces", "faces.tracks", "faces.identities")
-    assert {plan.partitions for plan in (events, tracks, identities)} == {6}
+def test_the_topics_of_a_feed_have_as_many_partitions() -> None:
+    plans = plan_topics("faces", identities="names", partitions=6)
+    assert [plan.name for plan in plans] == ["faces", "faces.tracks", "names"]
+    assert {plan.partitions for plan in plans} == {6}
+    assert plan_topics("faces", partitions=6) == plans[:2]
 
 
 def test_events_are_kept_for_a_week_and_of_tracks_the_latest_state() -> None:
-    events, tracks, _ = plan_topics("faces")
+    events, tracks = plan_topics("faces")
     assert events.settings(1) == {"cleanup.policy": "delete", "retention.ms": WEEK_MS}
     assert tracks.settings(1) == {
         "cleanup.policy": "compact,delete",

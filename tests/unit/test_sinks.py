@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 
 from engine.errors import SinkError
 from stream.cloudevents import from_json, to_json
-from stream.events import Event, TrackChange
+from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
 from stream.jsonl import JsonLinesSink
-from stream.sinks import FanOut, JsonLinesAddress, KafkaAddress, SqliteAddress, open_sink, parse_sink
+from stream.sinks import (
+    FanOut,
+    IdentitiesApart,
+    JsonLinesAddress,
+    KafkaAddress,
+    SqliteAddress,
+    open_sink,
+    parse_sink,
+)
 from stream.sqlite import SqliteSink
 
 
@@ -237,3 +245,17 @@ def test_a_failing_sink_does_not_keep_events_from_the_others(tmp_path: Path) -> 
     with pytest.raises(SinkError, match="already broken"):
         both.close(1.0)
     assert len((tmp_path / "e.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_identities_go_where_few_may_read_them(tmp_path: Path) -> None:
+    apart = IdentitiesApart(JsonLinesSink(tmp_path / "faces"), JsonLinesSink(tmp_path / "names"))
+    apart.emit([face_event(), identity_event(), camera_event()])
+    apart.emit([identity_event(sequence=1)])
+    apart.close(1.0)
+    written = {name: (tmp_path / name).read_bytes().splitlines() for name in ("faces", "names")}
+    assert [type(from_json(line)) for line in written["faces"]] == [FaceEvent, CameraEvent]
+    assert [type(from_json(line)) for line in written["names"]] == [IdentityEvent, IdentityEvent]
+    broken = IdentitiesApart(Failing(), JsonLinesSink(tmp_path / "names"))
+    with pytest.raises(SinkError, match="no place for 1"):
+        broken.emit([identity_event(), camera_event()])
+    assert len((tmp_path / "names").read_bytes().splitlines()) == 3
