@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -63,6 +64,9 @@ def identify_tracks(
     idle: Annotated[
         float | None, typer.Option(min=0.0, help="End when no event came for so many seconds.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics at /metrics.")
+    ] = None,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")] = "text",
     debug: Debug = False,
 ) -> None:
@@ -71,7 +75,9 @@ def identify_tracks(
         from stream.gallery import Gallery
         from stream.identifier import Identifier
         from stream.identify import open_service, run_service
+        from stream.identify_metrics import IdentifyMetrics, search_histogram
         from stream.kafka_address import identities_of, parse_kafka
+        from stream.metrics import serve_collectors
         from stream.registry import SchemaRegistry, topic_encoder
         from stream.runner import stop_on_signals
         from stream.sealing import Sealer
@@ -80,7 +86,8 @@ def identify_tracks(
         address = parse_kafka(source, environment=os.environ)
         target = identities_of(address if to is None else parse_kafka(to, environment=os.environ))
         known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
-        screen = open_console(stderr=True)
+        listen = None if metrics is None else parse_listen(metrics)
+        screen, searches = open_console(stderr=True), search_histogram()
         with (
             Gallery.open(gallery, sealer=Sealer.from_environment(os.environ)) as opened,
             stop_on_signals() as stopping,
@@ -101,9 +108,14 @@ def identify_tracks(
                     from_=start,
                     lookup=None if known is None else known.schema,
                     idle_s=idle,
+                    on_search=searches.observe,
                 ) as (events, service),
+                ExitStack() as stack,
                 screen.status("waiting for tracks") as status,
             ):
+                if listen is not None:
+                    told = (IdentifyMetrics(service), searches)
+                    stack.enter_context(serve_collectors(told, host=listen[0], port=listen[1]))
                 run_service(
                     events,
                     service,
@@ -111,6 +123,20 @@ def identify_tracks(
                     on_progress=lambda stats: status.update(describe(stats)),
                 )
         screen.print(describe(service.stats), soft_wrap=True)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Where metrics are served.
+
+    Raises:
+        ConfigError: It is not ``HOST:PORT``.
+    """
+    from stream.config import parse_address
+
+    try:
+        return parse_address(text)
+    except ValueError as exc:
+        raise ConfigError(f"--metrics: {exc}") from exc
 
 
 def parse_start(text: str) -> Start:

@@ -171,6 +171,13 @@ class EventConsumer:
         """What was met so far."""
         return self._stats
 
+    def lag(self) -> dict[tuple[str, int], int]:
+        """By topic and number of partition, records that the brokers have told of and that are not given out.
+
+        Only of partitions that this consumer has and has fetched from. Asks no broker.
+        """
+        return {} if self._partitions is None else self._partitions.lags(self._fetched)
+
     def stop(self) -> None:
         """End the iteration soon; any thread, any time."""
         self._stopping.set()

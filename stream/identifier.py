@@ -96,6 +96,11 @@ class Identifier:
         self._mark: int | None = None
         self._polled_s = -math.inf
 
+    @property
+    def snapshot(self) -> GallerySnapshot | None:
+        """The gallery as it was read last; None before the first ``identify``."""
+        return None if self._matcher is None else self._matcher.snapshot
+
     def restore(self, decisions: Iterable[IdentityEvent]) -> None:
         """Go on where an earlier identifier ended.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -14,7 +14,7 @@ import structlog
 
 from engine.errors import GalleryError
 from stream.consumer import EventConsumer, Start
-from stream.events import Event, FaceEvent, IdentityEvent
+from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent
 from stream.formats import Encoder, SchemaLookup
 from stream.gallery import Gallery
 from stream.identifier import POLL_S, Identifier
@@ -38,15 +38,34 @@ class IdentifyStats:
 
     Attributes:
         events: Events of tracks that were looked at.
-        answers: First answers and corrections that were written.
+        tracks: Those of them with which a track began.
+        known: First answers that were written and name somebody.
+        unknown: First answers that were written and name nobody.
+        corrected: Corrections that were written.
         passed_over: Events of tracks whose embedding is of another model than the gallery.
         restored: Answers of earlier processes that were read back.
+        errors: What failed and was tried again, by what it was: ``read``, ``write``, ``gallery``.
+        lag: Records that are not read yet, by number of partition.
+        heard_s: When the last record came, on the service's clock.
+        gallery: Version and number of people of the gallery as it was read last; None before it is.
     """
 
     events: int = 0
-    answers: int = 0
+    tracks: int = 0
+    known: int = 0
+    unknown: int = 0
+    corrected: int = 0
     passed_over: int = 0
     restored: int = 0
+    errors: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("read", "write", "gallery"), 0))
+    lag: Mapping[int, int] = field(default_factory=dict)
+    heard_s: float = 0.0
+    gallery: tuple[int, int] | None = None
+
+    @property
+    def answers(self) -> int:
+        """First answers and corrections that were written."""
+        return self.known + self.unknown + self.corrected
 
 
 class IdentifyService:
@@ -63,6 +82,7 @@ class IdentifyService:
         topic: Where answers go to.
         stopping: When set, nothing is waited for any longer.
         clock: Seconds that never go back.
+        on_search: Told how many seconds it took to decide who the tracks of a batch are.
     """
 
     def __init__(
@@ -73,10 +93,18 @@ class IdentifyService:
         *,
         stopping: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        on_search: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._gallery, self._identifier = gallery, identifier
-        self._topic, self._stopping, self._clock = topic, stopping, clock
-        self.stats = IdentifyStats()
+        self._topic, self._stopping = topic, stopping
+        self._clock, self._on_search = clock, on_search
+        self._stats = IdentifyStats(heard_s=clock())
+
+    @property
+    def stats(self) -> IdentifyStats:
+        """What was done so far; any thread may ask."""
+        stats = self._stats  # is replaced as a whole
+        return replace(stats, errors={**stats.errors, "write": self._topic.failures})
 
     def restore(self, partitions: Sequence[int], *, since: datetime) -> None:
         """Go on where others ended.
@@ -86,7 +114,7 @@ class IdentifyService:
         """
         answers = self._topic.read_back(partitions, since=since, gallery_id=self._gallery.id)
         self._identifier.restore(answers)
-        self.stats = replace(self.stats, restored=self.stats.restored + len(answers))
+        self._stats = replace(self._stats, restored=self._stats.restored + len(answers))
         log.info("partitions taken over", partitions=len(partitions), answers_known=len(answers))
 
     def answer(self, events: Sequence[Event]) -> None:
@@ -99,18 +127,39 @@ class IdentifyService:
         tracks = self._comparable([event for event in events if isinstance(event, FaceEvent)])
         answers = self._identify(tracks)
         self._topic.write(answers)
-        self.stats = replace(
-            self.stats,
-            events=self.stats.events + len(tracks),
-            answers=self.stats.answers + len(answers),
+        first = [answer for answer in answers if answer.change is IdentityChange.DECIDED]
+        known, snapshot, stats = sum(each.known for each in first), self._identifier.snapshot, self._stats
+        self._stats = replace(
+            stats,
+            events=stats.events + len(tracks),
+            tracks=stats.tracks + sum(each.sequence == 0 for each in tracks),
+            known=stats.known + known,
+            unknown=stats.unknown + len(first) - known,
+            corrected=stats.corrected + len(answers) - len(first),
+            heard_s=self._clock() if events else stats.heard_s,
+            gallery=None if snapshot is None else (snapshot.version, len(snapshot.ids)),
         )
 
+    def note_lag(self, lag: Mapping[int, int]) -> None:
+        """Keep what is not read yet, by number of partition, for whoever asks."""
+        self._stats = replace(self._stats, lag=dict(lag))
+
+    def note_error(self, what: str) -> None:
+        """Count what failed and is tried again: ``read`` or ``gallery``."""
+        self._stats = replace(self._stats, errors={**self._stats.errors, what: self._stats.errors[what] + 1})
+
     def _identify(self, tracks: Sequence[FaceEvent]) -> list[IdentityEvent]:
+        begun_s = self._clock()
         try:
-            return self._identifier.identify(tracks, self._clock())
+            answers = self._identifier.identify(tracks, begun_s)
         except GalleryError:  # it may have moved to another model just now, which the identifier sees soon
+            self.note_error("gallery")
             self._stopping.wait(2 * POLL_S)
-            return self._identifier.identify(tracks, self._clock())
+            begun_s = self._clock()
+            answers = self._identifier.identify(tracks, begun_s)
+        if tracks:
+            self._on_search(self._clock() - begun_s)
+        return answers
 
     def _comparable(self, tracks: list[FaceEvent]) -> list[FaceEvent]:
         """Without those of other models; at the 1st, 2nd, 4th, 8th and so on there is a warning."""
@@ -120,7 +169,7 @@ class IdentifyService:
             for track in tracks
             if track.embedding_model == model.name and len(track.embedding) == model.size
         ]
-        before, after = self.stats.passed_over, self.stats.passed_over + len(tracks) - len(fit)
+        before, after = self._stats.passed_over, self._stats.passed_over + len(tracks) - len(fit)
         if before.bit_length() != after.bit_length():
             others = sorted({track.embedding_model for track in tracks} - {model.name})
             log.warning(
@@ -130,7 +179,7 @@ class IdentifyService:
                 so_far=after,
                 mend=f"facestream gallery upgrade {self._gallery.path}",
             )
-        self.stats = replace(self.stats, passed_over=after)
+        self._stats = replace(self._stats, passed_over=after)
         return fit
 
 
@@ -148,6 +197,7 @@ def open_service(
     lookup: SchemaLookup | None = None,
     remember_s: float = REMEMBER_S,
     idle_s: float | None = None,
+    on_search: Callable[[float], None] = lambda _: None,
 ) -> Iterator[tuple[EventConsumer, IdentifyService]]:
     """Connect both topics. What was answered is committed at the end.
 
@@ -164,6 +214,7 @@ def open_service(
         lookup: As for ``stream.formats.decode``.
         remember_s: So far back are answers looked for when partitions are taken over.
         idle_s: As for ``EventConsumer``.
+        on_search: As for ``IdentifyService``.
 
     Raises:
         SinkError: No broker answers or lets us in, or the topics do not fit.
@@ -171,7 +222,7 @@ def open_service(
     if (source.brokers, source.topic) != (target.brokers, target.topic):
         match_partitions(source, target)
     topic = IdentityTopic(target, encode, stopping=stopping, lookup=lookup)
-    service = IdentifyService(gallery, identifier, topic, stopping=stopping)
+    service = IdentifyService(gallery, identifier, topic, stopping=stopping, on_search=on_search)
 
     def restore(partitions: tuple[int, ...]) -> None:
         service.restore(partitions, since=datetime.now(UTC) - timedelta(seconds=remember_s))
@@ -217,8 +268,10 @@ def run_service(
             batch = events.take(_BATCH, wait_s=_WAIT_S)
         except BrokersAwayError as exc:  # while partitions were taken over
             log.warning("brokers are away", reason=str(exc))
+            service.note_error("read")
             stopping.wait(_BACKOFF_S)
             continue
+        service.note_lag({number: count for (_, number), count in events.lag().items()})
         service.answer(batch)
         on_progress(service.stats)
         if batch:

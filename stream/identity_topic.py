@@ -81,6 +81,8 @@ class IdentityTopic:
         self._address, self._encode = address, encode
         self._stopping, self._lookup = stopping, lookup
         self._producer: Any = None
+        self.failures = 0
+        """Times that answers were not acknowledged and were written again."""
 
     @property
     def name(self) -> str:
@@ -105,6 +107,7 @@ class IdentityTopic:
                 why = explain_failure(exc, self._address)
             else:
                 return
+            self.failures += 1
             self.close()
             if self._stopping.wait(backoff_s):
                 raise SinkError(f"{self.name}: {len(messages)} answers were not delivered ({why})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -106,6 +107,21 @@ class Partitions:
         """Whether the group has given out its partitions, none perhaps, and all of ours have begun."""
         with self._lock:
             return self._joined and not self._waiting
+
+    def lags(self, waiting: Iterable[Any]) -> dict[tuple[str, int], int]:
+        """By topic and number, records that the brokers have told of and that are not done with.
+
+        Partitions that nothing was fetched of so far are left out. Asks no broker.
+
+        Args:
+            waiting: Records that ``poll`` has given out and that count as well.
+        """
+        states = dict(self._consumer._subscription.assignment)  # noqa: SLF001 - position() may ask brokers
+        found = Counter((each.topic, each.partition) for each in waiting)
+        for each, state in states.items():
+            if state.highwater is not None and state.position is not None:
+                found[each.topic, each.partition] += max(0, state.highwater - state.position.offset)
+        return dict(found)
 
     def take_revoked(self) -> bool:
         """Whether partitions were given back since this was asked last."""

@@ -1,4 +1,4 @@
-"""Prometheus metrics of a run, served on request."""
+"""Prometheus metrics, served on request: those of a run, and those of whoever else has collectors."""
 
 from __future__ import annotations
 
@@ -107,9 +107,28 @@ def serve_metrics(
     Raises:
         ConfigError: The address cannot be used.
     """
+    with serve_collectors((CameraMetrics(reports), SpoolMetrics(sinks)), host=host, port=port) as taken:
+        yield taken
+
+
+@contextmanager
+def serve_collectors(collectors: Iterable[Collector], *, host: str, port: int) -> Iterator[int]:
+    """Serve what some collectors tell, as ``serve_metrics`` does.
+
+    Args:
+        collectors: Asked at each scrape.
+        host: Address to listen on.
+        port: 0 takes a free one.
+
+    Yields:
+        The port.
+
+    Raises:
+        ConfigError: The address cannot be used.
+    """
     registry = CollectorRegistry()
-    registry.register(CameraMetrics(reports))
-    registry.register(SpoolMetrics(sinks))
+    for each in collectors:
+        registry.register(each)
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as exc:

@@ -74,6 +74,18 @@ class StandInConsumer:
         self.is_closed = False
         self._cluster = SimpleNamespace(topic_id=lambda _: topics.topic_id)
 
+    @property
+    def _subscription(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            assignment={
+                each: SimpleNamespace(
+                    highwater=None if position < 0 else len(self._topics.records[each]),
+                    position=None if position < 0 else SimpleNamespace(offset=position),
+                )
+                for each, position in self._positions.items()
+            }
+        )
+
     def partitions_for_topic(self, topic: str) -> set[int]:
         assert topic
         return set(range(self._topics.partitions))

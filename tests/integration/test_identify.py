@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from contextlib import closing
 from pathlib import Path
@@ -241,6 +243,27 @@ def test_a_topic_for_answers_with_other_partitions_is_refused(kafka_broker: str,
         match_partitions(KafkaAddress((kafka_broker,), f"{topic}.none"), source)
     with pytest.raises(SinkError, match="got no such topic"):
         match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.none", create=False))
+
+
+def test_metrics_are_served_while_it_runs(kafka_broker: str, topic: str, gallery: Path) -> None:
+    source = make_topic(kafka_broker, topic)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    write_events(kafka_broker, topic, [seen(camera, 1, 0, events=3) for camera in range(6)])
+    process = Identify(source, gallery, "--metrics", listen)
+    process.wait_for("partitions taken over")
+    deadline = time.monotonic() + WAIT_S
+    shown = ""
+    while 'decided_total{answer="known"} 6.0' not in shown and time.monotonic() < deadline:
+        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=5) as answer:
+            shown = answer.read().decode()
+        time.sleep(0.05)
+    process.stop()
+    assert "facestream_identify_events_total 6.0" in shown
+    assert "facestream_identify_gallery_people 3.0" in shown
+    assert 'facestream_identify_lag_records{partition="' in shown
+    assert "facestream_identify_search_seconds_bucket" in shown
 
 
 def test_it_goes_on_when_the_broker_that_was_killed_is_back(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from consumer_stand_in import StandInConsumer, Topics
-from event_checks import face_event
+from event_checks import face_event, identity_event
 from event_topics import by_track, ids, stays
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +62,33 @@ def test_a_group_goes_on_where_it_ended(topics: Topics) -> None:
     assert read_on(topics) == ids(written[:20])
     topics.write(written[20:])
     assert read_on(topics) == ids(written[20:])
+
+
+@pytest.mark.usefixtures("made")
+def test_what_is_not_given_out_yet_is_counted_by_partition(topics: Topics) -> None:
+    topics.partitions = 2
+    for camera, count in ((0, 5), (1, 3)):
+        topics.write(face_event(camera_id=str(camera), sequence=n) for n in range(count))
+    with EventConsumer(SOURCE, group="a", batch=4) as events:
+        assert events.lag() == {}
+        while not events.take(3, wait_s=0.0):
+            pass
+        assert sum(events.lag().values()) == 5
+        assert set(events.lag()) == {("faces", 0), ("faces", 1)}
+        while events.take(3, wait_s=0.0):
+            pass
+        assert events.lag() == {("faces", 0): 0, ("faces", 1): 0}
+
+
+@pytest.mark.usefixtures("made")
+def test_identities_that_are_apart_are_read_as_well(topics: Topics) -> None:
+    topics.write(stays())
+    topics.write([identity_event()], topic="names")
+    found: list[str] = []
+    with EventConsumer(f"{SOURCE}?identities=names", group="a") as events:
+        for _ in range(5):
+            found += ids(events.take(1000, wait_s=0.0))
+    assert sorted(found) == sorted(ids([*stays(), identity_event()]))
 
 
 @pytest.mark.usefixtures("made")

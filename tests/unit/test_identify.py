@@ -11,16 +11,18 @@ import pytest
 from consumer_stand_in import StandInConsumer, Topics
 from event_checks import camera_event, face_event, identity_event
 from people import MODEL, gallery_of, vector
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from engine.errors import ConfigError, GalleryError, SinkError
 from stream import identity_topic as topic_module
-from stream.cli_identify import describe, parse_start
+from stream.cli_identify import describe, parse_listen, parse_start
 from stream.cloudevents import to_binary
 from stream.events import FaceEvent, IdentityEvent
 from stream.gallery import Gallery
 from stream.identifier import Identifier
 from stream.identify import IdentifyService, IdentifyStats, run_service
+from stream.identify_metrics import IdentifyMetrics, search_histogram
 from stream.identity_topic import IdentityTopic
 from stream.kafka import KafkaError, TopicPartition
 from stream.kafka_address import KafkaAddress
@@ -40,6 +42,7 @@ class Answers:
 
     def __init__(self, *known: IdentityEvent) -> None:
         self.known, self.written = list(known), list[IdentityEvent]()
+        self.failures = 0
 
     def write(self, answers: Sequence[IdentityEvent]) -> None:
         self.written += answers
@@ -69,7 +72,8 @@ def test_tracks_are_answered_and_other_events_passed_by(gallery: Gallery) -> Non
     serving.answer([seen(0), camera_event(), identity_event(), seen(1, track_id="t-2")])
     serving.answer([])
     assert [each.person_name for each in topic.written] == ["Ann", "Bob"]
-    assert serving.stats == IdentifyStats(events=2, answers=2)
+    assert (serving.stats.events, serving.stats.tracks) == (2, 2)
+    assert (serving.stats.known, serving.stats.unknown, serving.stats.corrected) == (2, 0, 0)
 
 
 def test_whoever_takes_over_does_not_say_again_what_was_said(gallery: Gallery) -> None:
@@ -81,6 +85,44 @@ def test_whoever_takes_over_does_not_say_again_what_was_said(gallery: Gallery) -
     serving.answer([seen(0), seen(0, sequence=1)])
     assert second.written == []
     assert serving.stats.restored == 1
+
+
+def test_metrics_tell_what_was_done_and_what_waits(gallery: Gallery) -> None:
+    times, searches = iter(range(100)), search_histogram()
+    topic = Answers(identity_event())
+    serving = IdentifyService(
+        gallery,
+        Identifier(gallery),
+        topic,  # type: ignore[arg-type]
+        stopping=threading.Event(),
+        clock=lambda: float(next(times)),
+        on_search=searches.observe,
+    )
+    registry = CollectorRegistry()
+    for each in (IdentifyMetrics(serving, clock=lambda: 100.0), searches):
+        registry.register(each)
+    serving.restore((0,), since=datetime.now(UTC))
+    stranger = face_event(embedding=vector(99), embedding_model=MODEL.name, track_id="t-2")
+    other = face_event(embedding=vector(0), embedding_model="facenet")
+    serving.answer([seen(0, track_id="t-1"), stranger, other])
+    serving.answer([seen(1, track_id="t-2", sequence=1), camera_event()])
+    serving.answer([])
+    serving.note_lag({0: 3, 11: 0})
+    serving.note_error("read")
+    topic.failures = 2
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"facestream_identify_{name}", labels)
+
+    assert (value("events_total"), value("tracks_total"), value("passed_over_total")) == (3, 2, 1)
+    assert (value("decided_total", answer="known"), value("decided_total", answer="unknown")) == (1, 1)
+    assert (value("corrected_total"), value("restored_total")) == (1, 1)
+    assert (value("lag_records", partition="0"), value("lag_records", partition="11")) == (3, 0)
+    assert [value("errors_total", at=at) for at in ("read", "write", "gallery")] == [1, 2, 0]
+    assert (value("gallery_version"), value("gallery_people")) == (gallery.version, 2)
+    assert value("search_seconds_count") == 2
+    assert value("search_seconds_sum") == 2
+    assert 90 < (value("idle_seconds") or 0) < 100
 
 
 def test_tracks_of_another_model_are_passed_over_and_told_of_now_and_then(gallery: Gallery) -> None:
@@ -117,6 +159,9 @@ def test_a_gallery_that_cannot_be_read_twice_ends_it(
 class Source:
     """In the place of a consumer: gives out what it was given, or raises it, and idles then."""
 
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {("faces", 7): len(self._batches)}
+
     def __init__(self, *batches: Any) -> None:
         self._batches = list(batches)
 
@@ -141,6 +186,8 @@ def test_it_goes_on_while_brokers_are_away_and_ends_when_it_idles(gallery: Galle
     run_service(source, service(gallery, topic), stopping=stopping, on_progress=told.append)
     assert len(topic.written) == 2
     assert [each.answers for each in told] == [1, 2, 2]
+    assert [each.errors["read"] for each in told] == [0, 1, 1]
+    assert [each.lag for each in told] == [{7: 2}, {7: 0}, {7: 0}]
     stopping.set()
     run_service(source, service(gallery, topic), stopping=stopping)
 
@@ -233,3 +280,9 @@ def test_a_beginning_is_a_time() -> None:
     assert local.tzinfo is not None
     with pytest.raises(ConfigError, match="--from: expected earliest, latest or a time such as"):
         parse_start("yesterday")
+
+
+def test_metrics_are_served_at_a_host_and_port() -> None:
+    assert parse_listen("127.0.0.1:9100") == ("127.0.0.1", 9100)
+    with pytest.raises(ConfigError, match="--metrics: expected HOST:PORT, got 'nowhere'"):
+        parse_listen("nowhere")
