@@ -33,6 +33,8 @@ _RIDGE: Final = 0.1
 _FAR: Final = 1e-3
 _LEAST_ALARMS: Final = 10
 """A rate is stated where it rests on so many impostor pairs at least."""
+_LEAST_KEPT: Final = 0.9
+_MOST_FALSE_ACCEPTS: Final = 2.0
 _MOST_BYTES: Final = 64 * 2**20
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _ARRAYS: Final = ("weights", "old_mean", "new_mean")
@@ -78,10 +80,20 @@ class MapLoss:
         )
 
     @property
+    def least_accepted(self) -> float:
+        """Share of one person's pairs that a fit map has accepted at least: 0.9 of what either model has."""
+        return _LEAST_KEPT * min(self.accepted_old, self.accepted_new)
+
+    @property
+    def most_false_accepts(self) -> float:
+        """Rate at which a fit map lets strangers pass at the new model's threshold at most: twice its own."""
+        return _MOST_FALSE_ACCEPTS * self.far
+
+    @property
     def is_poor(self) -> bool:
-        """Whether more than a tenth of what both models accept is lost, or strangers pass twice as often."""
-        lost = self.accepted_mapped < 0.9 * min(self.accepted_old, self.accepted_new)
-        return lost or self.false_accepts_mapped > 2 * self.far
+        """Whether a gallery that is moved by the map names people less often, or strangers more often."""
+        lost = self.accepted_mapped < self.least_accepted
+        return lost or self.false_accepts_mapped > self.most_false_accepts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -66,6 +66,10 @@ def upgrade_gallery(
     map_file: Annotated[
         Path | None, typer.Option("--map", help="Map between the two models, for faces without photographs.")
     ] = None,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Take a map that loses much, by its own figures, all the same."),
+    ] = False,
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Go on though some people cannot be moved.")
     ] = False,
@@ -84,6 +88,7 @@ def upgrade_gallery(
             to=to,
             mirror=mirror,
             map_file=map_file,
+            accept_loss=accept_loss,
             leave_out=leave_out,
             delete_old=delete_old,
             detector=detector,

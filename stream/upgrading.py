@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress
 
 from engine.errors import ConfigError
-from engine.mapping import EmbeddingMap, fit_map
+from engine.mapping import EmbeddingMap, MapLoss, fit_map
 from engine.package import ModelPackage
 from engine.zoo import load_model
 from stream.enrolment import find_folders
@@ -28,6 +28,7 @@ def run_upgrade(
     to: str,
     mirror: bool | None,
     map_file: Path | None,
+    accept_loss: bool,
     leave_out: bool,
     delete_old: bool,
     detector: str,
@@ -39,6 +40,7 @@ def run_upgrade(
         to: Name or file of the new model.
         mirror: Whether it adds the mirrored face; None for as before.
         map_file: Map from the old model to the new one; None where photographs must do.
+        accept_loss: Take a map that loses much all the same.
         leave_out: Go on when people are left without a template.
         delete_old: Delete the backup once all is done.
         detector: Finds the faces in photographs.
@@ -49,7 +51,11 @@ def run_upgrade(
     package = _load_embedder(to)
     old = gallery.model
     model = GalleryModel.of(package, mirror=old.mirror if mirror is None else mirror)
-    mapping = _harmonic(package, old, model) if map_file is None else _open_map(map_file, old, model)
+    mapping = (
+        _harmonic(package, old, model)
+        if map_file is None
+        else _open_map(map_file, old, model, accept_loss=accept_loss)
+    )
     with (
         open_stills(model, detector=detector, embedder=to, force=True) as reader,
         Progress(console=open_console(stderr=True), transient=True) as progress,
@@ -111,22 +117,34 @@ def _harmonic(package: ModelPackage, old: GalleryModel, new: GalleryModel) -> Ma
     return lambda embeddings: embeddings
 
 
-def _open_map(path: Path, old: GalleryModel, new: GalleryModel) -> Mapping:
-    """A map between two models, after telling what it costs."""
+def _open_map(path: Path, old: GalleryModel, new: GalleryModel, *, accept_loss: bool) -> Mapping:
+    """A map between two models, after telling what it costs.
+
+    Raises:
+        ConfigError: It loses more than is accepted.
+        ModelError: It is damaged, or of other models.
+    """
     found = EmbeddingMap.load(path)
     found.check(old=(old.name, old.sha256), new=(new.name, new.sha256))
+    if found.loss.is_poor and not accept_loss:
+        raise ConfigError(
+            f"{path}: {_shortfall(found.loss)}; leave --map away, so that kept photographs are embedded "
+            "anew, and enrol from photographs whom --leave-out names, or take the loss with --accept-loss"
+        )
     typer.echo(f"{path}: fitted on {found.pairs} faces; {found.loss}")
-    _warn(found)
+    if found.loss.is_poor:
+        typer.echo(f"warning: {_shortfall(found.loss)}", err=True)
     return found
 
 
-def _warn(found: EmbeddingMap) -> None:
-    if found.loss.is_poor:
-        typer.echo(
-            "warning: this map loses much, and the gallery's promise of false accepts does not hold with it; "
-            "embed kept photographs anew, or enrol anew",
-            err=True,
-        )
+def _shortfall(loss: MapLoss) -> str:
+    """What is wrong with a poor map, with its figures."""
+    return (
+        f"this map loses too much: of one person's pairs {loss.accepted_mapped:.1%} are accepted, where the "
+        f"new model accepts {loss.accepted_new:.1%} of photographs embedded anew (expected at least "
+        f"{loss.least_accepted:.1%}); strangers are accepted at {loss.false_accepts_mapped:.2g} (expected "
+        f"at most {loss.most_false_accepts:.2g})"
+    )
 
 
 def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, detector: str) -> None:
@@ -174,4 +192,5 @@ def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, 
         raise ConfigError(f"{folders}: no map can be fitted: {exc}") from exc
     fitted.save(path)
     typer.echo(f"{path}: fitted on {fitted.pairs} faces; {fitted.loss}")
-    _warn(fitted)
+    if fitted.loss.is_poor:
+        typer.echo(f"warning: {_shortfall(fitted.loss)}; gallery upgrade refuses it", err=True)

@@ -54,6 +54,7 @@ def test_a_map_is_poor_when_a_tenth_is_lost_or_twice_as_many_strangers_pass(
 ) -> None:
     loss = MapLoss(30, 100_000, 1e-3, 0.9, 0.8, mapped, false_accepts, 0.9)
     assert loss.is_poor is poor
+    assert (loss.least_accepted, loss.most_false_accepts) == (pytest.approx(0.72), pytest.approx(2e-3))
 
 
 def test_loss_is_measured_on_other_people_and_grows_with_what_the_models_do_not_share() -> None:
