@@ -30,6 +30,7 @@ class FaceEmbedder:
     Args:
         engine: Takes ``pixels``, uint8 (N, size, size, 3) BGR; gives float32 (N, D).
         model: Name of the model; embeddings of different models do not compare.
+        sha256: Of its ONNX file; None where it is of no interest.
         patches: The aligned views of the face that the model looks at; side by side they are a crop.
         likeness: Brings the model's cosines to the scale that all models share.
         flip: Add the embedding of the mirrored crop: twice the work, slightly more accurate.
@@ -45,6 +46,7 @@ class FaceEmbedder:
         engine: Engine,
         *,
         model: str,
+        sha256: str | None = None,
         patches: Sequence[Patch],
         likeness: Likeness = _SAME_SCALE,
         flip: bool = False,
@@ -58,13 +60,13 @@ class FaceEmbedder:
             raise ValueError(f"engine: expected one input (N, {height}, {width}, 3), got {engine.inputs}")
         if len(engine.outputs) != 1 or len(engine.outputs[0].shape) != 2 or not engine.outputs[0].shape[1]:
             raise ValueError(f"engine: expected one output (N, D), got {engine.outputs}")
-        self.model = model
+        self.model, self.sha256 = model, sha256
         self.likeness = likeness
         self.crop_shape = (height, width, 3)
         self.embedding_size = int(engine.outputs[0].shape[1])
         self._engine = engine
         self._patches = tuple(patches)
-        self._flip = flip
+        self.flip = flip
         self._second_look = second_look
         self._largest_batch = min(largest_batch, engine.max_batch or largest_batch)
 
@@ -94,6 +96,7 @@ class FaceEmbedder:
         embedder = cls(
             engine,
             model=package.name,
+            sha256=package.sha256,
             patches=package.patches,
             likeness=Likeness.of(package.thresholds),
             flip=flip,
@@ -164,7 +167,7 @@ class FaceEmbedder:
         if crops.ndim != 4 or crops.shape[1:] != expected or crops.dtype != np.uint8:
             raise ValueError(f"crops: expected uint8 (N, *{expected}), got {crops.dtype} {crops.shape}")
         vectors = self._run(crops)
-        if self._flip:
+        if self.flip:
             vectors = unit_rows(vectors) + unit_rows(self._run(self._mirrored(crops)))
         return unit_rows(vectors)
 

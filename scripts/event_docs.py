@@ -141,6 +141,8 @@ def example_track() -> FaceEvent:
         quality=0.7421,
         embedding=vector / np.linalg.norm(vector),
         embedding_model="sface",
+        embedding_model_id="0123456789abcdef",
+        embedding_mirrored=False,
         faces_seen=120,
         embeddings_made=4,
         first_seen=AT,

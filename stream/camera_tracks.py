@@ -14,7 +14,7 @@ from engine.faces import Faces, FloatArray, Image
 from engine.package import Likeness
 from engine.quality import quality_bound
 from stream.association import Rows
-from stream.events import FaceEvent, TrackChange
+from stream.events import EmbeddingModel, FaceEvent, TrackChange
 from stream.frames import Frame
 from stream.scene_cut import SceneCutDetector
 from stream.tracker import NOBODY, FaceTracker
@@ -77,7 +77,7 @@ class CameraTracks:
         camera_id: Name in events.
         run_id: Which run of the camera; begins every track's id.
         tracker: Fresh, for this camera alone.
-        embedding_model: Name in events.
+        embedder: What makes the embeddings.
         likeness: Brings the model's cosines to SFace's scale.
         rejoin_similarity: Cosine, on SFace's scale, from which a face is the person of a lost track, -1..1.
         leave_after_s: A track that was not seen for longer has left.
@@ -93,7 +93,7 @@ class CameraTracks:
         run_id: str,
         *,
         tracker: FaceTracker,
-        embedding_model: str,
+        embedder: EmbeddingModel,
         likeness: Likeness,
         rejoin_similarity: float,
         leave_after_s: float,
@@ -106,7 +106,7 @@ class CameraTracks:
         self._run_id = run_id
         self._tracker = tracker
         self._scene_cuts = SceneCutDetector()
-        self._embedding_model = embedding_model
+        self._embedder = embedder
         self._scale = likeness
         self._rejoin_similarity = rejoin_similarity
         self._leave_after_s = leave_after_s
@@ -376,7 +376,7 @@ class CameraTracks:
 
     def _tell(self, change: TrackChange, track: FaceTrack, at: datetime, time_s: float) -> FaceEvent:
         return track.tell(
-            change, at, time_s, camera_id=self._camera_id, run_id=self._run_id, model=self._embedding_model
+            change, at, time_s, camera_id=self._camera_id, run_id=self._run_id, embedder=self._embedder
         )
 
     def _publish(self, time_s: float) -> None:

@@ -120,11 +120,12 @@ def _follow(source: str, cut: float | None, model: str | None, min_quality: floa
     """Group tracks as they leave, a line each, and say at the end how many people there were."""
     from stream.config import expand_environment
     from stream.event_log import read_log
-    from stream.events import FaceEvent
+    from stream.events import FaceEvent, TrackChange
     from stream.live_clusters import LiveClusters
     from stream.runner import stop_on_signals
 
     live: LiveClusters | None = None
+    others = 0
     with stop_on_signals() as stopping:
         for entry in read_log(
             expand_environment(source, os.environ, "SOURCE"), follow=True, stopping=stopping
@@ -133,17 +134,20 @@ def _follow(source: str, cut: float | None, model: str | None, min_quality: floa
             if not isinstance(event, FaceEvent) or event.quality < min_quality:
                 continue
             if live is None:
-                name = model or event.embedding_model
-                level, caution = _preset(name) if cut is None else (cut, 0.0)
-                live = LiveClusters(name, level, caution=caution)
+                if model not in _names(event):
+                    others += event.change is TrackChange.LEFT
+                    continue
+                level, caution = _preset(event.embedding_model) if cut is None else (cut, 0.0)
+                live = LiveClusters(event.embedder, level, caution=caution)
             _tell(live.add(event))
     if live is None:
         typer.echo("nobody has left meanwhile")
         return
     _tell(live.settle())
-    others = f"; {live.passed_over:,} tracks of other embedders" if live.passed_over else ""
+    others += live.passed_over
+    of_others = f"; {others:,} tracks of other embedders" if others else ""
     people = "1 person" if live.people == 1 else f"{live.people:,} people"
-    typer.echo(f"{people} in {live.tracks:,} tracks{others}")
+    typer.echo(f"{people} in {live.tracks:,} tracks{of_others}")
 
 
 def _tell(findings: Sequence[Finding]) -> None:
@@ -169,15 +173,18 @@ def _edits_path(source: str, edits: Path | None) -> Path:
 
 
 def _chosen(tracks: Sequence[FaceEvent], model: str | None, min_quality: float) -> list[FaceEvent]:
-    kept = [
-        track for track in tracks if track.quality >= min_quality and model in {None, track.embedding_model}
-    ]
+    kept = [track for track in tracks if track.quality >= min_quality and model in _names(track)]
     if not kept:
-        models = ", ".join(sorted({track.embedding_model for track in tracks}))
+        models = "; ".join(sorted({str(track.embedder) for track in tracks}))
         raise ConfigError(
             f"none of the {len(tracks):,} tracks is left; lower --min-quality, or choose --model of {models}"
         )
     return kept
+
+
+def _names(track: FaceEvent) -> set[str | None]:
+    """What --model may say to mean a track's embedder."""
+    return {None, track.embedding_model, str(track.embedder)}
 
 
 def _preset(name: str) -> tuple[float, float]:

@@ -77,6 +77,18 @@ Edit = Merge | Split
 """What somebody said of the clusters, by tracks, since numbers change when more is seen."""
 
 
+def _check_models(tracks: Sequence[FaceEvent]) -> None:
+    model = tracks[0].embedder
+    for track in tracks:
+        if not model.agrees(track.embedder) or len(track.embedding) != len(tracks[0].embedding):
+            models = sorted({f"{each.embedder}" for each in tracks})
+            raise ConfigError(
+                f"the tracks are of several models, which do not compare: {'; '.join(models)}; choose one "
+                "with --model, as it is written here"
+            )
+        model = model.joined(track.embedder)
+
+
 def group_tracks(tracks: Sequence[FaceEvent], cut: float, edits: Iterable[Edit] = ()) -> list[Cluster]:
     """Group tracks by person.
 
@@ -88,13 +100,9 @@ def group_tracks(tracks: Sequence[FaceEvent], cut: float, edits: Iterable[Edit] 
     Raises:
         ConfigError: The tracks are of several models.
     """
-    models = sorted({f"{track.embedding_model} ({len(track.embedding)})" for track in tracks})
-    if len(models) > 1:
-        raise ConfigError(
-            f"the tracks are of several models, which do not compare: {', '.join(models)}; choose --model"
-        )
     if not tracks:
         return []
+    _check_models(tracks)
     labels = cluster(np.stack([track.embedding for track in tracks]), cut)
     rows = {track.track_id: row for row, track in enumerate(tracks)}
     for edit in edits:

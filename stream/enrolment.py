@@ -15,7 +15,7 @@ from engine.index import TemplateIndex
 from engine.open_set import accept_threshold, impostor_tail, person_scores
 from stream.events import FaceEvent
 from stream.gallery import Gallery
-from stream.gallery_records import Negative, Template
+from stream.gallery_records import Negative, Template, check_event
 from stream.stills import StillReader, UnfitPhotoError, read_file
 
 PICTURES: Final = frozenset({".jpg", ".jpeg", ".png"})
@@ -124,7 +124,7 @@ class Enroller:
             GalleryError: The gallery is of another model, or cannot be written.
             ValueError: The name does not fit.
         """
-        check_event_model(self._gallery, event)
+        check_event(self._gallery.path, self._gallery.model, event)
         template = Template(event.embedding, event.quality, "track", event.track_id)
         reason = self._refusal(name, template, [])
         if not reason and not self._force and event.quality < _LEAST_TRACK_QUALITY:
@@ -219,22 +219,8 @@ def add_negative(gallery: Gallery, person: str, event: FaceEvent) -> None:
     Raises:
         GalleryError: There is no such person, or the gallery is of another model.
     """
-    check_event_model(gallery, event)
+    check_event(gallery.path, gallery.model, event)
     gallery.add_negative(person, Negative(event.embedding, event.track_id))
-
-
-def check_event_model(gallery: Gallery, event: FaceEvent) -> None:
-    """See that a track's embedding compares with a gallery, as far as its events tell.
-
-    Raises:
-        GalleryError: It does not.
-    """
-    model = gallery.model
-    if event.embedding_model != model.name or len(event.embedding) != model.size:
-        raise GalleryError(
-            f"{gallery.path}: is of {model}, and the track of {event.embedding_model} does not compare with "
-            f"it; move it: facestream gallery upgrade {gallery.path} --to {event.embedding_model}"
-        )
 
 
 def find_folders(root: Path) -> Iterator[tuple[str, list[Path]]]:

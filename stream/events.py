@@ -8,10 +8,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+MODEL_ID_DIGITS: Final = 16
+"""So many of a SHA-256's digits tell models apart that have one name."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """What made an embedding, as far as an event tells. Embeddings compare when these agree.
+
+    Attributes:
+        name: Of the model's package.
+        model_id: First 16 hexadecimal digits of the SHA-256 of its ONNX file; None where it is not known.
+        mirrored: Whether the embedding of the mirrored face was added; None where it is not known.
+    """
+
+    name: str
+    model_id: str | None = None
+    mirrored: bool | None = None
+
+    @classmethod
+    def of(cls, name: str, sha256: str | None, *, mirrored: bool) -> EmbeddingModel:
+        """That of a package's name and the SHA-256 of its ONNX file."""
+        return cls(name, sha256[:MODEL_ID_DIGITS] if sha256 else None, mirrored)
+
+    def agrees(self, other: EmbeddingModel) -> bool:
+        """Whether nothing that is known of both tells them apart."""
+        return (
+            self.name == other.name
+            and (None in {self.model_id, other.model_id} or self.model_id == other.model_id)
+            and (None in {self.mirrored, other.mirrored} or self.mirrored == other.mirrored)
+        )
+
+    def joined(self, other: EmbeddingModel) -> EmbeddingModel:
+        """All that is known of two that agree."""
+        mirrored = other.mirrored if self.mirrored is None else self.mirrored
+        return EmbeddingModel(self.name, self.model_id or other.model_id, mirrored)
+
+    def __str__(self) -> str:
+        mirrored = ", mirrored" if self.mirrored else ""
+        return f"{self.name}{mirrored}" + (f" ({self.model_id[:8]})" if self.model_id else "")
 
 
 class TrackChange(Enum):
@@ -51,6 +91,10 @@ class FaceEvent:
         first_seen: Capture time of the first detection, UTC.
         last_seen: Capture time of the last detection, UTC.
         last_box_xyxy: Of the last detection, pixels.
+        embedding_model_id: First 16 hexadecimal digits of the SHA-256 of the model's ONNX file; None where
+            the event does not tell.
+        embedding_mirrored: Whether the embedding of the mirrored face was added; None where the event does
+            not tell.
     """
 
     change: TrackChange
@@ -74,6 +118,13 @@ class FaceEvent:
     first_seen: datetime
     last_seen: datetime
     last_box_xyxy: tuple[float, float, float, float]
+    embedding_model_id: str | None = None
+    embedding_mirrored: bool | None = None
+
+    @property
+    def embedder(self) -> EmbeddingModel:
+        """What made the embedding."""
+        return EmbeddingModel(self.embedding_model, self.embedding_model_id, self.embedding_mirrored)
 
     @property
     def event_id(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.embeddings import quantise_int8
-from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent
+from stream.events import CameraEvent, EmbeddingModel, Event, FaceEvent, IdentityEvent
 from stream.wire import EmbeddingEncoding
 
 Noun: TypeAlias = Literal["track", "camera", "identity"]
@@ -67,7 +67,7 @@ def _track_fields(event: FaceEvent, encoding: EmbeddingEncoding) -> dict[str, An
         "landmarks_xy": [[_rounded(x, 2), _rounded(y, 2)] for x, y in event.landmarks_xy.tolist()],
         "detection_score": _rounded(event.detection_score, 4),
         "quality": _rounded(event.quality, 4),
-        "embedding": _embedding_fields(event.embedding, event.embedding_model, encoding),
+        "embedding": _embedding_fields(event.embedding, event.embedder, encoding),
         "faces_seen": event.faces_seen,
         "embeddings_made": event.embeddings_made,
         "first_seen": _time(event.first_seen),
@@ -108,7 +108,7 @@ def _identity_fields(event: IdentityEvent) -> dict[str, Any]:
 
 
 def _embedding_fields(
-    embedding: npt.NDArray[np.float32], model: str, encoding: EmbeddingEncoding
+    embedding: npt.NDArray[np.float32], model: EmbeddingModel, encoding: EmbeddingEncoding
 ) -> dict[str, Any]:
     if embedding.ndim != 1 or not np.isfinite(embedding).all():
         raise ValueError(f"embedding: expected a finite vector, got one of shape {embedding.shape}")
@@ -117,7 +117,15 @@ def _embedding_fields(
         raw, scale = values.tobytes(), float(f"{exact_scale:.9g}")
     else:
         raw, scale = embedding.astype("<f4").tobytes(), 1.0
-    return {"model": model, "dim": len(embedding), "encoding": encoding, "scale": scale, "data": raw}
+    return {
+        "model": model.name,
+        "model_id": model.model_id,
+        "mirrored": model.mirrored,
+        "dim": len(embedding),
+        "encoding": encoding,
+        "scale": scale,
+        "data": raw,
+    }
 
 
 def _time(at: datetime) -> datetime:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.embeddings import Embeddings
+from engine.errors import GalleryError
 from engine.package import Likeness, ModelPackage
+from stream.events import EmbeddingModel, FaceEvent
 
 Source: TypeAlias = Literal["photo", "track"]
 
@@ -65,9 +68,17 @@ class GalleryModel:
         likeness = Likeness.of(package.thresholds)
         return cls(package.name, package.sha256, mirror, package.embedding_size, likeness)
 
+    @property
+    def embedder(self) -> EmbeddingModel:
+        """The model as events tell of it."""
+        return EmbeddingModel.of(self.name, self.sha256, mirrored=self.mirror)
+
+    def compares_with(self, event: FaceEvent) -> bool:
+        """Whether a track's embedding is of this model, as far as its event tells."""
+        return self.embedder.agrees(event.embedder) and len(event.embedding) == self.size
+
     def __str__(self) -> str:
-        mirrored = ", mirrored" if self.mirror else ""
-        return f"{self.name}{mirrored} ({self.sha256[:8]})"
+        return str(self.embedder)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,3 +238,22 @@ def check_embedding(embedding: npt.NDArray[np.float32]) -> None:
     length = float(np.linalg.norm(embedding.astype(np.float64)))
     if not abs(length - 1) <= _UNIT_TOLERANCE:
         raise ValueError(f"embedding: expected a vector of length 1, got {length:.4g}")
+
+
+def check_event(path: Path, model: GalleryModel, event: FaceEvent) -> None:
+    """See that a track's embedding compares with a gallery's, as far as its event tells.
+
+    Args:
+        path: Of the gallery.
+        model: Of the gallery.
+        event: Of the track.
+
+    Raises:
+        GalleryError: It does not.
+    """
+    if not model.compares_with(event):
+        raise GalleryError(
+            f"{path}: is of {model}, and embeddings of {event.embedder} do not compare with it; move it: "
+            f"facestream gallery upgrade {path} --to {event.embedding_model}"
+            + {None: "", True: " --mirror", False: " --no-mirror"}[event.embedding_mirrored]
+        )

@@ -16,7 +16,7 @@ import structlog
 from engine.errors import GalleryError
 from engine.open_set import Decisions
 from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
-from stream.gallery_records import GallerySnapshot
+from stream.gallery_records import GallerySnapshot, check_event
 from stream.matcher import Matcher
 from stream.sinks import EventSink
 
@@ -129,7 +129,7 @@ class Identifier:
         if not faces:
             return []
         for event in faces:
-            _check_model(self._gallery.path, matcher.snapshot, event)
+            check_event(self._gallery.path, matcher.snapshot.model, event)
         decisions = matcher.match(np.stack([event.embedding for event in faces]))
         told = []
         for row, event in enumerate(faces):
@@ -211,15 +211,6 @@ def _reason(before: _Answer, snapshot: GallerySnapshot) -> str:
     if before.gallery_version != snapshot.version:
         return "the gallery has changed"
     return "the track has shown more"
-
-
-def _check_model(path: Path, snapshot: GallerySnapshot, event: FaceEvent) -> None:
-    model = snapshot.model
-    if event.embedding_model != model.name or len(event.embedding) != model.size:
-        raise GalleryError(
-            f"{path}: is of {model}, and embeddings of {event.embedding_model} do not compare with it; "
-            f"move it: facestream gallery upgrade {path} --to {event.embedding_model}"
-        )
 
 
 class IdentifyingSink:

@@ -164,14 +164,10 @@ class IdentifyService:
     def _comparable(self, tracks: list[FaceEvent]) -> list[FaceEvent]:
         """Without those of other models; at the 1st, 2nd, 4th, 8th and so on there is a warning."""
         model = self._gallery.model
-        fit = [
-            track
-            for track in tracks
-            if track.embedding_model == model.name and len(track.embedding) == model.size
-        ]
+        fit = [track for track in tracks if model.compares_with(track)]
         before, after = self._stats.passed_over, self._stats.passed_over + len(tracks) - len(fit)
         if before.bit_length() != after.bit_length():
-            others = sorted({track.embedding_model for track in tracks} - {model.name})
+            others = sorted({str(track.embedder) for track in tracks if not model.compares_with(track)})
             log.warning(
                 "tracks of another model are passed over",
                 gallery_is_of=str(model),

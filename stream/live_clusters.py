@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from engine.clustering import StreamClusterer
-from stream.events import Event, FaceEvent, TrackChange
+from stream.events import EmbeddingModel, Event, FaceEvent, TrackChange
 from stream.repeats import RepeatFilter
 
 
@@ -45,7 +45,7 @@ class LiveClusters:
     """Groups tracks by person as they leave, since a track's last embedding is its best.
 
     Args:
-        model: Name of the embedder whose tracks are grouped; others do not compare and are counted.
+        model: What made the embeddings of the tracks that are grouped; others do not compare and are counted.
         cut: As ``engine.clustering.cluster_cut`` gives it.
         caution: As ``engine.clustering.stream_caution`` gives it.
         most_people: So many are kept; then the one unseen for longest is forgotten.
@@ -54,7 +54,9 @@ class LiveClusters:
         ValueError: A number is out of range.
     """
 
-    def __init__(self, model: str, cut: float, *, caution: float, most_people: int = 10_000) -> None:
+    def __init__(
+        self, model: EmbeddingModel, cut: float, *, caution: float, most_people: int = 10_000
+    ) -> None:
         self._model = model
         self._clusterer = StreamClusterer(cut, caution=caution, most_groups=most_people)
         self._filter = RepeatFilter()
@@ -79,9 +81,10 @@ class LiveClusters:
             return []
         if not self._filter.is_new(event):
             return []
-        if event.embedding_model != self._model:
+        if not self._model.agrees(event.embedder):
             self.passed_over += 1
             return []
+        self._model = self._model.joined(event.embedder)
         before = self._clusterer.newest_id
         grouping = self._clusterer.add(event.embedding[None])
         self.tracks += 1

@@ -6,6 +6,7 @@ Tests hold every byte against the plain form. Only events of tracks are worth it
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -104,10 +105,17 @@ def _embedding(event: FaceEvent, encoding: EmbeddingEncoding) -> str:
         raise ValueError(f"embedding: expected a finite vector, got one of shape {embedding.shape}")
     else:
         raw, scale = embedding.astype("<f4").tobytes(), 1.0
+    model = _model(event.embedding_model, event.embedding_model_id, event.embedding_mirrored)
     return (
-        f'{{"model":{_JSON_STRING(event.embedding_model)},"dim":{len(embedding)},"encoding":"{encoding}",'
+        f'{model},"dim":{len(embedding)},"encoding":"{encoding}",'
         f'"scale":{scale},"data":"{base64.b64encode(raw).decode("ascii")}"}}'
     )
+
+
+@lru_cache(maxsize=_CACHED_NAMES)
+def _model(name: str, model_id: str | None, mirrored: bool | None) -> str:
+    tree = {"model": name, "model_id": model_id, "mirrored": mirrored}
+    return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))[:-1]
 
 
 def _check_finite(*values: float) -> None:

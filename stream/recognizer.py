@@ -13,7 +13,7 @@ from engine.detector import Detector
 from engine.embedder import FaceEmbedder
 from engine.quality import face_quality
 from stream.camera_tracks import CameraTracks, LeftListener, Look
-from stream.events import FaceEvent
+from stream.events import EmbeddingModel, FaceEvent
 from stream.frames import Frame
 from stream.tracker import FaceTracker
 from stream.tracks import LiveTrack
@@ -99,7 +99,7 @@ class Recognizer:
         self._new_tracker()
         self._new_camera = partial(
             CameraTracks,
-            embedding_model=embedder.model,
+            embedder=EmbeddingModel.of(embedder.model, embedder.sha256, mirrored=embedder.flip),
             likeness=embedder.likeness,
             rejoin_similarity=rejoin_similarity,
             leave_after_s=leave_after_s,

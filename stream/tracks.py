@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from engine.embeddings import unit_rows
 from engine.faces import Faces, FloatArray, Image
-from stream.events import FaceEvent, TrackChange
+from stream.events import EmbeddingModel, FaceEvent, TrackChange
 from stream.frames import Frame
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -227,7 +227,14 @@ class FaceTrack:
         return time_s - self._told_s >= (hurry_s if is_much_better else update_every_s)
 
     def tell(
-        self, change: TrackChange, at: datetime, time_s: float, *, camera_id: str, run_id: str, model: str
+        self,
+        change: TrackChange,
+        at: datetime,
+        time_s: float,
+        *,
+        camera_id: str,
+        run_id: str,
+        embedder: EmbeddingModel,
     ) -> FaceEvent:
         """The next event of this track.
 
@@ -253,7 +260,9 @@ class FaceTrack:
             detection_score=best.score,
             quality=self.quality,
             embedding=self.template,
-            embedding_model=model,
+            embedding_model=embedder.name,
+            embedding_model_id=embedder.model_id,
+            embedding_mirrored=embedder.mirrored,
             faces_seen=self.faces_seen,
             embeddings_made=self.embeddings_made,
             first_seen=self.first.captured_at,

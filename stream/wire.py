@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from engine.embeddings import dequantise_int8
 from stream.events import (
+    MODEL_ID_DIGITS,
     CameraChange,
     CameraEvent,
     Event,
@@ -155,6 +156,8 @@ class _Strict(BaseModel):
 
 class _Embedding(_Strict):
     model: _Id
+    model_id: Annotated[str, Field(pattern=rf"^[0-9a-f]{{{MODEL_ID_DIGITS}}}$")] | None = None
+    mirrored: bool | None = None
     dim: Annotated[int, Field(ge=1, le=_MAX_DIM)]
     encoding: EmbeddingEncoding
     scale: Annotated[float, Field(gt=0.0, le=1.0)]
@@ -275,6 +278,8 @@ class _TrackEnvelope(_Envelope):
             first_seen=datetime.fromisoformat(data.first_seen),
             last_seen=datetime.fromisoformat(data.last_seen),
             last_box_xyxy=_box(data.last_box_xyxy),
+            embedding_model_id=data.embedding.model_id,
+            embedding_mirrored=data.embedding.mirrored,
         )
 
 

@@ -61,6 +61,8 @@ face_events = st.builds(
     first_seen=times,
     last_seen=times,
     last_box_xyxy=boxes,
+    embedding_model_id=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
+    embedding_mirrored=st.none() | st.booleans(),
 )
 camera_events = st.builds(
     CameraEvent,

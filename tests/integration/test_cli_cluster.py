@@ -125,9 +125,23 @@ def test_a_cluster_is_enrolled_as_a_person(
     assert run(events, "--enrol", "1=Ann", "--gallery", sealed).exit_code == 1
 
 
+def of_model(digit: str) -> dict[str, object]:
+    return {"embedding_model_id": digit * 16, "embedding_mirrored": True}
+
+
+def test_a_model_is_chosen_among_those_of_one_name(tmp_path: Path) -> None:
+    events = [track(number, 0, **of_model(str(number % 2))) for number in range(4)]
+    path = write_lines(tmp_path / "events.jsonl", *events)
+    told = run(path, "--model", "sface-2021dec, mirrored (11111111)").stdout
+    assert "1 person in 2 tracks" in told
+
+
 def test_wrong_words_are_told_of_in_one_line(events: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "strange.jsonl", track(0, 0, embedding_model="mine"))
     mixed = write_lines(tmp_path / "mixed.jsonl", track(0, 0), track(1, 0, embedding_model="mine"))
+    alike = write_lines(
+        *(tmp_path / "alike.jsonl", track(0, 0, **of_model("1")), track(1, 0, **of_model("2")))
+    )
     two = write_lines(tmp_path / "two.jsonl", track(0, 0), track(1, 0, camera_id="gate"))
     for args, message in [
         ((events, "--merge", "1,x"), "expected numbers or tracks such as 3,7, got 'x'"),
@@ -142,6 +156,7 @@ def test_wrong_words_are_told_of_in_one_line(events: Path, tmp_path: Path) -> No
         ((events, "--report", "x.html", "--shots", tmp_path / "none"), "no such folder"),
         ((tmp_path / "strange.jsonl",), "no preset similarity is known for mine"),
         ((mixed,), "several models"),
+        ((alike,), "several models"),
         ((two, "--report", "x.html", "--video", "x.mp4"), "expected CAMERA=PATH with one of door, gate"),
         ((tmp_path / "none.jsonl",), "check the path"),
         (("kafka://127.0.0.1:1/faces", "--merge", "1,2"), "no broker"),

@@ -12,7 +12,7 @@ from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.faces import Faces, Image
 from engine.package import Likeness
 from stream.camera_tracks import CameraTracks
-from stream.events import FaceEvent, TrackChange
+from stream.events import EmbeddingModel, FaceEvent, TrackChange
 from stream.frames import Frame
 from stream.tracker import FaceTracker
 from stream.tracks import TrackState
@@ -29,7 +29,7 @@ class Stage:
 
     def __init__(self, **settings: object) -> None:
         defaults = {
-            "embedding_model": "made-up",
+            "embedder": EmbeddingModel("made-up"),
             "likeness": Likeness(),
             "rejoin_similarity": 0.4,
             "leave_after_s": 3.0,

@@ -40,6 +40,7 @@ from stream.events import (
 from stream.wire import MAX_EVENT_BYTES
 
 GOLDEN = Path(__file__).parent / "golden"
+EMBEDDER = {"embedding_model_id": "0123456789abcdef", "embedding_mirrored": True}
 
 some = settings(max_examples=40)
 
@@ -122,8 +123,8 @@ def test_the_schemas_are_schemas_and_strict(name: str):
 @pytest.mark.parametrize(
     ("name", "event", "encoding"),
     [
-        ("track.appeared.float32", face_event(), "float32-b64"),
-        ("track.updated.int8", face_event(change=TrackChange.UPDATED, sequence=1), "int8-b64"),
+        ("track.appeared.float32", face_event(**EMBEDDER), "float32-b64"),
+        ("track.updated.int8", face_event(change=TrackChange.UPDATED, sequence=1, **EMBEDDER), "int8-b64"),
         ("track.left.float32", face_event(change=TrackChange.LEFT, sequence=2), "float32-b64"),
         ("camera.up", camera_event(change=CameraChange.UP, sequence=0, reason=""), "float32-b64"),
         ("camera.down", camera_event(camera_id="yard/west ü"), "float32-b64"),
@@ -189,10 +190,24 @@ def test_pixels_have_two_decimals_and_scores_four():
     assert (data["detection_score"], data["quality"]) == (0.1235, 0.3333)
 
 
+def test_an_event_that_does_not_tell_its_model_apart_is_read():
+    envelope = to_cloudevent(face_event(**EMBEDDER))
+    for name in ("model_id", "mirrored"):
+        del envelope["data"]["embedding"][name]
+    event = from_cloudevent(envelope)
+    assert isinstance(event, FaceEvent)
+    assert (event.embedding_model_id, event.embedding_mirrored) == (None, None)
+    envelope["data"]["embedding"]["model_id"] = "0123456789ABCDEF"
+    with pytest.raises(ValueError, match=r"data.embedding.model_id"):
+        from_cloudevent(envelope)
+
+
 def test_an_embedding_is_little_endian_float32():
     event = face_event(embedding=np.array([0.6, 0.8], ">f4"))
     assert to_cloudevent(event)["data"]["embedding"] == {
         "model": "sface",
+        "model_id": None,
+        "mirrored": None,
         "dim": 2,
         "encoding": "float32-b64",
         "scale": 1.0,

@@ -44,8 +44,23 @@ def test_tracks_are_grouped_by_person_in_the_order_of_their_coming() -> None:
 
 
 def test_tracks_of_several_models_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"several models, .*: other \(128\), sface-2021dec \(128\)"):
+    with pytest.raises(
+        ConfigError, match=r"several models, .*: other; sface-2021dec; choose one with --model"
+    ):
         group_tracks([track(0, 0), track(1, 0, embedding_model="other")], CUT)
+
+
+def test_models_of_one_name_are_told_apart_and_older_events_go_with_either() -> None:
+    old = track(0, 0)
+    first = track(1, 0, embedding_model_id="1" * 16, embedding_mirrored=False)
+    second = track(2, 0, embedding_model_id="2" * 16, embedding_mirrored=False)
+    mirrored = track(3, 0, embedding_model_id="1" * 16, embedding_mirrored=True)
+    assert numbers(group_tracks([old, first], CUT)) == [[0, 1]]
+    assert numbers(group_tracks([second, old], CUT)) == [[0, 2]]
+    for others in ([old, first, second], [first, old, mirrored]):
+        with pytest.raises(ConfigError, match="several models") as caught:
+            group_tracks(others, CUT)
+        assert str(others[-1].embedder) in str(caught.value)
 
 
 def test_clusters_are_merged_and_tracks_split_off_by_hand_in_order() -> None:

@@ -190,6 +190,11 @@ def test_a_poor_track_or_one_of_another_model_is_refused(gallery: Gallery) -> No
     assert Enroller(gallery, force=True).enrol_track("Ann", poor).is_taken
     with pytest.raises(GalleryError, match="facestream gallery upgrade"):
         Enroller(gallery).enrol_track("Ann", face_event(embedding_model="dlib-resnet-v1"))
+    mirrored = face_event(embedding_model=MODEL.name, embedding_model_id="a" * 16, embedding_mirrored=True)
+    with pytest.raises(
+        GalleryError, match=r"is of sface-2021dec \(aaaaaaaa\), and embeddings of sface-2021dec, "
+    ):
+        Enroller(gallery).enrol_track("Ann", mirrored)
     with pytest.raises(GalleryError, match="facestream gallery upgrade"):
         add_negative(gallery, "Ann", face_event(embedding_model="dlib-resnet-v1"))
 

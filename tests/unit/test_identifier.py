@@ -183,6 +183,14 @@ def test_only_so_many_tracks_are_remembered_and_none_that_left(gallery: Gallery)
 def test_embeddings_of_another_model_are_refused(gallery: Gallery) -> None:
     with pytest.raises(GalleryError, match="facestream gallery upgrade"):
         Identifier(gallery).identify([face_event(embedding_model="dlib-resnet-v1")], 0.0)
+    mine = {"embedding_model_id": MODEL.sha256[:16], "embedding_mirrored": MODEL.mirror}
+    assert Identifier(gallery).identify([seen(of(0), **mine)], 0.0)
+    for changes, words in [
+        ({"embedding_model_id": "b" * 16}, r"embeddings of sface-2021dec \(bbbbbbbb\) do not compare"),
+        ({"embedding_mirrored": True}, r"of sface-2021dec, mirrored \(aaaaaaaa\) do .* --mirror"),
+    ]:
+        with pytest.raises(GalleryError, match=words):
+            Identifier(gallery).identify([seen(of(0), **mine | changes)], 0.0)
 
 
 @pytest.mark.parametrize(

@@ -127,12 +127,12 @@ def test_metrics_tell_what_was_done_and_what_waits(gallery: Gallery) -> None:
 
 def test_tracks_of_another_model_are_passed_over_and_told_of_now_and_then(gallery: Gallery) -> None:
     serving = service(gallery, Answers())
-    other = face_event(embedding=vector(0), embedding_model="facenet")
+    other = seen(0, embedding_model_id="b" * 16)
     with capture_logs() as logs:
         for _ in range(5):
             serving.answer([other, seen(0)])
     assert [each["so_far"] for each in logs] == [1, 2, 4]
-    assert logs[0]["models"] == ["facenet"]
+    assert logs[0]["models"] == [f"{MODEL.name} (bbbbbbbb)"]
     assert serving.stats.passed_over == 5
     assert describe(serving.stats) == "5 events of tracks, 1 answers, 5 of another model passed over"
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from people import vector
 from seen import four_tracks_of_two, track
 
-from stream.events import TrackChange
+from stream.events import EmbeddingModel, TrackChange
 from stream.live_clusters import Joined, LiveClusters, Merged
 
-MODEL = "sface-2021dec"
+MODEL = EmbeddingModel("sface-2021dec")
 
 
 def clusters(**changes: float) -> LiveClusters:
@@ -35,6 +35,13 @@ def test_tracks_of_another_embedder_are_counted_and_not_compared() -> None:
     live = clusters()
     assert told(live, track(0, 0), track(1, 0, embedding_model="dlib-resnet-v1")) == [(1, True)]
     assert (live.tracks, live.passed_over) == (1, 1)
+
+
+def test_a_model_of_the_same_name_is_another_one() -> None:
+    live = clusters()
+    assert told(live, track(0, 0), track(1, 0, embedding_model_id="1" * 16)) == [(1, True), (1, False)]
+    assert told(live, track(2, 0, embedding_model_id="2" * 16), track(3, 0)) == [(1, False)]
+    assert (live.tracks, live.passed_over) == (3, 1)
 
 
 def test_two_people_turn_out_to_be_one_when_the_stream_settles() -> None:

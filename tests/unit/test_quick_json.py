@@ -56,6 +56,8 @@ def face_events(draw: st.DrawFn) -> FaceEvent:
         first_seen=draw(times),
         last_seen=draw(times),
         last_box_xyxy=draw(boxes),
+        embedding_model_id=draw(st.none() | text),
+        embedding_mirrored=draw(st.none() | st.booleans()),
     )
 
 
