@@ -90,6 +90,7 @@ class Courier:
         self._offsets: dict[Place, int] = {}
         self._batch_bytes, self._window_bytes = _BATCH_BYTES, _WINDOW_BYTES
         self._told_of_loss = False
+        self._heard_s = 0.0
         self.delivered = 0
         """Records of the topic that were acknowledged, repeats with them."""
 
@@ -135,6 +136,15 @@ class Courier:
             self._position = batch.end
             self._sort(batch)
         return self._send(now_s) or happened
+
+    def silence_s(self, now_s: float) -> float:
+        """For how long nothing was acknowledged though something is on its way; 0 where nothing is.
+
+        Args:
+            now_s: As for ``step``.
+        """
+        sent_s = [lane.sent_at_s for lane in self._lanes.values() if lane.delivery is not None]
+        return max(0.0, now_s - max(self._heard_s, min(sent_s))) if sent_s else 0.0
 
     def _begin_anew(self) -> None:
         """From what is settled on: keys may belong to other partitions now."""
@@ -212,6 +222,7 @@ class Courier:
             if lane.delivery.is_done:
                 happened = True
                 self._note_answer(place, lane)
+                self._heard_s = now_s
             elif now_s - lane.sent_at_s > _NO_ANSWER_S:
                 raise KafkaError(f"no answer within {_NO_ANSWER_S:g} s")
         return happened

@@ -35,6 +35,7 @@ _TICK_S: Final = 0.25
 _PACE_S: Final = 0.02  # so that what comes one by one goes in batches
 _CONNECT_S: Final = 10.0
 _DELIVERY_MS: Final = 12_000
+_SILENCE_S: Final = 4.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 8.0
 _STOP_S: Final = 1.0
 _TIDY_S: Final = 0.5
@@ -81,6 +82,8 @@ class KafkaSink:
         self._courier = Courier(spool, topic=address.topic, states_topic=self._states_topic)
         self._producer: Any = None
         self._trouble = ""
+        self._trouble_at = 0
+        self._patience_s = _SILENCE_S
         self._sync_error: SinkError | None = None
         self._news, self._closing = threading.Event(), threading.Event()
         self._threads = [
@@ -137,6 +140,11 @@ class KafkaSink:
         """What waits in the spool; any thread may ask."""
         return self._spool.stats()
 
+    @property
+    def is_delivering(self) -> bool:
+        """Whether Kafka takes events, as far as was seen; any thread may ask."""
+        return not self._trouble
+
     def close(self, timeout_s: float) -> None:
         """Deliver what was taken. What cannot be delivered in time stays in the spool for the next run.
 
@@ -189,13 +197,21 @@ class KafkaSink:
             KafkaError: Something was refused, or was not acknowledged in time.
             SinkError: The spool cannot be read.
         """
-        before = self._courier.delivered
         while not self._closing.is_set():
             self._news.clear()
-            happened = self._courier.step(time.monotonic())
-            if self._trouble and self._courier.delivered > before:
+            now_s = time.monotonic()
+            happened = self._courier.step(now_s)
+            if self._trouble and self._courier.delivered > self._trouble_at:
                 self._trouble = ""
                 log.info("kafka takes events again", sink=self.name, waiting=self._spool.stats().events)
+            elif not self._trouble and self._courier.silence_s(now_s) >= self._patience_s:
+                self._note_trouble(
+                    SinkError(
+                        f"nothing was acknowledged for {self._patience_s:g} s; facestream doctor --broker "
+                        "may tell why"
+                    )
+                )
+                self._patience_s *= 2  # for lines that are slow and no worse
             if happened:
                 self._closing.wait(_PACE_S)
             else:
@@ -240,6 +256,7 @@ class KafkaSink:
             ) from exc
 
     def _close_producer(self) -> None:
+        self._patience_s = _SILENCE_S
         producer, self._producer = self._producer, None
         if producer is not None:
             close_producer(producer)
@@ -254,6 +271,7 @@ class KafkaSink:
                 reason=words,
                 spool=str(self._spool.folder),
             )
+            self._trouble_at = self._courier.delivered
         self._trouble = words
 
     def _keep(self) -> None:

@@ -79,6 +79,12 @@ class SpoolMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Metrics of all spools, each labelled with ``sink``, the address without secrets."""
+        up = GaugeMetricFamily(
+            "facestream_sink_up", "1 while the sink's brokers take events.", labels=["sink"]
+        )
+        for each in self._sinks:
+            up.add_metric([each.name], float(each.is_delivering))
+        yield up
         stats = {sink.name: sink.stats() for sink in self._sinks}
         kinds = ((GaugeMetricFamily, _SPOOL_GAUGES), (CounterMetricFamily, _SPOOL_COUNTERS))
         for kind, table in kinds:

@@ -48,6 +48,10 @@ class SpooledSink(EventSink, Protocol):
     def name(self) -> str:
         """Its address, without secrets."""
 
+    @property
+    def is_delivering(self) -> bool:
+        """Whether events are taken at the other end, as far as was seen."""
+
     def stats(self) -> SpoolStats:
         """What waits; any thread may ask."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -121,6 +122,33 @@ def test_a_topic_that_is_removed_is_made_again_and_nothing_that_waits_is_lost(
     sink.emit(later)
     sink.close(WAIT_S)
     assert set(ids_of(later)) <= {each for _, each in read(kafka_broker, topic)}
+
+
+def test_a_broker_that_is_frozen_is_told_of_before_the_producer_gives_up(
+    cluster: KafkaCluster, topic: str, tmp_path: Path
+) -> None:
+    broker = cluster.start()
+    with structlog.testing.capture_logs() as told:
+        sink = sink_to(f"kafka://{broker}/{topic}", tmp_path)
+        sink.emit(events_of_tracks(5))
+        assert sink._spool.wait_until_empty(WAIT_S)
+        assert sink.is_delivering
+        cluster.freeze(1)
+        begun_s = time.monotonic()
+        sink.emit(events_of_tracks(5, begin=100))
+        while sink.is_delivering and time.monotonic() - begun_s < WAIT_S:
+            time.sleep(0.05)
+        told_after_s = time.monotonic() - begun_s
+        cluster.thaw(1)
+        assert sink._spool.wait_until_empty(WAIT_S)
+        sink.close(WAIT_S)
+    assert told_after_s > 3.9, "a short pause is not worth a line"
+    lines = [each for each in told if each["event"].startswith("kafka ")]
+    assert [each["event"] for each in lines] == [
+        "kafka does not take events; they wait in the spool",
+        "kafka takes events again",
+    ]
+    assert "nothing was acknowledged for 4 s" in lines[0]["reason"]
 
 
 def test_a_broker_that_comes_back_empty_gets_all_that_it_had_not_acknowledged(

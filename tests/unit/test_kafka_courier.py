@@ -93,6 +93,24 @@ def test_what_was_acknowledged_is_settled(spool: Spool) -> None:
     assert courier.delivered == 4
 
 
+def test_silence_is_what_passes_without_any_answer_to_what_was_sent(spool: Spool) -> None:
+    courier = courier_of(spool)
+    sender = attach(courier, 8)
+    courier.step(5.0)
+    assert courier.silence_s(100.0) == 0.0, "nothing was sent"
+    spool.append([record(camera, 0) for camera in range(8)], timeout_s=0)
+    courier.step(100.0)
+    assert len(sender.sent) > 2
+    assert courier.silence_s(103.0) == 3.0
+    sender.sent[0][3].end(1)
+    courier.step(104.0)
+    assert courier.silence_s(105.5) == 1.5, "one of them answered"
+    for _, _, _, delivery in sender.sent[1:]:
+        delivery.end(1)
+    courier.step(106.0)
+    assert courier.silence_s(200.0) == 0.0, "all is acknowledged"
+
+
 def test_a_partition_has_one_batch_on_its_way_so_that_none_is_overtaken(spool: Spool) -> None:
     courier = courier_of(spool)
     sender = attach(courier, 1)

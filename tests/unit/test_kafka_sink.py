@@ -144,6 +144,7 @@ def test_what_waits_is_a_metric(make_sink: Callable[..., KafkaSink]) -> None:
     registry.register(SpoolMetrics([sink]))
     text = generate_latest(registry).decode()
     label = f'{{sink="{sink.name}"}}'
+    assert f"facestream_sink_up{label} 0.0" in text
     assert f"facestream_spool_events{label} 3.0" in text
     assert f"facestream_spool_dropped_events_total{label} 0.0" in text
     assert f"facestream_spool_oldest_seconds{label}" in text
