@@ -278,6 +278,8 @@ def open_stills(
 ) -> Iterator[StillReader]:
     """A reader of photographs for a gallery, with the parts that cameras are looked at with.
 
+    It takes a second look, whether cameras do or not: embeddings compare, and a photograph is read once.
+
     Args:
         model: The gallery's.
         detector: Name of a model, or a file.
@@ -297,7 +299,7 @@ def open_stills(
             f"--embedder: the gallery is of {model}, got {got}; give the file of the gallery's model, or "
             "move the gallery: facestream gallery upgrade"
         )
-    with open_models(models, DetectionSettings()) as (found, embeds):
+    with open_models(models, DetectionSettings(second_look=True)) as (found, embeds):
         yield StillReader(found, embeds, pick=pick, force=force)
 
 
