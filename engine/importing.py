@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +26,9 @@ from engine.onnx_graph import (
 )
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage, Patch, Point, Threshold
-from engine.zoo import shipped_names
+from engine.zoo import MODEL_NAME, shipped_names
 
 _ARCFACE_SIZE_PX: Final = 112
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ def import_embedder(
             model of this name.
         ValueError: The name or a number makes no sense.
     """
-    if not _NAME.fullmatch(name):
+    if not MODEL_NAME.fullmatch(name):
         raise ValueError(f"name: expected small letters, digits, '.', '_' and '-', got {name!r}")
     if name in shipped_names():
         raise ModelError(f"{name}: a model of this name is shipped; give another --name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,12 +24,16 @@ __all__ = [
     "YUNET",
     "PretrainedModel",
     "ShippedModel",
+    "is_known",
     "load_detector",
     "load_model",
     "shipped_models",
     "shipped_names",
 ]
 
+
+MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What an imported model may be called: never a path."""
 
 _FUSED_NAME: Final = "fused"
 _MTCNN: Final = "mtcnn"
@@ -78,6 +83,23 @@ def shipped_names() -> frozenset[str]:
     return frozenset({*PRETRAINED, *_SHORT_NAMES, _FUSED_NAME, FUSED.name, _MTCNN})
 
 
+def is_known(name: str) -> bool:
+    """Whether ``load_model`` takes this for a name, and not for the path of a file.
+
+    Args:
+        name: From anywhere: out of an event or a gallery, it must not choose what is read.
+    """
+    return name in shipped_names() - {_MTCNN} or _is_imported(name)
+
+
+def _is_imported(name: str) -> bool:
+    return MODEL_NAME.fullmatch(name) is not None and _manifest(name).is_file()
+
+
+def _manifest(name: str | Path) -> Path:
+    return imported_folder() / name / "manifest.json"
+
+
 def _fused_of(shipped: dict[str, ShippedModel]) -> ShippedModel:
     parts = [shipped[name] for name, _ in FUSED.parts]
     return ShippedModel(
@@ -116,8 +138,7 @@ def load_model(
     if pretrained := PRETRAINED.get(_SHORT_NAMES.get(str(model), str(model))):
         source = read_verified(pretrained.locate(), expected_sha256 or pretrained.sha256)
         return _converted(pretrained, source, origin=pretrained.name, cache_dir=cache)
-    own = imported_folder() / str(model) / "manifest.json"
-    path = own if own.is_file() else Path(model)
+    path = _manifest(model) if _is_imported(str(model)) else Path(model)
     match path.suffix.lower():
         case ".json":
             package = ModelPackage.load(path)

@@ -191,8 +191,12 @@ def _preset(name: str) -> tuple[float, float]:
     """Cut and caution of an embedder."""
     from engine.clustering import cluster_cut, stream_caution
     from engine.package import Likeness
-    from engine.zoo import load_model
+    from engine.zoo import is_known, load_model
 
+    if not is_known(name):  # what an event says is never taken for a path
+        raise ConfigError(
+            f"no preset similarity is known for {name[:100]}, which is no model here; give --cut"
+        )
     try:
         likeness = Likeness.of(load_model(name).thresholds)
         return cluster_cut(name, likeness), stream_caution(likeness)

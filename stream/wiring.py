@@ -14,13 +14,13 @@ from engine.detector import Detector
 from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
 from engine.enlarging import EnlargingDetector
-from engine.errors import ConfigError, GalleryError
+from engine.errors import ConfigError, GalleryError, ModelError
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.second_look import SecondLook
 from engine.select import open_engine
 from engine.store import EngineStore
-from engine.zoo import load_detector, load_model
+from engine.zoo import is_known, load_detector, load_model
 from stream.best_shots import BestShots
 from stream.camera_tracks import LeftListener
 from stream.config import (
@@ -292,6 +292,10 @@ def open_stills(
         ConfigError: A model does not do what it is meant for.
         ModelError: A model is missing or damaged, or no engine can run it.
     """
+    if embedder is None and not is_known(model.name):  # what a gallery says is never taken for a path
+        raise ModelError(
+            f"{model.name}: no such model here; give --embedder, the file of the gallery's model"
+        )
     models = ModelSettings(detector=detector, embedder=embedder or model.name, mirror=model.mirror)
     _, package = load_packages(models)
     if (got := GalleryModel.of(package, mirror=model.mirror)) != model:

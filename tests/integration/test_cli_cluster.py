@@ -17,6 +17,7 @@ from seen import four_tracks_of_two, track, write_lines, write_sqlite
 from typer.testing import CliRunner, Result
 
 from engine.errors import SourceError
+from engine.zoo import load_model
 from stream.best_shots import BestShots
 from stream.cli import app
 from stream.cloudevents import to_json
@@ -57,6 +58,18 @@ def test_tracks_are_grouped_corrected_and_taken_back(events: Path) -> None:
     assert (done.exit_code, "nothing was merged or split yet" in done.stderr) == (2, True)
     assert "4 people in 4 tracks" in run(events, "--cut", "0.99").stdout
     assert "1 person in 2 tracks" in run(events, "--min-quality", "0.52", "--cut", "-1").stdout
+
+
+@pytest.mark.parametrize("name", ["{folder}/sface.json", "../sface.json", "x" * 5000, ".", "mtcnn"])
+def test_an_events_model_is_no_path(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes events would choose which files of this machine are read as models."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    load_model("sface").save(tmp_path / "sface.json")
+    named = name.format(folder=tmp_path)
+    tracks = [replace(each, embedding_model=named) for each in four_tracks_of_two()]
+    done = run(write_lines(tmp_path / "events.jsonl", *tracks))
+    assert (done.exit_code, "which is no model here; give --cut" in done.stderr) == (2, True), done.stderr
 
 
 def test_what_could_steer_a_terminal_is_not_obeyed(tmp_path: Path) -> None:
