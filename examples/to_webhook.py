@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 
 from stream.cloudevents import to_json
 from stream.consumer import EventConsumer
+from stream.uris import redact_uri
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -25,7 +26,7 @@ def post(url: str, body: bytes) -> None:
             urlopen(request, timeout=10.0).close()  # noqa: S310 - the user's own address
             break
         except OSError as exc:
-            logging.warning("%s: %s", url, exc)
+            logging.warning("%s: %s", redact_uri(url), exc)
             if isinstance(exc, HTTPError) and exc.code < 500 and exc.code not in {408, 429}:
                 break
             time.sleep(wait_s)

@@ -48,10 +48,12 @@ class Example:
                 raise AssertionError(f"it did not come to that: {self._process.communicate()[1]}")
             time.sleep(0.05)
 
-    def stop(self, sign: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, sign: signal.Signals = signal.SIGTERM) -> str:
+        """What it said meanwhile."""
         self._process.send_signal(sign)
         _, errors = self._process.communicate(timeout=WAIT_S)
         assert self._process.returncode == (0 if sign == signal.SIGTERM else -sign), errors
+        return errors
 
 
 @pytest.fixture
@@ -141,10 +143,13 @@ def test_a_webhook_gets_every_event_in_order_although_it_fails_at_times(
     write_events(kafka_broker, topic, events)
     with Hook(503, 429, 500) as hook:
         threading.Thread(target=hook.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        example = Example("to_webhook.py", source, f"http://127.0.0.1:{hook.server_port}/hook")
+        url = f"http://127.0.0.1:{hook.server_port}/hook"
+        example = Example("to_webhook.py", source, f"{url}?token=geheim")
         example.wait_for(lambda: len(hook.bodies) >= len(events))
-        example.stop()
+        errors = example.stop()
         hook.shutdown()
+    assert f"{url}?token=***: HTTP Error 503" in errors
+    assert "geheim" not in errors
     assert hook.types == {"application/cloudevents+json"}
     found = by_track(from_json(body) for body in hook.bodies)
     expected = by_track(events)
