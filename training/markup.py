@@ -172,6 +172,6 @@ def write_page(path: Path, title: str, *parts: object) -> None:
     body = element("body", element("main", joined(parts)))
     page = f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n{body}\n</html>\n'
     try:
-        write_atomically(path, page.encode())
+        write_atomically(path, page.encode(), private=True)  # it may hold faces
     except ModelError as exc:
         raise DatasetError(f"{path}: the report cannot be written; choose another file") from exc

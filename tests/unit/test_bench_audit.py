@@ -73,6 +73,7 @@ def test_the_contact_sheet_shows_both_sides(tmp_path: Path) -> None:
     path = tmp_path / "sheet.html"
     write_contact_sheet(proposed, {"Ann_<script>": [picture]}, {"Ann_<script>": [picture] * 30}, path)
     page = path.read_text("utf-8")
+    assert path.stat().st_mode & 0o777 == 0o600, "it holds faces"
     assert "<script" not in page
     assert "Ann &lt;script&gt;" in page
     assert page.count("<img") == 1 + 8
