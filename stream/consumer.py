@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -25,13 +24,13 @@ import structlog
 from engine.errors import SinkError
 from stream.bad_records import BadRecord, ConsumerStats, log_bad, raise_bad
 from stream.events import Event
-from stream.formats import SchemaLookup, decode
+from stream.formats import SchemaLookup
 from stream.kafka import KafkaError, OffsetAndMetadata, TopicPartition
 from stream.kafka_address import KafkaAddress, identities_of, parse_kafka, show_kafka
 from stream.kafka_clients import connect_consumer
 from stream.kafka_failures import explain_failure
 from stream.kafka_partitions import Partitions, Start
-from stream.repeats import RepeatFilter
+from stream.record_reader import RecordReader
 
 __all__ = ["BadRecord", "ConsumerStats", "EventConsumer", "Start", "log_bad", "raise_bad"]
 
@@ -104,13 +103,11 @@ class EventConsumer:
         self._address = parse_kafka(source, environment=os.environ) if isinstance(source, str) else source
         self._group, self._from = group, from_
         self._topics = tuple(dict.fromkeys((self._address.topic, identities_of(self._address).topic, *also)))
-        self._lookup = lookup
-        self._on_bad, self._on_erased, self._on_assigned = on_bad, on_erased, on_assigned
-        self._filter = RepeatFilter() if drop_repeats else None
+        self._reader = RecordReader(lookup, on_bad=on_bad, on_erased=on_erased, drop_repeats=drop_repeats)
+        self._on_assigned = on_assigned
         self._commit_every_s, self._batch = commit_every_s, batch
         self._idle_s, self._timeout_s = idle_s, timeout_s
         self._stopping = threading.Event()
-        self._stats = ConsumerStats()
         self._fetched: deque[Any] = deque()
         self._in_hand: list[Any] = []
         self._done: dict[Any, int] = {}
@@ -169,7 +166,7 @@ class EventConsumer:
     @property
     def stats(self) -> ConsumerStats:
         """What was met so far."""
-        return self._stats
+        return self._reader.stats
 
     def lag(self) -> dict[tuple[str, int], int]:
         """By topic and number of partition, records that the brokers have told of and that are not given out.
@@ -295,8 +292,8 @@ class EventConsumer:
             found = self._partitions.poll(
                 wait_s,
                 on_assigned=self._welcome,
-                on_unreadable=self._pass_over_unreadable,
-                on_anew=self._forget,
+                on_unreadable=self._reader.pass_over,
+                on_anew=self._reader.forget,
             )
         except KafkaError as exc:
             raise self._error(exc) from exc
@@ -320,55 +317,21 @@ class EventConsumer:
 
     def _next_fetched(self) -> Event | None:
         while self._fetched:
-            record, before = self._fetched.popleft(), self._stats
+            record = self._fetched.popleft()
             try:
-                event = self._read(record)
+                event = self._reader.read(record)
             except BaseException:  # it stays the next one, and what was given out before may be done
                 self._fetched.appendleft(record)
-                self._stats = before
                 raise
             self._in_hand.append(record)
             if event is not None:
-                self._stats = replace(self._stats, events=self._stats.events + 1)
                 return event
         return None
-
-    def _read(self, record: Any) -> Event | None:
-        """The event of a record; None when there is nothing to give out."""
-        stats = self._stats
-        if record.value is None:
-            self._stats = replace(stats, erased=stats.erased + 1)
-            if self._on_erased is not None:
-                self._on_erased((record.key or b"").decode(errors="replace"))
-            return None
-        try:
-            event = decode(record.headers, record.value, lookup=self._lookup)
-        except ValueError as exc:
-            where = record.topic, record.partition, record.offset
-            self._tell_bad(BadRecord(*where, record.key, record.value, str(exc), stats.bad + 1))
-            return None
-        if self._filter is not None and not self._filter.is_new(event):
-            self._stats = replace(stats, repeats=stats.repeats + 1)
-            return None
-        return event
 
     def _welcome(self, partitions: list[Any]) -> None:
         numbers = tuple(each.partition for each in partitions if each.topic == self._address.topic)
         if self._on_assigned is not None and numbers:
             self._on_assigned(numbers)
-
-    def _forget(self) -> None:
-        """What came may have come out of order, so that what comes is not to be taken for repeats."""
-        if self._filter is not None:
-            self._filter = RepeatFilter()
-
-    def _pass_over_unreadable(self, topic: str, partition: int, offset: int) -> None:
-        where = topic, partition, offset
-        self._tell_bad(BadRecord(*where, None, b"", "not a record that can be parsed", self._stats.bad + 1))
-
-    def _tell_bad(self, record: BadRecord) -> None:
-        self._stats = replace(self._stats, bad=record.count)
-        self._on_bad(record)
 
     def _error(self, error: KafkaError) -> SinkError:
         return SinkError(f"{self.name}: {explain_failure(error, self._address)}")
