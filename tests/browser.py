@@ -14,6 +14,7 @@ from typing import Any, Final
 
 _START_S: Final = 60.0
 _ANSWER_S: Final = 60.0
+_HEIGHT_PX: Final = 900
 _PREFERENCES: Final = {
     "marionette.port": 0,  # a free one, which it writes into the profile
     "app.update.enabled": False,
@@ -79,10 +80,27 @@ class Browser:
             self._process.kill()
             self._process.wait(20)
 
-    def open(self, page: Path) -> None:
-        """Show a page, and forget what was complained of before."""
-        self._inside("Services.console.reset()")
+    def open(self, page: Path, *, width_px: int = 1200, scheme: str = "light") -> None:
+        """Show a page, and forget what was complained of before.
+
+        Args:
+            page: HTML file.
+            width_px: Of the room that it gets; a phone's is less than a window can have.
+            scheme: The colours that are asked for, ``light`` or ``dark``.
+        """
+        self._ask("WebDriver:SetWindowRect", width=max(width_px, 500) + 50, height=_HEIGHT_PX + 150)
+        self._inside(
+            "Services.console.reset(); const style = gBrowser.selectedBrowser.style;"
+            f"for (const end of ['min', 'max']) {{ style[end + 'Width'] = '{width_px}px';"
+            f"style[end + 'Height'] = '{_HEIGHT_PX}px'; }}"
+        )
+        dark = scheme == "dark"
+        self.set("layout.css.prefers-color-scheme.content-override", 0 if dark else 1)
         self._ask("WebDriver:Navigate", url=page.resolve().as_uri())
+        # Sizes and settings reach the page by ways of their own, which may be the longer ones.
+        self._wait_for(
+            "return [innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]", [width_px, dark]
+        )
 
     def run(self, script: str, *args: object) -> Any:
         """What a script returns that runs in the page; its arguments are ``arguments``."""
@@ -105,19 +123,6 @@ class Browser:
         )
         return found
 
-    def resize(self, width_px: int, height_px: int = 900) -> None:
-        """Give the page so much room; a phone's is less than a window can have."""
-        self._ask("WebDriver:SetWindowRect", width=max(width_px, 500) + 50, height=height_px + 150)
-        self._inside(
-            "const style = gBrowser.selectedBrowser.style;"
-            f"for (const end of ['min', 'max']) {{ style[end + 'Width'] = '{width_px}px';"
-            f"style[end + 'Height'] = '{height_px}px'; }}"
-        )
-
-    def prefer(self, scheme: str) -> None:
-        """Ask pages for ``light`` or for ``dark`` colours."""
-        self.set("layout.css.prefers-color-scheme.content-override", ("dark", "light").index(scheme))
-
     def set(self, name: str, value: int | bool) -> None:
         """Change a setting of ``about:config``, before a page is opened."""
         kind = "Bool" if isinstance(value, bool) else "Int"
@@ -126,6 +131,13 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         """Write a picture of the whole page, as PNG."""
         path.write_bytes(base64.b64decode(self._ask("WebDriver:TakeScreenshot", full=True)["value"]))
+
+    def _wait_for(self, script: str, expected: object) -> None:
+        deadline = time.monotonic() + _ANSWER_S
+        while (found := self.run(script)) != expected:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{script}: expected {expected} after {_ANSWER_S} s, got {found}")
+            time.sleep(0.02)
 
     def _element(self, selector: str) -> str:
         found = self._ask("WebDriver:FindElement", using="css selector", value=selector)["value"]

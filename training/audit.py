@@ -139,7 +139,7 @@ def _item(proposed: Mismatch, stills: Sequence[Path], frames: Sequence[Path]) ->
     ]
     return element(
         "li",
-        element("h3", proposed.name.replace("_", " ")),
+        element("h2", proposed.name.replace("_", " ")),
         element("p", told, class_="aside"),
         element("div", *sides, class_="sides"),
     )

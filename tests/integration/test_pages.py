@@ -78,10 +78,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def check(browser: Browser, page: Path, *words: str) -> None:
     """Look at a page, wide and narrow, light and dark."""
     for width_px, scheme in ((1200, "light"), (1200, "dark"), (400, "light")):
-        browser.resize(width_px)
-        browser.prefer(scheme)
-        browser.open(page)
-        assert browser.run("return innerWidth") == width_px
+        browser.open(page, width_px=width_px, scheme=scheme)
         assert browser.run(FAULTS) == [], (width_px, scheme)
         assert browser.complaints() == []
         dark = browser.run("return getComputedStyle(document.body).backgroundColor")
