@@ -20,6 +20,8 @@ from training.audit import Mismatch, write_contact_sheet
 from training.report import TimedRun, write_frontier_report, write_report, write_sweep_report
 from training.results import PairRecord
 
+pytestmark = pytest.mark.browser
+
 LONG = "x" * 200
 EVIL = [
     "<script>hacked = 1</script>",
