@@ -159,6 +159,8 @@ def _event(number: int, vector: Any, places: Any, begun: datetime) -> FaceEvent:
         quality=float(places[1]) / 1280,
         embedding=vector,
         embedding_model="sface",
+        embedding_model_id="0123456789abcdef",
+        embedding_mirrored=False,
         faces_seen=1 + sequence * 7,
         embeddings_made=1 + sequence,
         first_seen=begun + timedelta(seconds=track),
