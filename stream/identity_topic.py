@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 _TYPES: Final = b"facestream.identity."
 _TIMEOUT_S: Final = 10.0
 _ACKNOWLEDGE_S: Final = 30.0
+_SILENCE_S: Final = 4.0
 _STALL_S: Final = 30.0
 _POLL_S: Final = 0.2
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 5.0
@@ -81,8 +82,9 @@ class IdentityTopic:
         self._address, self._encode = address, encode
         self._stopping, self._lookup = stopping, lookup
         self._producer: Any = None
+        self._waits = False
         self.failures = 0
-        """Times that answers were not acknowledged and were written again."""
+        """Times that answers were not acknowledged soon, or were refused and written again."""
 
     @property
     def name(self) -> str:
@@ -106,13 +108,21 @@ class IdentityTopic:
             except (KafkaError, BrokersAwayError) as exc:
                 why = explain_failure(exc, self._address)
             else:
-                return
-            self.failures += 1
+                break
             self.close()
             if self._stopping.wait(backoff_s):
                 raise SinkError(f"{self.name}: {len(messages)} answers were not delivered ({why})")
-            log.warning("answers wait for kafka", topic=self.name, answers=len(messages), reason=why)
+            self._note_wait(len(messages), why)
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+        if self._waits:
+            log.info("kafka takes answers again", topic=self.name)
+        self._waits = False
+
+    def _note_wait(self, answers: int, why: str) -> None:
+        self.failures += 1
+        if not self._waits:
+            log.warning("answers wait for kafka", topic=self.name, answers=answers, reason=why)
+        self._waits = True
 
     def _send(self, messages: Sequence[Any]) -> None:
         if self._producer is None:
@@ -123,7 +133,12 @@ class IdentityTopic:
             )
             for message in messages
         ]
+        patience_s = time.monotonic() + _SILENCE_S
         for each in sent:
+            with suppress(KafkaError):  # the last line raises it
+                each.get(timeout=max(0.0, patience_s - time.monotonic()))
+            if not each.is_done and not self._waits:
+                self._note_wait(len(sent), f"nothing was acknowledged for {_SILENCE_S:g} s")
             each.get(timeout=_ACKNOWLEDGE_S)
 
     def read_back(

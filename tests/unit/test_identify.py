@@ -215,7 +215,7 @@ class Producer:
             if failure is not None:
                 raise failure
 
-        return SimpleNamespace(get=get)
+        return SimpleNamespace(get=get, is_done=True)
 
 
 def test_answers_that_were_not_acknowledged_are_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,8 @@ def test_answers_that_were_not_acknowledged_are_written_again(monkeypatch: pytes
     with capture_logs() as logs:
         topic.write([identity_event(), identity_event(sequence=1)])
     assert [len(each.sent) for each in used] == [2, 2]
-    assert len(logs) == 2
+    assert [each["event"] for each in logs] == ["answers wait for kafka", "kafka takes answers again"]
+    assert topic.failures == 2
     topic.write([identity_event(sequence=2)])
     assert len(used) == 2, "a producer that is well is kept"
     stopping.set()
@@ -246,6 +247,36 @@ def test_answers_that_were_not_acknowledged_are_written_again(monkeypatch: pytes
     with pytest.raises(SinkError, match="1 answers were not delivered"):
         topic.write([identity_event(sequence=3)])
     topic.write([])
+
+
+def test_answers_that_are_not_acknowledged_soon_are_told_of_once_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Slow:
+        """Is acknowledged when it is asked for the third time."""
+
+        def __init__(self) -> None:
+            self.asked = 0
+
+        @property
+        def is_done(self) -> bool:
+            return self.asked > 2
+
+        def get(self, timeout: float) -> None:
+            assert timeout >= 0
+            self.asked += 1
+            if self.asked == 1:
+                raise KafkaError("not yet")
+
+    producer = SimpleNamespace(send=lambda *_, **__: Slow())
+    monkeypatch.setattr(topic_module, "connect_producer", lambda *_: producer)
+    topic = IdentityTopic(ADDRESS, to_binary, stopping=threading.Event())
+    with capture_logs() as logs:
+        topic.write([identity_event(), identity_event(sequence=1)])
+        topic.write([])
+    assert [each["event"] for each in logs] == ["answers wait for kafka", "kafka takes answers again"]
+    assert logs[0]["reason"] == "nothing was acknowledged for 4 s"
+    assert topic.failures == 1
 
 
 def test_answers_are_read_back_from_a_time_on_and_what_is_no_answer_is_not(
