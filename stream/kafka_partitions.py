@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from stream.kafka import (
     TopicPartition,
 )
 from stream.kafka_poll import poll
+from stream.kafka_watch import BrokerWatch
 
 Start: TypeAlias = Literal["earliest", "latest"] | datetime
 
@@ -46,6 +48,7 @@ class Partitions:
         self._waiting: set[Any] = set()
         self._revoked = self._joined = False
         self._topic_ids: dict[str, Any] = dict.fromkeys(topics)
+        self._watch = BrokerWatch(consumer, topics)
         # A group's members need to know them before they share them.
         whole = {
             TopicPartition(topic, number)
@@ -80,6 +83,7 @@ class Partitions:
         Raises:
             KafkaError: They cannot be read, and waiting does not help.
         """
+        self._watch.look(time.monotonic())
         self._welcome(on_assigned)
         try:
             found, unreadable = poll(self._consumer, wait_s)

@@ -72,7 +72,9 @@ class StandInConsumer:
         self.polls_until_joined = 0
         self.async_commits: list[dict[Any, int]] = []
         self.is_closed = False
-        self._cluster = SimpleNamespace(topic_id=lambda _: topics.topic_id)
+        broker = SimpleNamespace(host="localhost", port=9092)
+        self._cluster = SimpleNamespace(topic_id=lambda _: topics.topic_id, brokers=lambda: [broker])
+        self._manager = SimpleNamespace(failures={})
 
     @property
     def _subscription(self) -> SimpleNamespace:

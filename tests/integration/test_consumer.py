@@ -20,6 +20,7 @@ from event_topics import (
     write_records,
 )
 from kafka_server import KafkaServer
+from structlog.testing import capture_logs
 
 from engine.errors import SinkError
 from stream.async_consumer import AsyncEventConsumer
@@ -255,16 +256,22 @@ def test_it_goes_on_when_a_broker_that_was_killed_is_back(mortal_server: KafkaSe
     source = make_topic(broker, topic)
     written = stays(cameras=1)
     write_events(broker, topic, written[:8])
-    with EventConsumer(source, group="a") as events:
+    with capture_logs() as told, EventConsumer(source, group="a") as events:
         found = [next(events) for _ in range(8)]
         mortal_server.kill()
-        assert events.take(1, wait_s=1.0) == []
+        deadline = time.monotonic() + WAIT_S
+        while "brokers are away" not in str(told) and time.monotonic() < deadline:
+            assert events.take(1, wait_s=0.5) == []
         mortal_server.start()
         write_events(broker, topic, written[8:])
         deadline = time.monotonic() + WAIT_S
         while len(found) < len(written) and time.monotonic() < deadline:
             found += events.take(100, wait_s=1.0)
     assert ids(found) == ids(written)
+    assert [each["event"].partition(";")[0] for each in told if each["event"].startswith("brokers")] == [
+        "brokers are away",
+        "brokers are back",
+    ]
     assert read_all(source, group="a") == []
 
 
