@@ -14,7 +14,9 @@ from engine.pretrained import DLIB
 from engine.quality import face_quality
 from engine.select import open_engine
 from engine.zoo import load_model
+from stream.events import EmbeddingModel
 from stream.frames import Frame
+from stream.gallery_records import GalleryModel
 from stream.recognizer import Recognizer
 
 pytestmark = pytest.mark.skipif(
@@ -90,7 +92,11 @@ def test_a_fused_embedder_recognises_and_judges_quality_as_sface_does(
     assert events["fused"].quality == events["sface"].quality > 0.8
     assert events["dlib"].quality != events["sface"].quality, "its crop is another one"
     assert events["fused"].embedding.shape == (256,)
-    assert events["fused"].embedding_model == packages["fused"].name
+    for name, event in events.items():
+        told = EmbeddingModel.of(packages[name].name, packages[name].sha256, mirrored=False)
+        assert event.embedder == told
+        assert GalleryModel.of(packages[name], mirror=False).compares_with(event)
+        assert not GalleryModel.of(packages[name], mirror=True).compares_with(event)
 
 
 def test_the_cache_is_made_once(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from event_checks import camera_event, face_event
+from event_checks import camera_event, face_event, identity_event
+from event_topics import WholeTopic, ids
 from kafka import KafkaConsumer, TopicPartition
 from kafka_server import KafkaServer
 
 from engine.errors import SinkError
 from stream.cloudevents import from_binary, from_json, to_json
-from stream.events import Event
+from stream.events import CameraEvent, Event, FaceEvent
 from stream.kafka_admin import probe_broker
 from stream.sinks import open_sink
 
@@ -72,6 +73,20 @@ def test_records_hold_what_was_emitted_and_each_camera_keeps_its_order(kafka_bro
     for camera_id in ("door", "cam-0", "cam-1", "cam-2"):
         sent = [event.event_id for event in events if event.camera_id == camera_id]
         assert [event.event_id for _, event in found if event.camera_id == camera_id] == sent
+
+
+def test_identities_apart_are_in_their_topic_alone(kafka_broker: str, topic: str) -> None:
+    address = f"kafka://{kafka_broker}/{topic}?identities={topic}.names"
+    sink = open_sink(address)
+    sink.emit([face_event(), identity_event(), camera_event()])
+    sink.emit([identity_event(sequence=1)])
+    sink.close(WAIT_S)
+    tracks = [event for _, event in read_topic(kafka_broker, topic, expected=2)]
+    assert [type(event) for event in tracks] == [FaceEvent, CameraEvent]
+    names = [event for _, event in read_topic(kafka_broker, f"{topic}.names", expected=2)]
+    assert names == [identity_event(), identity_event(sequence=1)]
+    with WholeTopic(address, group=None) as events:
+        assert sorted(ids(events)) == sorted(ids([*tracks, *names]))
 
 
 def test_kafka_receives_exactly_what_the_file_of_the_same_run_holds(
