@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -254,6 +255,6 @@ def check_event(path: Path, model: GalleryModel, event: FaceEvent) -> None:
     if not model.compares_with(event):
         raise GalleryError(
             f"{path}: is of {model}, and embeddings of {event.embedder} do not compare with it; move it: "
-            f"facestream gallery upgrade {path} --to {event.embedding_model}"
+            f"facestream gallery upgrade {shlex.quote(str(path))} --to {shlex.quote(event.embedding_model)}"
             + {None: "", True: " --mirror", False: " --no-mirror"}[event.embedding_mirrored]
         )

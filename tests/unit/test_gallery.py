@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from event_checks import face_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import MODEL, SEALER, gallery_of, template, vector
@@ -17,7 +18,7 @@ from engine.errors import FacestreamError, GalleryError
 from stream.gallery import Gallery
 from stream.gallery_erasure import clean, erase
 from stream.gallery_files import export_gallery, import_gallery, read_model
-from stream.gallery_records import GalleryModel, Negative, Template
+from stream.gallery_records import GalleryModel, Negative, Template, check_event
 from stream.sealing import Sealer
 
 sealed_or_not = pytest.mark.parametrize("sealer", [None, SEALER], ids=["plain", "sealed"])
@@ -82,6 +83,13 @@ def test_another_model_is_refused_and_the_way_out_is_named(tmp_path: Path) -> No
         for other in ({"name": "dlib"}, {"sha256": "b" * 64}, {"mirror": True}):
             with pytest.raises(GalleryError, match="facestream gallery upgrade"):
                 gallery.check_model(dataclasses.replace(MODEL, **other))
+
+
+def test_a_command_that_is_advised_runs_nothing_of_an_events(tmp_path: Path) -> None:
+    """It is there to be copied, and the model's name comes from whoever wrote the event."""
+    strange = face_event(embedding_model="sface; touch sprung")
+    with pytest.raises(GalleryError, match="--to 'sface; touch sprung'"):
+        check_event(tmp_path / "g.db", MODEL, strange)
 
 
 def test_every_change_raises_the_version_and_is_written_down(tmp_path: Path) -> None:
