@@ -12,6 +12,7 @@ from stream.events import TrackChange
 from stream.frames import CameraState
 from stream.logs import configure_logging
 from stream.pipeline import CameraReport
+from stream.terminal import text_table
 
 
 def test_events_in_a_line():
@@ -38,6 +39,35 @@ def test_the_table_shows_each_camera():
     assert "80 ms" in text
     assert "10.0" in text
     assert "down" in text
+
+
+def test_a_terminal_of_80_columns_has_room_for_every_figure():
+    out = Console(file=io.StringIO(), width=80)
+    report = CameraReport(
+        "a-camera-of-the-longest-name-that-there-may-be-in-a-file-of-settings",
+        "rtsp://h/x",
+        state=CameraState.CONNECTING,
+        frames=1_234_567,
+        tracks=12_345,
+        events=123_456,
+        dropped=12_345,
+        lag_s=1.234,
+    )
+    out.print(camera_table([report], {report.camera_id: 29.97}))
+    text = out.file.getvalue()
+    assert "\u2026" not in text
+    for shown in ("frames/s", "dropped", "connecting", "1234567", "12345", "123456", "1234 ms"):
+        assert shown in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_table_of_texts_cuts_nothing_off():
+    out = Console(file=io.StringIO(), width=40)
+    table = text_table("", "file")
+    table.add_row("SHA-256", "0123456789abcdef" * 4)
+    out.print(table)
+    assert sum(map(out.file.getvalue().count, "0123456789")) >= 40
+    assert "\u2026" not in out.file.getvalue()
 
 
 def test_secrets_in_logs_are_hidden():
