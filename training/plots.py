@@ -37,8 +37,7 @@ _NAMED: Final = {
 }
 _WIDTH_IN: Final = 8.6
 _LONGEST_LABEL: Final = 32
-_ROW_OF_LABELS: Final = 80
-"""Labels of so many characters together stand beside each other below an axis; more are turned."""
+_ROW_OF_LABELS: Final = 80  # characters of labels below an axis that stand beside each other; more are turned
 _LOG_SPAN: Final = 20.0
 """Settings that differ by more than this factor are drawn on a logarithmic axis."""
 
@@ -312,13 +311,11 @@ def sweep_plot(
             axes.set_xscale("log")
             axes.minorticks_off()
         labels = [f"{number:g}" for number in numbers] if numeric else [_label(each) for each in settings]
-        axes.set_xticks(places, labels)
+        is_full = len(labels) * max(map(len, labels)) > _ROW_OF_LABELS
+        angle, end = (20, "right") if is_full else (0, "center")
+        axes.set_xticks(places, labels, rotation=angle, ha=end, rotation_mode="anchor")
         if not numeric:
             axes.set_xlim(-0.6, len(settings) - 0.4)
-        if len(labels) * max(map(len, labels)) > _ROW_OF_LABELS:
-            axes.tick_params(axis="x", rotation=20)
-            for text in axes.get_xticklabels():
-                text.set(ha="right", rotation_mode="anchor")
         axes.set_xlabel(_label(setting))
         axes.set_ylabel(clean(figure))
         axes.grid(visible=True, axis="y")
