@@ -69,5 +69,6 @@ def made_run(
             for row in range(len(same))
         ),
         "notes": ("a note",),
+        "measured_at": "2026-11-28T09:44:00Z",
     }
     return BenchRun(**(told | changes))  # type: ignore[arg-type]

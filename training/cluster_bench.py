@@ -20,7 +20,7 @@ from training.ident_faces import FaceSet, Frames, Stopwatch, WhichFace, embed_se
 from training.identification import template
 from training.names import read_names
 from training.pairs import Indices
-from training.results import BenchRun
+from training.results import BenchRun, now_utc
 from training.ytf import YtfImages
 
 _BATCH: Final = 16
@@ -138,6 +138,7 @@ def run_cluster(
         folds=(),
         pairs=(),
         notes=(),
+        measured_at=now_utc(),
     )
 
 

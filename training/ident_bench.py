@@ -27,7 +27,7 @@ from training.ident_faces import (
 )
 from training.ident_report import SCORES, Report, Scenario, SetUp, TemplateScore, alarms, confusions
 from training.names import read_names
-from training.results import BenchRun, ModelRecord
+from training.results import BenchRun, ModelRecord, now_utc
 from training.ytf import YtfImages
 
 StageProgress: TypeAlias = Callable[[str, int, int], None]
@@ -253,6 +253,7 @@ def judge_ident(
         folds=tuple(report.folds),
         pairs=tuple(pairs),
         notes=(*set_up.notes(), *report.notes),
+        measured_at=now_utc(),
     )
 
 

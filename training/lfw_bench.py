@@ -19,7 +19,7 @@ from training.face_reader import Degradation, NoFace, SetsSeen, Target, read_set
 from training.figures import Figures, verification_figures
 from training.lfw import locate_lfw, read_lfw_pairs
 from training.pairs import ImagePairs
-from training.results import BenchRun, PairRecord
+from training.results import BenchRun, PairRecord, now_utc
 from training.verification import NEVER_ACCEPTED, BoolArray, PairScores, Scores
 
 LfwImages: TypeAlias = Literal["deepfunneled", "funneled", "original"]
@@ -130,6 +130,7 @@ def run_lfw(
         folds=folds,
         pairs=_records(benchmark, root, scores),
         notes=(*notes, *skip_notes(missing, "image"), *skip_notes(damaged, "unreadable image")),
+        measured_at=now_utc(),
     )
 
 

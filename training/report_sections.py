@@ -79,7 +79,7 @@ def is_subset(run: BenchRun) -> bool:
 
 
 def what_was_measured(run: BenchRun) -> str:
-    """One sentence on the pairs and the list that the figures are of."""
+    """One sentence on the pairs and the list that the figures are of, and when."""
     parts = []
     official = OFFICIAL_PAIRS.get(run.benchmark)
     if run.pairs:
@@ -95,6 +95,8 @@ def what_was_measured(run: BenchRun) -> str:
     digest = next((str(v) for n, v in run.data.items() if "sha256" in n.lower() or "SHA-256" in n), None)
     if named is not None:
         parts.append(f"list {named}" + (f", SHA-256 {digest[:16]} (whole below)" if digest else ""))
+    if run.measured_at is not None:
+        parts.append(f"measured {run.measured_at}")
     return "; ".join(parts) + "." if parts else ""
 
 

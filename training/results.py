@@ -8,6 +8,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -78,6 +79,7 @@ class BenchRun:
         folds: For each fold its accuracy, threshold and number of pairs.
         pairs: All pairs, in the order of the list.
         notes: What a reader must know.
+        measured_at: When it ended, RFC 3339 in UTC; None where that was not noted.
 
     Raises:
         ValueError: A number is not finite, so that it cannot be written.
@@ -94,6 +96,7 @@ class BenchRun:
     folds: tuple[dict[str, float], ...]
     pairs: tuple[PairRecord, ...]
     notes: tuple[str, ...]
+    measured_at: str | None = None
 
     def __post_init__(self) -> None:
         named: list[Mapping[str, object]] = [self.protocol, self.seconds, self.figures, *self.folds]
@@ -102,6 +105,11 @@ class BenchRun:
         for name, value in numbers:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name}: expected a finite number, got {value}")
+
+
+def now_utc() -> str:
+    """This moment for ``BenchRun.measured_at``: ``2026-11-28T09:44:00Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def save(run: BenchRun, path: Path) -> None:
@@ -152,9 +160,10 @@ def _parse(value: Any, hint: Any, where: str) -> Any:
     """A value of a JSON document as the type that is expected there."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = get_type_hints(hint)
-        if not isinstance(value, dict) or value.keys() != hints.keys():
+        needed = {each.name for each in dataclasses.fields(hint) if each.default is dataclasses.MISSING}
+        if not isinstance(value, dict) or not needed <= value.keys() <= hints.keys():
             raise ValueError(f"{where or 'document'}: expected {', '.join(hints)}")
-        return hint(**{name: _parse(value[name], hints[name], f"{where}/{name}") for name in hints})
+        return hint(**{name: _parse(each, hints[name], f"{where}/{name}") for name, each in value.items()})
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_parse(each, get_args(hint)[0], f"{where}/{row}") for row, each in enumerate(value))
     if get_origin(hint) is dict and isinstance(value, dict):

@@ -18,7 +18,7 @@ from training.face_models import FaceModels, file_facts, machine_facts
 from training.face_reader import Degradation, FaceSeen, NoFace, SetsSeen, Target, read_sets
 from training.figures import Figures, verification_figures
 from training.lfw_bench import Projection, pair_counts, shared_choices, skip_notes, speed_figures
-from training.results import BenchRun, PairRecord
+from training.results import BenchRun, PairRecord, now_utc
 from training.set_scores import SetScore, score_sets
 from training.verification import PairScores, Scores
 from training.ytf import VideoPairs, YtfImages, YtfVideo, choose_frames, locate_ytf, read_ytf_pairs
@@ -126,6 +126,7 @@ def run_ytf(
         folds=folds,
         pairs=_records(benchmark, root, targets, seen, scores),
         notes=(*notes, *_notes(benchmark, root, targets, seen)),
+        measured_at=now_utc(),
     )
 
 

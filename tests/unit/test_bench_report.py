@@ -112,6 +112,7 @@ def test_a_report_says_what_was_measured(root: Path, tmp_path: Path) -> None:
         "40 pairs (20 of one person, 20 of two)",
         "the official list has 6,000",
         "some_pairs.txt",
+        "measured 2026-11-28T09:44:00Z",
         f"{100 * accuracy:.2f} % ± {100 * error:.2f}",
         "81.25 % to 93.75 %",
         "needs 1,000 impostor pairs, has 20",

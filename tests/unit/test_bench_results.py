@@ -38,6 +38,7 @@ RUNS = st.builds(
         max_size=3,
     ).map(tuple),
     notes=st.lists(WORDS, max_size=2).map(tuple),
+    measured_at=st.none() | WORDS,
 )
 SMALL = BenchRun(
     benchmark="lfw",
@@ -103,6 +104,12 @@ def test_anything_else_is_refused(text: str, message: str, tmp_path: Path) -> No
         load(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_result_that_does_not_say_when_it_was_measured_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(changed(measured_at="gone"))
+    assert load(path) == SMALL
 
 
 def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
