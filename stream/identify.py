@@ -233,6 +233,7 @@ def open_service(
         idle_s=idle_s,
     )
     try:
+        topic.connect()
         with consumer as events:
             yield events, service
     finally:

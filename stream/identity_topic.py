@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -90,6 +91,15 @@ class IdentityTopic:
     def name(self) -> str:
         """The address, without secrets."""
         return show_kafka(self._address)
+
+    def connect(self) -> None:
+        """See that we may write, before anything is decided.
+
+        Raises:
+            SinkError: No broker answers or lets us in, there is no such topic, or no right to write to it.
+        """
+        self.close()
+        self._producer = connect_producer(replace(self._address, create=False), _TIMEOUT_S)
 
     def write(self, answers: Sequence[IdentityEvent]) -> None:
         """Write answers, and wait until the brokers have acknowledged them.

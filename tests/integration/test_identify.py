@@ -231,7 +231,9 @@ def test_tracks_of_another_model_are_passed_over_and_told_of(
     assert "0 events of tracks" in Identify(source, gallery, "--idle", "0.5").wait(), "they are done"
 
 
-def test_a_topic_for_answers_with_other_partitions_is_refused(kafka_broker: str, topic: str) -> None:
+def test_a_topic_for_answers_with_other_partitions_is_refused(
+    kafka_broker: str, topic: str, gallery: Path
+) -> None:
     make_topic(kafka_broker, topic, partitions=4)
     make_topic(kafka_broker, f"{topic}.few", partitions=2)
     source = KafkaAddress((kafka_broker,), topic)
@@ -241,6 +243,10 @@ def test_a_topic_for_answers_with_other_partitions_is_refused(kafka_broker: str,
         match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.few"))
     with pytest.raises(SinkError, match="there is no such topic"):
         match_partitions(KafkaAddress((kafka_broker,), f"{topic}.none"), source)
+    nowhere = f"kafka://{kafka_broker}/{topic}.none"
+    for _ in range(2):
+        told = Identify(nowhere, gallery).wait(expected=1)
+        assert f"{nowhere}: there is no such topic; make it: facestream events topics {nowhere}" in told
     with pytest.raises(SinkError, match="got no such topic"):
         match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.none", create=False))
 

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from real_time import in_real_time
 from token_endpoint import Endpoint
 
 from engine.errors import SinkError
+from stream.cloudevents import to_binary
+from stream.identity_topic import IdentityTopic
 from stream.kafka import close_producer
 from stream.kafka_address import KafkaAddress, parse_kafka
 from stream.kafka_admin import connect_admin, ensure_topic, probe_broker
@@ -177,6 +180,8 @@ def test_rights(servers: Servers, topic: str) -> None:
     grant(admin, "producer", ACLOperation.READ)
     assert "the user producer has no right to WRITE the topic; grant it" in refusal(address)
     connect_consumer(producer, group=None, timeout_s=WAIT_S).close(autocommit=False)
+    with pytest.raises(SinkError, match="no right to WRITE the topic"):
+        IdentityTopic(producer, to_binary, stopping=threading.Event()).connect()
     grant(admin, "producer", ACLOperation.WRITE)
     there_and_back(producer)
     assert not ensure_topic(producer, WAIT_S)
