@@ -441,14 +441,17 @@ def bench_audit(
     skip_missing: SkipMissing = False,
     debug: Debug = False,
 ) -> None:
-    """Propose names whose photographs and videos show different people."""
+    """Propose names that photographs and videos give to different people, and videos of somebody else."""
     with one_line_errors(debug=debug):
         from training.audit import RULE, write_contact_sheet
         from training.face_models import open_models
-        from training.ident_audit import audit, pictures
+        from training.ident_audit import audit, audit_videos, pictures
         from training.ident_bench import load_ident
 
-        with open_models(embedder=embedder, min_score=0.6) as models, _staged_progress() as tell:
+        with (
+            open_models(embedder=embedder, min_score=0.6, second_look=True) as models,
+            _staged_progress() as tell,
+        ):
             faces = load_ident(
                 videos,
                 models,
@@ -458,12 +461,14 @@ def bench_audit(
                 skip_unreadable=skip_missing,
                 on_progress=tell,
             )
-        proposed = audit(faces)
+        people = audit(faces)
+        proposed = people + audit_videos(faces, leave_out={each.name for each in people})
         names = {each.name for each in proposed}
         write_contact_sheet(proposed, pictures(faces.stills, names), pictures(faces.videos, names), sheet)
         for each in proposed:
             typer.echo(each.name)
-        typer.echo(f"{len(proposed)} names; decide by eye: {sheet}. {RULE}", err=True)
+        told = f"{len(people)} people and {len(proposed) - len(people)} videos of others"
+        typer.echo(f"{told}; decide by eye: {sheet}. {RULE}", err=True)
 
 
 def bench_compare(

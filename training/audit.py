@@ -6,6 +6,7 @@ like a pair of two people, whatever the list says.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,15 @@ import numpy as np
 
 from training.markup import Markup, element, picture, write_page
 from training.roc import equal_error_rate, roc
-from training.verification import NEVER_ACCEPTED, BoolArray, PairScores
+from training.verification import NEVER_ACCEPTED, PairScores
 
 SHOWN: Final = 8
 """So many pictures of each side stand on a contact sheet."""
 
 RULE: Final = (
-    "A name is proposed where the median similarity of its own pairs lies below the threshold at which false "
-    "accept and false reject rates meet (EER). That threshold is found without the pairs of the names "
-    "proposed so far, until no more are proposed."
+    "A name, or a video, is proposed where the median similarity of its own pairs lies below the threshold "
+    "at which false accept and false reject rates meet (EER). That threshold is found without the pairs of "
+    "what was proposed so far, until no more is proposed."
 )
 
 
@@ -70,18 +71,22 @@ def propose_mismatches(scores: PairScores, names: Sequence[str]) -> list[Mismatc
     """
     if len(names) != len(scores):
         raise ValueError(f"names: expected {len(scores)}, one for each pair, got {len(names)}")
-    rows = np.flatnonzero(scores.similarities > NEVER_ACCEPTED)
-    scores, people = scores[rows], np.asarray(names, np.str_)[rows]
-    own = {str(name): scores.similarities[(people == name) & scores.same] for name in np.unique(people)}
-    medians = {name: float(np.median(found)) for name, found in own.items() if len(found)}
+    genuine: defaultdict[str, list[int]] = defaultdict(list)
+    there = scores.similarities > NEVER_ACCEPTED
+    for row in np.flatnonzero(scores.same & there).tolist():
+        genuine[names[row]].append(row)
+    own = {name: scores.similarities[rows] for name, rows in genuine.items()}
+    medians = {name: float(np.median(found)) for name, found in own.items()}
     proposed: set[str] = set()
+    judged = there.copy()
     while True:
-        threshold = _eer_threshold(scores, scores.same & np.isin(people, sorted(proposed)))
+        threshold = _eer_threshold(scores[judged])
         more = {name for name, median in medians.items() if median < threshold} - proposed
         # Who is left must still be somebody to take the threshold from.
         if not more or proposed | more == set(medians):
             break
         proposed |= more
+        judged[[row for name in more for row in genuine[name]]] = False
     found = [
         Mismatch(name, medians[name], threshold, len(own[name]), int((own[name] < threshold).sum()))
         for name in proposed
@@ -89,9 +94,9 @@ def propose_mismatches(scores: PairScores, names: Sequence[str]) -> list[Mismatc
     return sorted(found, key=lambda each: (each.median, each.name))
 
 
-def _eer_threshold(scores: PairScores, left_out: BoolArray) -> float:
+def _eer_threshold(scores: PairScores) -> float:
     """Similarity at which false accepts and false rejects are equally frequent."""
-    curve = roc(scores[~left_out])
+    curve = roc(scores)
     rate = equal_error_rate(curve)
     return float(curve.thresholds[int(np.argmax(curve.far >= rate))])
 

@@ -1,7 +1,8 @@
-"""Propose names whose photographs and videos show different people, from faces that are embedded already."""
+"""Propose names, and single videos, that show somebody else, from faces that are embedded already."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +37,47 @@ def audit(faces: IdentFaces) -> list[Mismatch]:
     return propose_mismatches(scores, [still.person for still in stills for _ in videos])
 
 
+def audit_videos(faces: IdentFaces, *, leave_out: Collection[str] = ()) -> list[Mismatch]:
+    """Compare each video with all photographs and other videos, and propose as ``training.audit.RULE`` says.
+
+    Args:
+        faces: With videos; photographs tell which of two videos that differ is the right one.
+        leave_out: People who are neither judged nor compared with, such as those whom ``audit`` proposes.
+
+    Returns:
+        Videos by name, the least alike first; none where nobody is left to compare with.
+    """
+    videos, stills = (
+        [each for each in sets if len(each.embeddings) and each.person not in leave_out]
+        for sets in (faces.videos, faces.stills)
+    )
+    shown = np.array([each.person for each in (*videos, *stills)], np.str_)
+    same = shown[: len(videos), None] == shown
+    others = ~np.eye(*same.shape, dtype=np.bool_)
+    if not (same & others).any() or same.all():
+        return []
+    similarities = _templates(videos) @ _templates([*videos, *stills]).T
+    scores = PairScores(similarities[others], same[others], np.zeros(int(others.sum()), np.intp))
+    return propose_mismatches(scores, [video.name for video in videos for _ in shown[1:]])
+
+
 def pictures(sets: tuple[FaceSet, ...], names: set[str]) -> dict[str, list[Path]]:
-    """The images of some people, by name.
+    """The images that belong to some names.
 
     Args:
         sets: Photographs, or videos.
-        names: Of the people.
+        names: Of people, or of single videos as ``Some_Name/3``, to which all photographs of their person
+            belong.
     """
-    found: dict[str, list[Path]] = {name: [] for name in names}
-    for each in sets:
-        if each.person in names:
-            found[each.person] += each.paths
-    return found
+    return {
+        name: [
+            path
+            for each in sets
+            if each.person == name or each.name in {name, name.partition("/")[0]}
+            for path in each.paths
+        ]
+        for name in names
+    }
 
 
 def _templates(sets: list[FaceSet]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -8,6 +8,9 @@ import pytest
 
 from engine.errors import DatasetError
 from training.audit import Mismatch, propose_mismatches, write_contact_sheet
+from training.ident_audit import audit, audit_videos, pictures
+from training.ident_bench import IdentFaces
+from training.ident_faces import FaceSet
 from training.verification import NEVER_ACCEPTED, PairScores
 
 PEOPLE = [f"Person_{number}" for number in range(40)]
@@ -82,3 +85,49 @@ def test_the_contact_sheet_shows_both_sides(tmp_path: Path) -> None:
     assert page.index("Ann ") < page.index("Bob")
     write_contact_sheet([], {}, {}, path)
     assert "No name is proposed." in path.read_text("utf-8")
+
+
+def planted(name: str, shows: str) -> FaceSet:
+    """Three faces of a person under some name, alike as photographs of one person are."""
+    of_person = np.random.default_rng(PEOPLE.index(shows)).normal(size=64)
+    random = np.random.default_rng([*name.encode()])
+    rows = of_person + 0.6 * random.normal(size=(3, 64))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    paths = tuple(Path(name, f"{number}.jpg") for number in range(3))
+    worth = np.ones(3, np.float32)
+    return FaceSet(name, name.partition("/")[0], rows.astype(np.float32), worth, paths, 3, 0)
+
+
+def faces_of_people(shown: dict[str, str]) -> IdentFaces:
+    """A still and two videos of each person, of whom some videos show somebody else."""
+    videos = [f"{name}/{number}" for name in PEOPLE for number in range(2)]
+    return IdentFaces(
+        tuple(planted(name, name) for name in PEOPLE),
+        tuple(planted(name, shown.get(name, name.partition("/")[0])) for name in videos),
+        Path(),
+    )
+
+
+def test_single_videos_of_somebody_else_are_proposed() -> None:
+    wrong = {"Person_3/0": PEOPLE[7], "Person_20/1": PEOPLE[4], "Person_30/0": PEOPLE[31]}
+    faces = faces_of_people(wrong)
+    found = audit_videos(faces)
+    assert {each.name for each in found} == set(wrong)
+    assert {each.pairs for each in found} == {2}
+    assert [each.median for each in found] == sorted(each.median for each in found)
+    assert audit(faces) == []
+    names = {"Person_3/0", "Person_5"}
+    videos, stills = pictures(faces.videos, names), pictures(faces.stills, names)
+    assert [len(each) for each in (videos["Person_3/0"], videos["Person_5"])] == [3, 6]
+    assert {path.parent.name for path in stills["Person_3/0"]} == {"Person_3"}
+    assert len(stills["Person_5"]) == 3
+
+
+def test_videos_of_people_who_are_left_out_are_not_judged() -> None:
+    faces = faces_of_people({"Person_3/0": PEOPLE[7], "Person_9/0": PEOPLE[8], "Person_9/1": PEOPLE[8]})
+    (namesake,) = audit(faces)
+    assert namesake.name == "Person_9"
+    assert [each.name for each in audit_videos(faces, leave_out={"Person_9"})] == ["Person_3/0"]
+    assert audit_videos(faces, leave_out=set(PEOPLE)) == []
+    assert audit_videos(faces, leave_out=set(PEOPLE[1:])) == []
+    assert audit_videos(IdentFaces(faces.stills, (), Path())) == []
