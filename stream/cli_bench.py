@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from engine.errors import ConfigError
-from stream.cli_accuracy import bench_audit, bench_compare, bench_fruits, bench_ident, bench_lfw, bench_ytf
+from stream.cli_accuracy import bench_compare, bench_fruits, bench_lfw, bench_ytf
 from stream.cli_cluster_bench import bench_cluster
 from stream.cli_errors import Debug, one_line_errors
+from stream.cli_ident_bench import bench_audit, bench_ident
 from stream.terminal import open_console
 
 bench_app = typer.Typer(help="Measure speed and accuracy.", no_args_is_help=True, rich_markup_mode=None)

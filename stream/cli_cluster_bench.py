@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stream.cli_accuracy import (
+from stream.cli_bench_options import (
     Cache,
     Choice,
     Detector,
