@@ -118,7 +118,7 @@ def cluster_tracks(
 
 def _follow(source: str, cut: float | None, model: str | None, min_quality: float) -> None:
     """Group tracks as they leave, a line each, and say at the end how many people there were."""
-    from stream.config import expand_environment
+    from stream.config_tree import expand_environment
     from stream.event_log import read_log
     from stream.events import FaceEvent, TrackChange
     from stream.live_clusters import LiveClusters

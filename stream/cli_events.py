@@ -245,7 +245,7 @@ def _lookup(registry: str | None) -> SchemaLookup | None:
 
 
 def _expand(address: str) -> str:
-    from stream.config import expand_environment
+    from stream.config_tree import expand_environment
     from stream.kafka_address import fill_references
 
     return fill_references(address, lambda found: str(expand_environment(found, os.environ, "address")))

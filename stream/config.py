@@ -6,13 +6,11 @@ Nothing below ``stream/wiring.py`` sees these classes: there they are unfolded i
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,7 +22,7 @@ from pydantic import (
 )
 
 from engine.errors import ConfigError
-from stream.kafka_address import fill_references
+from stream.config_tree import expand_environment, parse_tree
 from stream.uris import name_source
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -351,14 +349,7 @@ def parse_settings(
     Raises:
         ConfigError: It is not YAML, or says something that is not understood.
     """
-    try:
-        tree = yaml.load(raw, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader made stricter
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise ConfigError(f"{where}: not valid YAML: {_one_line(str(exc))}") from exc
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{where}: expected keys such as 'cameras:', got a {type(tree).__name__}")
+    tree = parse_tree(raw, where=where)
     env = os.environ if environment is None else environment
     try:
         return RunSettings.model_validate(expand_environment(tree, env, where))
@@ -376,67 +367,3 @@ def describe_validation_error(error: ValidationError) -> str:
             message = "unknown key; check its spelling in docs/configuration.md"
         complaints.append(f"{place}: {message}")
     return "; ".join(complaints)
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without what a configuration does not need and an attacker does: no aliases, no repeated keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            alias = self.get_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it untyped
-            raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not supported", alias.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands there twice", key_node.start_mark
-                )
-            seen.add(key) if isinstance(key, Hashable) else None
-        return super().construct_mapping(node, deep=deep)
-
-
-_REFERENCE = re.compile(r"\$\{([^}]*)\}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def expand_environment(node: Any, environment: Mapping[str, str], where: str) -> Any:
-    """Put the environment's values in place of ``${NAME}`` in every string of a tree.
-
-    In the login and the options of a ``kafka://`` address a value may hold any character.
-
-    Args:
-        node: A string, or dicts and lists of strings and other values, which are left alone.
-        environment: Values by name.
-        where: Name used in errors.
-
-    Raises:
-        ConfigError: A name is not set, or is none.
-    """
-
-    def value_of(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"{where}: '${{{name}}}' does not name an environment variable")
-        if name not in environment:
-            raise ConfigError(f"{where}: environment variable {name} is not set; set it: export {name}=…")
-        return environment[name]
-
-    if isinstance(node, str) and node.startswith("kafka://"):
-        return fill_references(node, lambda reference: _REFERENCE.sub(value_of, reference))
-    if isinstance(node, str):
-        return _REFERENCE.sub(value_of, node)
-    if isinstance(node, dict):
-        return {key: expand_environment(value, environment, where) for key, value in node.items()}
-    if isinstance(node, list):
-        return [expand_environment(value, environment, where) for value in node]
-    return node
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SinkError
-from stream.config import expand_environment
+from stream.config_tree import expand_environment
 from stream.kafka_address import KafkaAddress, identities_of, parse_kafka, show_kafka
 
 

@@ -1,0 +1,96 @@
+"""A configuration file before it is checked: strict YAML, and ``${NAME}`` from the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import yaml
+
+from engine.errors import ConfigError
+from stream.kafka_address import fill_references
+
+
+def parse_tree(raw: bytes | str, *, where: str) -> dict[Any, Any]:
+    """Read YAML into dicts, lists and values.
+
+    Args:
+        raw: The text.
+        where: Name used in errors.
+
+    Returns:
+        Its keys; none where there is nothing.
+
+    Raises:
+        ConfigError: It is not YAML, or holds no keys.
+    """
+    try:
+        tree = yaml.load(raw, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader made stricter
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(exc).split())}") from exc
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: expected keys such as 'cameras:', got a {type(tree).__name__}")
+    return tree
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without what a configuration does not need and an attacker does: no aliases, no repeated keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            alias = self.get_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it untyped
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not supported", alias.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands there twice", key_node.start_mark
+                )
+            seen.add(key) if isinstance(key, Hashable) else None
+        return super().construct_mapping(node, deep=deep)
+
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def expand_environment(node: Any, environment: Mapping[str, str], where: str) -> Any:
+    """Put the environment's values in place of ``${NAME}`` in every string of a tree.
+
+    In the login and the options of a ``kafka://`` address a value may hold any character.
+
+    Args:
+        node: A string, or dicts and lists of strings and other values, which are left alone.
+        environment: Values by name.
+        where: Name used in errors.
+
+    Raises:
+        ConfigError: A name is not set, or is none.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{where}: '${{{name}}}' does not name an environment variable")
+        if name not in environment:
+            raise ConfigError(f"{where}: environment variable {name} is not set; set it: export {name}=…")
+        return environment[name]
+
+    if isinstance(node, str) and node.startswith("kafka://"):
+        return fill_references(node, lambda reference: _REFERENCE.sub(value_of, reference))
+    if isinstance(node, str):
+        return _REFERENCE.sub(value_of, node)
+    if isinstance(node, dict):
+        return {key: expand_environment(value, environment, where) for key, value in node.items()}
+    if isinstance(node, list):
+        return [expand_environment(value, environment, where) for value in node]
+    return node
