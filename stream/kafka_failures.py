@@ -63,6 +63,8 @@ def _meaning(error: BaseException, address: KafkaAddress) -> str | None:
         "ClusterAuthorizationFailedError": f"{who} has no right to this on the cluster; {GRANT}",
         "UnknownTopicOrPartitionError": f"there is no topic {address.topic} any more",
         "NotEnoughReplicasError": "too few brokers hold a copy of the topic (min.insync.replicas)",
+        "CommitFailedError": "the group has given the partitions to another meanwhile, and the events go "
+        "there; reading can go on. It was silent for 45 s, or an event took over five minutes",
         "MessageSizeTooLargeError": "a record is larger than the brokers take (max.message.bytes)",
     }
     for each in _causes(error):

@@ -26,6 +26,7 @@ ADDRESS = KafkaAddress(("h:1",), "faces", username="ann", password="geheim", sec
         (errors.ClusterAuthorizationFailedError(), "the user ann has no right to this on the cluster"),
         (errors.UnknownTopicOrPartitionError(), "there is no topic faces any more"),
         (errors.NotEnoughReplicasError(), "too few brokers hold a copy"),
+        (errors.CommitFailedError(errors.UnknownMemberIdError()), "given the partitions to another"),
         (errors.MessageSizeTooLargeError(), "larger than the brokers take"),
         (errors.KafkaTimeoutError(), "KafkaTimeoutError; the brokers' log may tell more"),
     ],
