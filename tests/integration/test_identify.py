@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 import uuid
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -98,6 +99,23 @@ class Identify:
         return told
 
 
+Start = Callable[..., Identify]
+
+
+@pytest.fixture
+def identify() -> Iterator[Start]:
+    """Starts one, which ends with the test at the latest."""
+    started: list[Identify] = []
+
+    def start(source: str, gallery: Path, *options: str) -> Identify:
+        started.append(Identify(source, gallery, *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+
+
 def look(track: int, sequence: int) -> np.ndarray:
     """A track's embedding: every fourth is a stranger's, and some are recognised late."""
     who = track % (len(NAMES) + 1)
@@ -131,7 +149,7 @@ def answers_in(source: str) -> list[IdentityEvent]:
 
 
 def test_every_track_is_answered_rightly_and_once_although_a_process_of_the_group_is_killed(
-    kafka_broker: str, topic: str, gallery: Path
+    kafka_broker: str, topic: str, gallery: Path, identify: Start
 ) -> None:
     cameras, tracks, events = 8, 25, 4
     source = make_topic(kafka_broker, topic)
@@ -150,7 +168,7 @@ def test_every_track_is_answered_rightly_and_once_although_a_process_of_the_grou
                 half.set()
             time.sleep(0.1)  # cameras write as time goes on
 
-    processes = [Identify(source, gallery) for _ in range(2)]
+    processes = [identify(source, gallery) for _ in range(2)]
     for process in processes:
         process.wait_for("partitions taken over")
     writer = threading.Thread(target=write)
@@ -177,7 +195,7 @@ def test_every_track_is_answered_rightly_and_once_although_a_process_of_the_grou
 
 
 def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_was_said(
-    kafka_broker: str, topic: str, gallery: Path
+    kafka_broker: str, topic: str, gallery: Path, identify: Start
 ) -> None:
     source = f"{make_topic(kafka_broker, topic)}?identities={topic}.names"
     dora = vector(77)
@@ -186,15 +204,15 @@ def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_
         return face_event(sequence=sequence, embedding=dora, embedding_model=MODEL.name)
 
     write_events(kafka_broker, topic, [event(0)])
-    Identify(source, gallery).finish()
+    identify(source, gallery).finish()
     write_events(kafka_broker, topic, [event(1)])
-    assert "1 events of tracks, 0 answers" in Identify(source, gallery).finish()
+    assert "1 events of tracks, 0 answers" in identify(source, gallery).finish()
     from stream.gallery import Gallery
 
     with Gallery.open(gallery, sealer=None) as opened:
         opened.enrol("Dora", [template(dora)])
     write_events(kafka_broker, topic, [event(2)])
-    assert "1 events of tracks, 1 answers" in Identify(source, gallery).finish()
+    assert "1 events of tracks, 1 answers" in identify(source, gallery).finish()
     first, second = answers_in(source)
     assert answers_in(f"kafka://{kafka_broker}/{topic}") == []
     assert (first.change, first.person_name) == (IdentityChange.DECIDED, None)
@@ -202,13 +220,15 @@ def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_
     assert second.reason == "the gallery has changed"
 
 
-def test_one_topic_tells_of_a_track_and_then_who_it_is(kafka_broker: str, topic: str, gallery: Path) -> None:
+def test_one_topic_tells_of_a_track_and_then_who_it_is(
+    kafka_broker: str, topic: str, gallery: Path, identify: Start
+) -> None:
     source = make_topic(kafka_broker, topic)
     evidence = [seen(camera, 1, sequence, events=3) for sequence in range(3) for camera in range(3)]
     write_events(kafka_broker, topic, evidence)
-    told = Identify(source, gallery).finish()
+    told = identify(source, gallery).finish()
     assert "9 events of tracks, 3 answers" in told
-    again = Identify(source, gallery, "--group", "another").finish("another")
+    again = identify(source, gallery, "--group", "another").finish("another")
     assert "9 events of tracks, 0 answers" in again, "what is answered is read back, and is no evidence"
     with WholeTopic(source, group=None, drop_repeats=False) as events:
         found = by_track(events)
@@ -220,19 +240,19 @@ def test_one_topic_tells_of_a_track_and_then_who_it_is(kafka_broker: str, topic:
 
 
 def test_tracks_of_another_model_are_passed_over_and_told_of(
-    kafka_broker: str, topic: str, gallery: Path
+    kafka_broker: str, topic: str, gallery: Path, identify: Start
 ) -> None:
     source = make_topic(kafka_broker, topic)
     other = face_event(embedding=vector(0), embedding_model="another", track_id="t-1")
     write_events(kafka_broker, topic, [other, face_event(embedding=vector(1), embedding_model=MODEL.name)])
-    told = Identify(source, gallery).finish()
+    told = identify(source, gallery).finish()
     assert "tracks of another model are passed over" in told
     assert "1 events of tracks, 1 answers, 1 of another model passed over" in told
-    assert "0 events of tracks" in Identify(source, gallery, "--idle", "0.5").wait(), "they are done"
+    assert "0 events of tracks" in identify(source, gallery, "--idle", "0.5").wait(), "they are done"
 
 
 def test_a_topic_for_answers_with_other_partitions_is_refused(
-    kafka_broker: str, topic: str, gallery: Path
+    kafka_broker: str, topic: str, gallery: Path, identify: Start
 ) -> None:
     make_topic(kafka_broker, topic, partitions=4)
     make_topic(kafka_broker, f"{topic}.few", partitions=2)
@@ -245,24 +265,26 @@ def test_a_topic_for_answers_with_other_partitions_is_refused(
         match_partitions(KafkaAddress((kafka_broker,), f"{topic}.none"), source)
     nowhere = f"kafka://{kafka_broker}/{topic}.none"
     for _ in range(2):
-        told = Identify(nowhere, gallery).wait(expected=1)
+        told = identify(nowhere, gallery).wait(expected=1)
         assert f"{nowhere}: there is no such topic; make it: facestream events topics {nowhere}" in told
     with pytest.raises(SinkError, match="got no such topic"):
         match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.none", create=False))
 
 
-def test_metrics_are_served_while_it_runs(kafka_broker: str, topic: str, gallery: Path) -> None:
+def test_metrics_are_served_while_it_runs(
+    kafka_broker: str, topic: str, gallery: Path, identify: Start
+) -> None:
     source = make_topic(kafka_broker, topic)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         listen = f"127.0.0.1:{free.getsockname()[1]}"
     write_events(kafka_broker, topic, [seen(camera, 1, 0, events=3) for camera in range(6)])
-    process = Identify(source, gallery, "--metrics", listen)
+    process = identify(source, gallery, "--metrics", listen)
     process.wait_for("partitions taken over")
     deadline = time.monotonic() + WAIT_S
     shown = ""
     while 'decided_total{answer="known"} 6.0' not in shown and time.monotonic() < deadline:
-        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=60) as answer:
             shown = answer.read().decode()
         time.sleep(0.05)
     process.stop()
@@ -273,11 +295,11 @@ def test_metrics_are_served_while_it_runs(kafka_broker: str, topic: str, gallery
 
 
 def test_it_goes_on_when_the_broker_that_was_killed_is_back(
-    mortal_server: KafkaServer, topic: str, gallery: Path
+    mortal_server: KafkaServer, topic: str, gallery: Path, identify: Start
 ) -> None:
     broker = mortal_server.start()
     source = make_topic(broker, topic)
-    process = Identify(source, gallery)
+    process = identify(source, gallery)
     process.wait_for("partitions taken over")
     first = [seen(camera, 0, 0, events=3) for camera in range(4)]
     second = [seen(camera, 0, 2, events=3) for camera in range(4)]
