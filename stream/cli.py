@@ -63,8 +63,9 @@ def run(
     sink: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="ADDRESS",
             help="kafka://HOST:PORT/TOPIC, jsonl:PATH, jsonl:- or sqlite:PATH; may be given several times. "
-            "Without one, events are shown on a terminal and written as jsonl:- elsewhere."
+            "Without one, events are shown on a terminal and written as jsonl:- elsewhere.",
         ),
     ] = None,
     detector: Annotated[str | None, typer.Option(help="A model of `facestream models list`.")] = None,

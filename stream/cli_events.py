@@ -35,22 +35,29 @@ cli_topics.register(events_app)
 Source = Annotated[
     str,
     typer.Argument(
-        help="kafka://HOST:PORT/TOPIC, jsonl:PATH or sqlite:PATH. ${NAME} is taken from the environment."
+        metavar="SOURCE",
+        help="kafka://HOST:PORT/TOPIC, jsonl:PATH or sqlite:PATH. ${NAME} is taken from the environment.",
     ),
 ]
 Registry = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Schema registry; its login is FACESTREAM_REGISTRY_USER and _PASSWORD."),
 ]
-Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be repeated.")]
+Cameras = Annotated[
+    list[str] | None, typer.Option("--camera", metavar="ID", help="Only of this camera; may be repeated.")
+]
 Kinds = Annotated[
     list[str] | None,
-    typer.Option("--type", help="Only such: track, camera.down, identity, …; may be repeated."),
+    typer.Option(
+        "--type", metavar="TYPE", help="Only such: track, camera.down, identity, …; may be repeated."
+    ),
 ]
-Tracks = Annotated[list[str] | None, typer.Option("--track", help="Only of this track; may be repeated.")]
+Tracks = Annotated[
+    list[str] | None, typer.Option("--track", metavar="ID", help="Only of this track; may be repeated.")
+]
 People = Annotated[
     list[str] | None,
-    typer.Option("--person", help="Only answers that name this id or name; may be repeated."),
+    typer.Option("--person", metavar="WHO", help="Only answers that name this id or name; may be repeated."),
 ]
 
 
