@@ -46,7 +46,18 @@ Cache = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Keep embeddings, so that a second run takes seconds.")
 ]
 Sweep = Annotated[
-    Literal["jpeg", "size", "dim", "frames", "quantisation", "engine", "precision", "detector", "flip"]
+    Literal[
+        "jpeg",
+        "size",
+        "dim",
+        "frames",
+        "quantisation",
+        "engine",
+        "precision",
+        "detector",
+        "flip",
+        "second-look",
+    ]
     | None,
     typer.Option(help="Run once for each setting of one choice, as in FaceNet's tables."),
 ]

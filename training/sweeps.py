@@ -22,7 +22,7 @@ from training.lfw_bench import Projection
 from training.results import BenchRun
 
 SweepKind: TypeAlias = Literal[
-    "jpeg", "size", "dim", "frames", "quantisation", "engine", "precision", "detector", "flip"
+    "jpeg", "size", "dim", "frames", "quantisation", "engine", "precision", "detector", "flip", "second-look"
 ]
 
 SETTINGS: Final[dict[SweepKind, tuple[Any, ...]]] = {
@@ -35,6 +35,7 @@ SETTINGS: Final[dict[SweepKind, tuple[Any, ...]]] = {
     "precision": ("fp32", "bf16", "fp16", "int8"),
     "detector": ("yunet", "mtcnn"),
     "flip": (False, True),
+    "second-look": (False, True),
 }
 """What each sweep tries: JPEG quality and pixels of the face's crop as in FaceNet's table 4, numbers of an
 embedding, frames of a video, and names."""
@@ -75,7 +76,8 @@ def sweep(
         kind: The choice. ``frames`` needs ``run_ytf``. ``jpeg`` applies before detection; ``size`` after it,
             to the part of the image that ArcFace's crop shows, and never enlarges.
         bench: The benchmark.
-        open_models: Opens its models; ``engine``, ``precision``, ``detector`` and ``flip`` override it.
+        open_models: Opens its models; ``engine``, ``precision``, ``detector``, ``flip`` and
+            ``second-look`` override it.
         settings: What to try instead of ``SETTINGS``.
         fit_on: For ``dim``: folder of images of other people, of which the main directions are taken, so
             that no pair of the benchmark is seen before it is judged.
@@ -97,7 +99,7 @@ def sweep(
     if kind == "dim" and fit_on is None:
         raise ValueError("fit_on: the directions must come from other faces; give a folder of images")
     chosen = SETTINGS[kind] if settings is None else settings
-    if kind in {"engine", "precision", "detector", "flip"}:
+    if kind in {"engine", "precision", "detector", "flip", "second-look"}:
         return list(
             _of_models(kind, chosen, bench, open_models, on_setting=on_setting, on_skipped=on_skipped)
         )
@@ -120,7 +122,7 @@ def _of_models(
     on_setting: Callable[[str], None],
     on_skipped: Callable[[str, str], None] | None,
 ) -> Iterator[tuple[str, BenchRun]]:
-    option = "kind" if kind == "engine" else kind
+    option = {"engine": "kind", "second-look": "second_look"}.get(kind, kind)
     for setting in settings:
         name = _text(kind, setting)
         on_setting(name)
@@ -140,6 +142,7 @@ def _text(kind: SweepKind, setting: Any) -> str:
         "dim": f"{setting} numbers",
         "frames": "all frames" if setting is None else f"{setting} frames",
         "flip": "with the mirrored face" if setting else "without mirroring",
+        "second-look": "with a second look" if setting else "without a second look",
     }
     return names.get(kind, str(setting))
 

@@ -73,7 +73,13 @@ def test_a_choice_of_images_or_embeddings(
 
 
 def test_a_choice_of_models(lfw: tuple[Path, Path]) -> None:
-    for kind, option, count in (("engine", "kind", 4), ("precision", "precision", 4), ("flip", "flip", 2)):
+    choices = (
+        ("engine", "kind", 4),
+        ("precision", "precision", 4),
+        ("flip", "flip", 2),
+        ("second-look", "second_look", 2),
+    )
+    for kind, option, count in choices:
         opened = Opened()
         runs = sweep(kind, partial(run_lfw, *lfw, rounds=1), opened)
         assert len(runs) == count
