@@ -85,6 +85,7 @@ class Partitions:
         """
         self._watch.look(time.monotonic())
         self._welcome(on_assigned)
+        self._keep_joining()
         try:
             found, unreadable = poll(self._consumer, wait_s)
             if unreadable is not None:
@@ -143,6 +144,16 @@ class Partitions:
             ready = self._waiting.intersection(waiting)  # a rebalance may have taken some
             self._waiting -= ready
             self._consumer.resume(*ready)
+
+    def _keep_joining(self) -> None:
+        """Go on with a join of the group that took longer than a poll.
+
+        Where new partitions were its reason, kafka-python 3.0.12 forgets to look for its end: it is no member
+        any more, says nothing, and turns round and round in ``poll``.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way
+        if coordinator.rejoining:
+            coordinator.request_rejoin()
 
     def _begin(self, partitions: list[Any]) -> None:
         """Begin where nothing was committed."""

@@ -73,6 +73,7 @@ class StandInConsumer:
         self.async_commits: list[dict[Any, int]] = []
         self.is_closed = False
         broker = SimpleNamespace(host="localhost", port=9092)
+        self._coordinator = SimpleNamespace(rejoining=False)
         self._cluster = SimpleNamespace(topic_id=lambda _: topics.topic_id, brokers=lambda: [broker])
         self._manager = SimpleNamespace(failures={})
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -27,6 +28,8 @@ from stream.async_consumer import AsyncEventConsumer
 from stream.consumer import BadRecord, EventConsumer, raise_bad
 from stream.event_log import only_events, read_log
 from stream.events import Event
+from stream.kafka_address import parse_kafka
+from stream.kafka_admin import connect_admin
 
 pytestmark = pytest.mark.kafka
 
@@ -249,6 +252,19 @@ def test_a_group_shares_the_work_and_takes_over_from_who_leaves(
     assert sorted(ids(everything)) == sorted(ids(written)), "once each"
     for events in by_track(everything).values():
         assert [event.sequence for event in events] == sorted(event.sequence for event in events)
+
+
+def test_a_topic_that_grows_is_joined_again_in_as_many_looks_as_it_takes(topic: str, source: str) -> None:
+    with EventConsumer(source, group="a") as events:
+        for partitions in range(4, 7):
+            if partitions > 4:
+                with closing(connect_admin(parse_kafka(source), WAIT_S)) as admin:
+                    admin.create_partitions({topic: partitions})
+            deadline = time.monotonic() + WAIT_S / 4
+            while len(events._consumer.assignment()) < partitions and time.monotonic() < deadline:
+                events._consumer._cluster.request_update()
+                events.fetch(0.004)  # too short for a join
+            assert len(events._consumer.assignment()) == partitions
 
 
 def test_it_goes_on_when_a_broker_that_was_killed_is_back(mortal_server: KafkaServer, topic: str) -> None:
