@@ -99,4 +99,4 @@ def schema_registry(login: str | None = None) -> Iterator[RegistryStandIn]:
         thread.start()
         yield registry
         server.shutdown()
-        thread.join(5)
+        thread.join(60)

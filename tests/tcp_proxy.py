@@ -50,7 +50,7 @@ class TcpProxy:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(("127.0.0.1", self._target_port), timeout=5)
+            server = socket.create_connection(("127.0.0.1", self._target_port), timeout=60)
         except OSError:
             client.close()
             return

@@ -25,12 +25,12 @@ def answering(raw: bytes) -> Iterator[str]:
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        thread.join(5)
+        thread.join(60)
 
 
 def body_of(raw: bytes, most_bytes: int = 100) -> bytes:
     with answering(raw) as url:
-        return ask(Request(url), timeout_s=5.0, most_bytes=most_bytes)
+        return ask(Request(url), timeout_s=60.0, most_bytes=most_bytes)
 
 
 def test_no_more_of_a_body_is_read_than_is_wanted() -> None:
