@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Run the tests, those with Kafka, which mostly wait, beside the others. Arguments are for one pytest."""
+"""Run the tests in three parts side by side: those with Kafka mostly wait. Arguments are for one pytest."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
 from typing import IO
+
+SHOWN = ("-m", "not kafka", "--ignore=tests/unit")
+BESIDE = (("-m", "not kafka", "tests/unit"), ("-m", "kafka"))
 
 
 def start(*arguments: str, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
@@ -19,11 +23,17 @@ def main() -> int:
     """The exit code: 0 when all have passed."""
     if arguments := sys.argv[1:]:
         return start(*arguments).wait()
-    with tempfile.TemporaryFile() as told:
-        kafka = start("-m", "kafka", "-p", "no:cacheprovider", output=told)
-        codes = [start("-m", "not kafka").wait(), kafka.wait()]
-        told.seek(0)
-        sys.stdout.buffer.write(b"\nThe tests with Kafka:\n" + told.read())
+    with contextlib.ExitStack() as stack:
+        told = [stack.enter_context(tempfile.TemporaryFile()) for _ in BESIDE]
+        beside = [
+            start(*part, "-p", "no:cacheprovider", output=file)
+            for part, file in zip(BESIDE, told, strict=True)
+        ]
+        codes = [start(*SHOWN).wait()]
+        for process, part, file in zip(beside, BESIDE, told, strict=True):
+            codes.append(process.wait())
+            file.seek(0)
+            sys.stdout.buffer.write(f"\npytest {' '.join(part)}\n".encode() + file.read())
     return next(filter(None, codes), 0)
 
 
