@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -214,14 +215,7 @@ class FanOut:
         Raises:
             SinkError: Some failed; the first one's error.
         """
-        errors: list[SinkError] = []
-        for sink in self._sinks:
-            try:
-                sink.emit(events)
-            except SinkError as exc:
-                errors.append(exc)
-        if errors:
-            raise errors[0]
+        _call_all(partial(sink.emit, events) for sink in self._sinks)
 
     def close(self, timeout_s: float) -> None:
         """Close all sinks, within ``timeout_s`` altogether as far as they keep to it.
@@ -230,14 +224,7 @@ class FanOut:
             SinkError: Some failed; the first one's error.
         """
         deadline = time.monotonic() + timeout_s
-        errors: list[SinkError] = []
-        for sink in self._sinks:
-            try:
-                sink.close(max(0.0, deadline - time.monotonic()))
-            except SinkError as exc:
-                errors.append(exc)
-        if errors:
-            raise errors[0]
+        _call_all(partial(sink.close, max(0.0, deadline - time.monotonic())) for sink in self._sinks)
 
 
 class IdentitiesApart(FanOut):
@@ -260,12 +247,20 @@ class IdentitiesApart(FanOut):
         apart: tuple[list[Event], list[Event]] = [], []
         for event in events:
             apart[isinstance(event, IdentityEvent)].append(event)
-        errors: list[SinkError] = []
-        for sink, some in zip(self._sinks, apart, strict=True):
-            try:
-                if some:
-                    sink.emit(some)
-            except SinkError as exc:
-                errors.append(exc)
-        if errors:
-            raise errors[0]
+        _call_all(partial(sink.emit, some) for sink, some in zip(self._sinks, apart, strict=True) if some)
+
+
+def _call_all(calls: Iterable[Callable[[], None]]) -> None:
+    """Make every call, also after one that fails.
+
+    Raises:
+        SinkError: Some failed; the first one's error.
+    """
+    errors: list[SinkError] = []
+    for call in calls:
+        try:
+            call()
+        except SinkError as exc:
+            errors.append(exc)
+    if errors:
+        raise errors[0]
