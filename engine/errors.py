@@ -6,7 +6,8 @@
     ├── SinkError       events cannot be delivered
     ├── ConfigError     a configuration file or a command line does not make sense
     ├── GalleryError    the people enrolled cannot be read, changed, or compared with
-    └── DatasetError    a benchmark's data is missing or contradicts itself
+    ├── DatasetError    a benchmark's data is missing or contradicts itself
+    └── TextError       a name from outside cannot be taken; a ValueError, too
 
 A message says what happened, what was found and expected, and how to mend it. It is one line, holds no
 secret, and is what the command line prints before it exits with a non-zero code.
@@ -39,3 +40,10 @@ class DatasetError(FacestreamError):
 
 class GalleryError(FacestreamError):
     """The people enrolled cannot be read, changed, or compared with."""
+
+
+class TextError(FacestreamError, ValueError):
+    """A name from outside cannot be taken: it is empty, too long, or has characters that cannot be seen.
+
+    It is a ``ValueError`` as well, for callers who check names of their own and for models that validate.
+    """
