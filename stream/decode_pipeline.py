@@ -10,20 +10,17 @@ from typing import Any
 from engine.errors import SourceError
 from engine.faces import Image
 from stream.gstreamer import PipelineFailure, image_of, load_gst, make_element, parse_bin
-from stream.picture_size import MAX_PIXELS, picture_size
+from stream.picture_size import MAX_PIXELS, MAX_SIDE, picture_size
 
 _NS = 1_000_000_000
 _CLOSE_TIMEOUT_NS = _NS
-
-_MAX_SIDE = 16_384
-"""Pixels: a frame that says it is larger is refused before memory is taken to convert it."""
 
 _SKIP = 2  # GstAutoplugSelectResult
 
 # To four bytes a pixel GStreamer converts in one fast step; OpenCV drops the fourth while it copies.
 # Deinterlace and flip pass on untouched what needs neither.
 _TAIL = (
-    f"capsfilter name=entry caps=video/x-raw(ANY),width=[1,{_MAX_SIDE}],height=[1,{_MAX_SIDE}] "
+    f"capsfilter name=entry caps=video/x-raw(ANY),width=[1,{MAX_SIDE}],height=[1,{MAX_SIDE}] "
     "! deinterlace fields=top ! videoconvert ! video/x-raw,format=BGRx "
     "! videoflip video-direction=auto ! appsink name=exit emit-signals=false enable-last-sample=false"
 )

@@ -21,6 +21,7 @@ import numpy as np
 from engine.errors import FacestreamError
 from engine.faces import Image
 from stream.gstreamer_elements import APT_COMMAND, HARDWARE_DECODERS, NEEDED_ELEMENTS
+from stream.picture_size import square_pixels
 
 _LOADING = threading.Lock()
 
@@ -156,13 +157,14 @@ def parse_bin(description: str) -> Any:
 
 
 def image_of(sample: Any) -> Image:
-    """The picture in a sample of an appsink that takes BGRx.
+    """The picture in a sample of an appsink that takes BGRx, with square pixels.
 
     Args:
         sample: A ``Gst.Sample`` of raw video, four bytes a pixel.
 
     Returns:
-        uint8 (H, W, 3) BGR, which is the caller's own.
+        uint8 (H, W, 3) BGR, which is the caller's own. Pixels that are not square (anamorphic video, cameras'
+        sub-streams) are stretched until they are.
 
     Raises:
         PipelineFailure: The memory cannot be read.
@@ -181,6 +183,12 @@ def image_of(sample: Any) -> Image:
         pixels = np.ndarray((info.height, info.width, 4), np.uint8, mapping.data, offset, (stride, 4, 1))
         image = np.empty((info.height, info.width, 3), np.uint8)
         cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR, dst=image)
-        return image
     finally:
         buffer.unmap(mapping)
+    size_wh = square_pixels((info.width, info.height), (info.par_n, info.par_d))
+    if size_wh == (info.width, info.height):
+        return image
+    is_larger = size_wh[0] * size_wh[1] > info.width * info.height
+    square = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
+    cv2.resize(image, size_wh, square, interpolation=cv2.INTER_CUBIC if is_larger else cv2.INTER_AREA)
+    return square

@@ -1,4 +1,4 @@
-"""How large a picture file says it is, read before anything is unpacked.
+"""How large a picture says it is, before anything is unpacked or scaled.
 
 A file of a few kilobytes can state a size that fills the memory.
 """
@@ -15,7 +15,11 @@ PNG: Final = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS: Final = 100_000_000
 """Of a picture that is decoded."""
 
+MAX_SIDE: Final = 16_384
+"""Pixels: a video frame that says it is larger is refused before memory is taken to convert it."""
+
 _MOST_SEGMENTS: Final = 10_000
+_MOST_STRETCH: Final = 8
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
@@ -35,6 +39,30 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30:
         return _webp_size(data)
     return None
+
+
+def square_pixels(size_wh: tuple[int, int], pixel_aspect: tuple[int, int]) -> tuple[int, int]:
+    """Size that shows a picture as it is meant, with square pixels.
+
+    The shorter side of a pixel is stretched, so that no detail is lost; where the picture would become too
+    large, the longer side is shrunk. A pixel that claims to be more than eight times as wide as high, or
+    the reverse, is taken for a mistake and for square.
+
+    Args:
+        size_wh: Width and height in pixels, each from 1 to ``MAX_SIDE``.
+        pixel_aspect: Width to height of a pixel, as a stream states it; anything.
+
+    Returns:
+        Width and height, each from 1 to ``MAX_SIDE``.
+    """
+    (width, height), (wide, high) = size_wh, pixel_aspect
+    if wide == high or min(wide, high) <= 0 or max(wide, high) > _MOST_STRETCH * min(wide, high):
+        return size_wh
+    stretched = (round(width * wide / high), height) if wide > high else (width, round(height * high / wide))
+    if max(stretched) <= MAX_SIDE and stretched[0] * stretched[1] <= MAX_PIXELS:
+        return stretched
+    shrunk = (width, round(height * high / wide)) if wide > high else (round(width * wide / high), height)
+    return max(1, shrunk[0]), max(1, shrunk[1])
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -166,18 +166,77 @@ def test_channels_are_blue_green_red():
     assert frame.image[24, 32].tolist() == pytest.approx([0, 0, 255], abs=3)
 
 
-def test_a_video_that_was_filmed_sideways_is_turned_upright(tmp_path):
-    path = encode(tmp_path / "phone.mp4", [numbered_image(3)] * 10, f"{H264} ! mp4mux")
+def turn(path: Path) -> None:
+    """Let an MP4 file say that it was filmed sideways."""
     data = bytearray(path.read_bytes())
     one = (1 << 16).to_bytes(4, "big")
     quarter_turn = bytes(4) + one + bytes(4) + (-1 << 16).to_bytes(4, "big", signed=True)
     matrix_at = data.index(b"tkhd") + 44
     data[matrix_at : matrix_at + 20] = quarter_turn + bytes(4)
     path.write_bytes(data)
+
+
+def test_a_video_that_was_filmed_sideways_is_turned_upright(tmp_path):
+    path = encode(tmp_path / "phone.mp4", [numbered_image(3)] * 10, f"{H264} ! mp4mux")
+    turn(path)
     frame = next(open_file(path).frames())
     assert frame.size_wh == (HEIGHT, WIDTH)
     assert frame.image[:30].mean() > 200  # the white stripes, once left, are now above
     assert frame.image[60:].mean() < 50
+
+
+def narrow(path: Path, aspect: str, tail: str, size_wh: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+    """A video of which each pixel is to be shown with this ratio of width to height."""
+    width, height = size_wh
+    data = np.full((6, height, width, 3), 90, np.uint8)
+    data[:, height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 255
+    gst(
+        f"fdsrc ! rawvideoparse format=bgr width={width} height={height} framerate={FPS}/1",
+        f"pixel-aspect-ratio={aspect} ! videoconvert ! {tail} ! filesink location={path}",
+        data=data.tobytes(),
+    )
+    return path
+
+
+def shown_size(frame: Frame) -> tuple[int, int]:
+    """Width and height of the white patch, which is half of the picture."""
+    white = frame.image.min(axis=2) > 170
+    return int(white.any(axis=0).sum()), int(white.any(axis=1).sum())
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size_wh"),
+    [
+        ("2/1", (360, 100)),
+        ("1/2", (180, 200)),
+        ("12/11", (196, 100)),
+        ("10/11", (180, 110)),
+        ("1/1", (180, 100)),
+        ("99/1", (180, 100)),
+    ],
+)
+@pytest.mark.parametrize("mux", ["mp4mux", "matroskamux", "mpegtsmux"])
+def test_pictures_have_square_pixels(tmp_path, mux, aspect, size_wh):
+    frames = list(open_file(narrow(tmp_path / "film", aspect, f"{H264} ! {mux}")).frames())
+    assert {frame.size_wh for frame in frames} == {size_wh}
+    assert shown_size(frames[-1]) == pytest.approx((size_wh[0] / 2, size_wh[1] / 2), abs=4)
+
+
+def test_pixels_are_square_in_a_turned_video_too(tmp_path):
+    path = narrow(tmp_path / "phone.mp4", "2/1", f"{H264} ! mp4mux")
+    turn(path)
+    frame = next(open_file(path).frames())
+    assert frame.size_wh == (100, 360)
+    assert shown_size(frame) == pytest.approx((50, 180), abs=4)
+
+
+def test_pixels_that_change_their_shape_midway_are_followed(tmp_path):
+    tail = "x264enc speed-preset=ultrafast ! video/x-h264,stream-format=byte-stream"
+    parts = [narrow(tmp_path / str(n), aspect, tail) for n, aspect in enumerate(["1/1", "2/1", "1/1"])]
+    path = tmp_path / "film.h264"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    sizes = [frame.size_wh for frame in open_file(path).frames()]
+    assert [sizes[0], sizes[9], sizes[-1]] == [(180, 100), (360, 100), (180, 100)]
 
 
 def test_interlaced_video_shows_no_combs(tmp_path):

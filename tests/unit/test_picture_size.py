@@ -5,8 +5,10 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stream.picture_size import picture_size
+from stream.picture_size import MAX_PIXELS, MAX_SIDE, picture_size, square_pixels
 
 PIXELS = np.zeros((30, 70, 3), np.uint8)
 
@@ -42,3 +44,34 @@ def test_an_extended_webp_states_the_size_of_its_canvas() -> None:
 )
 def test_what_is_no_picture_has_no_size(data: bytes) -> None:
     assert picture_size(data) is None
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "aspect", "shown_wh"),
+    [
+        ((640, 360), (1, 1), (640, 360)),
+        ((352, 576), (2, 1), (704, 576)),
+        ((704, 240), (1, 2), (704, 480)),
+        ((1440, 1080), (4, 3), (1920, 1080)),
+        ((720, 480), (10, 11), (720, 528)),
+        ((640, 360), (0, 1), (640, 360)),
+        ((640, 360), (-2, 1), (640, 360)),
+        ((640, 360), (65535, 1), (640, 360)),
+        ((16000, 9000), (2, 1), (16000, 4500)),
+        ((9000, 16000), (1, 2), (4500, 16000)),
+    ],
+)
+def test_square_pixels_show_what_was_meant(size_wh, aspect, shown_wh) -> None:
+    assert square_pixels(size_wh, aspect) == shown_wh
+
+
+SIDES = st.integers(1, MAX_SIDE)
+ANY = st.integers(-(2**31), 2**31 - 1)
+
+
+@given(st.tuples(SIDES, SIDES), st.tuples(ANY, ANY))
+def test_no_statement_about_pixels_takes_the_memory(size_wh, aspect) -> None:
+    width, height = square_pixels(size_wh, aspect)
+    assert 1 <= width <= MAX_SIDE
+    assert 1 <= height <= MAX_SIDE
+    assert width * height <= max(MAX_PIXELS, size_wh[0] * size_wh[1])
