@@ -29,7 +29,8 @@ MEANINGS = {
     "one second when much better.",
     "facestream.track.left.v1": "The person was not seen for five seconds, or the run ended.",
     "facestream.camera.up.v1": "The camera delivers frames.",
-    "facestream.camera.down.v1": "It does not any more; `reason` says why.",
+    "facestream.camera.down.v1": "It does not any more, or still not but for another reason; `reason` "
+    "says why, `planned` whether that was meant.",
     "facestream.identity.decided.v1": "A track is found to be somebody of a gallery, or nobody of it.",
     "facestream.identity.corrected.v1": "That answer has changed.",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Final, Literal
 
 import typer
@@ -36,4 +36,5 @@ def say_error(error: FacestreamError) -> None:
     from stream.printable import printable
     from stream.uris import redact_text
 
-    typer.echo(printable(f"error: {redact_text(str(error))}"), err=True)
+    with suppress(OSError):  # a terminal that was closed
+        typer.echo(printable(f"error: {redact_text(str(error))}"), err=True)

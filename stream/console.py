@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,10 @@ _COLOURS = {
     CameraState.DOWN: "red",
     CameraState.ENDED: "dim",
 }
+_FIGURES = ("frames/s", "frames", "in view", "tracks", "events", "dropped", "lag")
+_SUMS = ("frames", "events", "dropped")
+_ROOM_FOR_ALL = 120
+_LEAST_REASON = 24
 
 
 class LiveTable:
@@ -37,6 +42,7 @@ class LiveTable:
     def __init__(self, console: Console, reports: Mapping[str, CameraReport]) -> None:
         self._reports = reports
         self._rates = {name: RateMeter() for name in reports}
+        self._console = console
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table)
 
     def __enter__(self) -> LiveTable:
@@ -49,23 +55,24 @@ class LiveTable:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._live.stop()
+        with contextlib.suppress(OSError):  # the terminal was closed
+            self._live.stop()
 
     def _table(self) -> Table:
         now = time.monotonic()
         rates = {name: meter.rate(self._reports[name].frames, now) for name, meter in self._rates.items()}
-        return camera_table(self._reports.values(), rates)
+        return camera_table(self._reports.values(), rates, width=self._console.width)
 
 
 class EventPrinter:
     """A sink that prints a line for people about each event of a track; the log tells of cameras."""
 
     def emit(self, events: Sequence[Event]) -> None:
-        """Print some events."""
-        for event in events:
-            if not isinstance(event, CameraEvent):
-                sys.stdout.write(printable(describe_event(event)) + "\n")
-        sys.stdout.flush()
+        """Print some events; on a terminal that was closed, none."""
+        lines = [describe_event(event) for event in events if not isinstance(event, CameraEvent)]
+        with contextlib.suppress(OSError):
+            sys.stdout.write("".join(printable(line) + "\n" for line in lines))
+            sys.stdout.flush()
 
     def close(self, timeout_s: float) -> None:
         """Nothing is kept."""
@@ -99,28 +106,46 @@ class RateMeter:
         return (count - before) / (now_s - then_s) if now_s > then_s else 0.0
 
 
-def camera_table(reports: Iterable[CameraReport], rates: Mapping[str, float]) -> Table:
-    """Table of the cameras: state, frames a second, faces, tracks, dropped frames, lag."""
+def camera_table(
+    reports: Iterable[CameraReport], rates: Mapping[str, float], *, width: int = _ROOM_FOR_ALL
+) -> Table:
+    """Table of the cameras: state, figures, and why a camera is down.
+
+    Args:
+        reports: Of the cameras.
+        rates: Frames a second by camera id.
+        width: Columns of the terminal. Where a narrow one has a reason to show, the sums make room for it.
+    """
+    reports = tuple(reports)
+    has_reason = any(report.reason for report in reports)
+    left_out = _SUMS if has_reason and width < _ROOM_FOR_ALL else ()
+    rows = [_figures(report, rates.get(report.camera_id, 0.0)) for report in reports]
+    shown = [heading for heading in _FIGURES if heading not in left_out]
     # Without lines between them, as a terminal of 80 columns has room for the figures then.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("camera", overflow="fold")
     table.add_column("state", no_wrap=True)
-    for heading in ("frames/s", "frames", "in view", "tracks", "events", "dropped", "lag"):
+    for heading in shown:
         table.add_column(heading, justify="right", no_wrap=True)
-    for report in reports:
+    if has_reason:
+        table.add_column("reason", overflow="fold", min_width=_LEAST_REASON)
+    for report, figures in zip(reports, rows, strict=True):
         state = Text(report.state.value, _COLOURS[report.state])
+        reason = printable(report.reason.removeprefix(f"{report.uri}: "))
         table.add_row(
             report.camera_id,
             state,
-            f"{rates.get(report.camera_id, 0.0):.1f}",
-            str(report.frames),
-            str(report.live_tracks),
-            str(report.tracks),
-            str(report.events),
-            str(report.dropped),
-            "" if report.lag_s is None else f"{report.lag_s * 1000:.0f} ms",
+            *(figures[heading] for heading in shown),
+            *([reason] if has_reason else []),
         )
     return table
+
+
+def _figures(report: CameraReport, rate: float) -> dict[str, str]:
+    """The figures of a camera by their headings."""
+    lag = "" if report.lag_s is None else f"{report.lag_s * 1000:.0f} ms"
+    counts = (report.frames, report.live_tracks, report.tracks, report.events, report.dropped)
+    return dict(zip(_FIGURES, (f"{rate:.1f}", *map(str, counts), lag), strict=True))
 
 
 def describe_event(event: Event) -> str:

@@ -151,6 +151,8 @@ class CameraEvent:
         at: When, UTC.
         uri: Where its frames come from, without user name and password.
         reason: Why, in one line without secrets; empty for UP.
+        planned: Of DOWN: True when nothing is wrong (the run was stopped, or the video ended), False for a
+            fault. None where the event does not tell.
     """
 
     change: CameraChange
@@ -160,6 +162,7 @@ class CameraEvent:
     at: datetime
     uri: str
     reason: str = ""
+    planned: bool | None = None
 
     @property
     def event_id(self) -> str:

@@ -83,7 +83,7 @@ def _camera_fields(event: CameraEvent) -> dict[str, Any]:
         "sequence": event.sequence,
         "uri": event.uri,
         "reason": event.reason,
-    }
+    } | ({} if event.planned is None else {"planned": event.planned})
 
 
 def _identity_fields(event: IdentityEvent) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import sys
@@ -57,13 +58,16 @@ def configure_logging(
 
 
 class _CurrentStderr(io.TextIOBase):
-    """Whatever ``sys.stderr`` is at the moment of writing."""
+    """Whatever ``sys.stderr`` is at the moment of writing. Where it is gone, work goes on without."""
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
     def isatty(self) -> bool:
         return sys.stderr.isatty()

@@ -15,6 +15,8 @@ from stream.pipeline import CameraReport
 from stream.sinks import SpooledSink
 from stream.spool_files import SpoolStats
 
+_LONGEST_REASON = 200
+
 _Value = Callable[[CameraReport], float | None]
 
 _GAUGES: Mapping[str, tuple[str, _Value]] = {
@@ -60,11 +62,23 @@ class CameraMetrics(Collector):
                 if (value := value_of(report)) is not None:
                     gauge.add_metric([camera_id], value)
             yield gauge
+        yield _down_gauge(self._reports.values())
         for name, (text, value_of) in _COUNTERS.items():
             counter = CounterMetricFamily(f"facestream_{name}", text, labels=["camera"])
             for camera_id, report in self._reports.items():
                 counter.add_metric([camera_id], value_of(report) or 0.0)
             yield counter
+
+
+def _down_gauge(reports: Iterable[CameraReport]) -> Metric:
+    """Why cameras are down; one that is not has no series, so that none outlives its reason."""
+    gauge = GaugeMetricFamily(
+        "facestream_camera_down", "1 while the camera is down, with the reason.", labels=["camera", "reason"]
+    )
+    for report in reports:
+        if report.state is CameraState.DOWN or report.error is not None:
+            gauge.add_metric([report.camera_id, report.reason[:_LONGEST_REASON]], 1.0)
+    return gauge
 
 
 class SpoolMetrics(Collector):

@@ -25,6 +25,7 @@ StatusListener = Callable[[CameraStatus], None]
 
 _IDLE_S = 0.2
 _CLOSE_TIMEOUT_S = 3.0
+_NO_FRAMES = (CameraState.DOWN, CameraState.ENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,10 @@ class CameraReport:
         frames: Frames looked at.
         dropped: Frames lost because the recogniser was late.
         tracks: Tracks that have appeared.
-        live_tracks: Tracks now in view.
+        live_tracks: Tracks now in view; none while the camera is down.
         events: Events made.
-        lag_s: Age of the newest frame when its events were made; None for a source that is not live.
+        lag_s: Age of the newest frame when its events were made; None for a source that is not live, and
+            once it is down.
         last_time_s: Media time of the newest frame.
         error: What ended the source, if anything did.
     """
@@ -208,17 +210,23 @@ class Pipeline:
         return recognition
 
     def _note_status(self, status: CameraStatus) -> Sequence[Event]:
-        """A change of state as an event, where it is one: up and down take turns."""
+        """A change between up and down, or of the reason why a camera is down, as an event."""
         lane = self._lanes[status.camera_id]
+        is_news = status.reason != lane.report.reason
         lane.report.state = status.state
         lane.report.reason = status.reason
+        if status.state in _NO_FRAMES:
+            lane.report.lag_s = None
         is_up = {CameraState.UP: True, CameraState.DOWN: False}.get(status.state)
-        if is_up is None or is_up == lane.is_up:
+        if is_up is None or (is_up == lane.is_up and (is_up or not is_news)):
             return []
-        return [self._camera_event(lane, is_up=is_up, at=status.at, reason=status.reason)]
+        planned = None if is_up else False
+        return [self._camera_event(lane, is_up=is_up, at=status.at, reason=status.reason, planned=planned)]
 
-    def _camera_event(self, lane: _Lane, *, is_up: bool, at: datetime, reason: str) -> CameraEvent:
-        lane.is_up = is_up
+    def _camera_event(
+        self, lane: _Lane, *, is_up: bool, at: datetime, reason: str, planned: bool | None = None
+    ) -> CameraEvent:
+        was_down, lane.is_up = lane.is_up is False, is_up
         event = CameraEvent(
             change=CameraChange.UP if is_up else CameraChange.DOWN,
             sequence=lane.camera_events,
@@ -227,15 +235,11 @@ class Pipeline:
             at=at,
             uri=lane.camera.uri,
             reason=reason,
+            planned=planned,
         )
         lane.camera_events += 1
         lane.report.events += 1
-        if is_up:
-            log.info("camera up", camera=event.camera_id)
-        elif (
-            lane.source.is_live
-        ):  # why a finite source ended early stands in its report, for the caller to tell
-            log.warning("camera down", camera=event.camera_id, reason=reason)
+        _log_change(event, is_live=lane.source.is_live, was_down=was_down)
         return event
 
     def _advance(self, lane: _Lane) -> Sequence[Event]:
@@ -253,7 +257,7 @@ class Pipeline:
         if lane.crash is not None and not isinstance(lane.crash, FacestreamError):
             raise lane.crash
         events = list(self._count(self._recognizer.close_camera(lane.camera.camera_id)))
-        lane.report.state = CameraState.ENDED
+        lane.report.state, lane.report.lag_s = CameraState.ENDED, None
         if isinstance(lane.crash, FacestreamError):
             lane.report.error = lane.crash
             lane.report.reason = str(lane.crash)
@@ -261,7 +265,8 @@ class Pipeline:
         if lane.is_up or never_up:
             at = lane.last_captured_at or datetime.now(UTC)
             reason = lane.report.reason or "end of the video"
-            events.append(self._camera_event(lane, is_up=False, at=at, reason=reason))
+            planned = lane.report.error is None
+            events.append(self._camera_event(lane, is_up=False, at=at, reason=reason, planned=planned))
         return events
 
     def _finish(self) -> Batch:
@@ -285,7 +290,8 @@ class Pipeline:
         name = lane.camera.camera_id
         lane.report.source = lane.source.stats()
         lane.report.dropped = self._mux.dropped(name) + lane.report.source.dropped
-        lane.report.live_tracks = 0 if lane.closed else len(self._recognizer.live_tracks(name))
+        is_blind = lane.report.state in _NO_FRAMES
+        lane.report.live_tracks = 0 if is_blind else len(self._recognizer.live_tracks(name))
 
     def _all_closed(self) -> bool:
         return all(lane.closed for lane in self._lanes.values())
@@ -315,3 +321,15 @@ class Pipeline:
                 lane.thread.join(_CLOSE_TIMEOUT_S)
                 if lane.thread.is_alive():
                     log.error("camera thread did not end", camera=lane.camera.camera_id)
+
+
+def _log_change(event: CameraEvent, *, is_live: bool, was_down: bool) -> None:
+    """Say that a camera is up or down; why a finite source ended is the caller's to say, from its report."""
+    if event.change is CameraChange.UP:
+        log.info("camera up", camera=event.camera_id)
+    elif event.planned and is_live:
+        log.info("camera closed", camera=event.camera_id, reason=event.reason)
+    elif is_live:
+        log.warning(
+            "camera still down" if was_down else "camera down", camera=event.camera_id, reason=event.reason
+        )

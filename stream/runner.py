@@ -56,20 +56,26 @@ def run(
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set. The second signal does what it would do without this.
+    """An event that Ctrl-C, SIGTERM, SIGQUIT and the end of the terminal (SIGHUP) set.
+
+    The second of the first three does what it would do without this. Hangups never count as the second: a
+    shell that ends sends one of its own after the terminal's, and systemd one behind SIGTERM. Where
+    they were ignored at the start, as under ``nohup``, they stay so.
 
     Only for the main thread.
     """
     stopping = threading.Event()
     before: dict[int, Any] = {}
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         stopping.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if number != signal.SIGHUP:
+            for each in set(before) - {signal.SIGHUP}:
+                signal.signal(each, before[each])
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        before[each] = signal.signal(each, on_signal)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
+            before[each] = signal.signal(each, on_signal)
     try:
         yield stopping
     finally:

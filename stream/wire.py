@@ -213,6 +213,7 @@ class _CameraData(_Strict):
     sequence: _Count
     uri: _Text
     reason: _Text
+    planned: bool | None = None
 
 
 class _IdentityData(_Strict):

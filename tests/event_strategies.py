@@ -73,6 +73,7 @@ camera_events = st.builds(
     at=times,
     uri=text,
     reason=text,
+    planned=st.none() | st.booleans(),
 )
 
 millionths = st.integers(-1_000_000, 1_000_000).map(lambda value: value / 1e6)

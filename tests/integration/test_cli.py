@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import pty
+import select
 import signal
 import sqlite3
 import subprocess
@@ -271,11 +274,42 @@ def test_a_signal_closes_tracks_and_exits_in_order(
     assert last == ["FaceEvent left", "CameraEvent down"]
 
 
+def test_a_closed_terminal_closes_tracks_and_a_second_hangup_changes_nothing(
+    portrait_clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "events.jsonl"
+    child, terminal = pty.fork()
+    if child == 0:
+        command = [*COMMAND, "run", str(portrait_clip), "--realtime", "--sink", f"jsonl:{out}"]
+        os.execv(command[0], command)
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (out.exists() and b"appeared" in out.read_bytes()):
+            assert time.monotonic() < deadline
+            if select.select([terminal], [], [], 0.05)[0]:
+                os.read(terminal, 65536)
+        os.close(terminal)  # which the kernel tells the process as SIGHUP
+        os.kill(child, signal.SIGHUP)
+        _, status = os.waitpid(child, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(status) == 0
+    left, down = read_events(out.read_text())[-2:]
+    assert (left.change, down.change) == (TrackChange.LEFT, CameraChange.DOWN)
+    assert isinstance(down, CameraEvent)
+    assert down.planned is True
+
+
 @in_real_time
 def test_max_seconds_ends_in_order() -> None:
     done = facestream("run", "test://ball", "--max-seconds", "1", "--sink", "jsonl:-")
     assert done.returncode == 0, done.stderr
-    assert [event.change for event in read_events(done.stdout)] == [CameraChange.UP, CameraChange.DOWN]
+    up, down = read_events(done.stdout)
+    assert (up.change, down.change) == (CameraChange.UP, CameraChange.DOWN)
+    assert isinstance(down, CameraEvent)
+    assert down.planned is True
+    assert "warning" not in done.stderr
 
 
 def test_doctor_finds_what_the_tests_run_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from camera_process import CameraProcess
 from real_time import in_real_time
+from rich.console import Console
 
 from engine.errors import SourceError
 from stream.config import RunSettings
@@ -132,28 +134,55 @@ def test_a_camera_that_fails_says_so_and_comes_back_and_another_does_not_notice(
         yard.kill()
 
 
-def test_a_wrong_password_is_a_state_and_never_shown(run: Callable[[RunSettings], Watched]) -> None:
-    camera = CameraProcess("--user", "viewer", "--password", "right")
+def test_the_newest_reason_stands_and_nothing_stale_beside_it(
+    portrait_clip: Path, run: Callable[[RunSettings], Watched], capfd: pytest.CaptureFixture[str]
+) -> None:
+    camera = CameraProcess("--file", str(portrait_clip))
     try:
         watched = run(settings(door=f"rtsp://viewer:geheim@127.0.0.1:{camera.port}/live"))
-        position = watched.wait_for(is_camera("door", CameraChange.DOWN))
+        report = watched.pipeline.reports["door"]
+        position = watched.wait_for(is_track("door", TrackChange.APPEARED))
+        assert report.lag_s is not None
+        camera.kill()
+        position = watched.wait_for(is_camera("door", CameraChange.DOWN), after=position)
+        camera = CameraProcess("--user", "viewer", "--password", "right", "--port", str(camera.port))
+        position = watched.wait_for(
+            lambda event: isinstance(event, CameraEvent) and "password" in event.reason, after=position
+        )
         event = watched.events[position - 1]
         assert isinstance(event, CameraEvent)
-        assert "password" in event.reason
-        assert "geheim" not in f"{event}{watched.pipeline.reports}"
-        assert watched.pipeline.reports["door"].state is not CameraState.ENDED
+        assert (event.change, event.planned) == (CameraChange.DOWN, False)
+        assert (report.state, report.reason) == (CameraState.DOWN, event.reason)
+        assert (report.lag_s, report.live_tracks) == (None, 0)
+        table = Console(file=io.StringIO(), width=80)
+        table.print(camera_table([report], {}, width=80))
+        assert "password" in table.file.getvalue()
+        text = scrape(watched)
+        assert 'facestream_camera_down{camera="door",reason=' in text
+        assert "refused the user name or password" in text
+        assert 'facestream_lag_seconds{camera="door"}' not in text
+        watched.stop()
+        of_camera = [event for event in watched.events if isinstance(event, CameraEvent)]
+        assert [event.sequence for event in of_camera] == list(range(len(of_camera)))
+        assert "geheim" not in f"{watched.events}{report}"
+        said = [line for line in capfd.readouterr().out.splitlines() if "still down" in line]
+        assert sum("refused the user name" in line for line in said) == 1
     finally:
         camera.kill()
+
+
+def scrape(watched: Watched) -> str:
+    with (
+        serve_metrics(watched.pipeline.reports, host="127.0.0.1", port=0) as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_S) as answer,
+    ):
+        return answer.read().decode()
 
 
 def test_metrics_of_a_run(portrait_clip: Path, run: Callable[[RunSettings], Watched]) -> None:
     watched = run(settings(door=str(portrait_clip)))
     watched.wait_for(is_camera("door", CameraChange.DOWN))
-    with (
-        serve_metrics(watched.pipeline.reports, host="127.0.0.1", port=0) as port,
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_S) as answer,
-    ):
-        text = answer.read().decode()
+    text = scrape(watched)
     assert 'facestream_frames_decoded_total{camera="door"} 600.0' in text
     assert 'facestream_tracks_total{camera="door"}' in text
     assert 'facestream_camera_up{camera="door"} 0.0' in text

@@ -37,6 +37,7 @@ from stream.events import (
     IdentityEvent,
     TrackChange,
 )
+from stream.formats import decode, encoder
 from stream.wire import MAX_EVENT_BYTES
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -92,6 +93,17 @@ def test_a_camera_event_comes_back_as_it_was(event: CameraEvent):
     assert from_json(to_json(event)) == event
 
 
+@pytest.mark.parametrize("planned", [True, False, None])
+def test_a_planned_end_and_an_outage_differ_in_every_format(planned: bool | None):
+    event = camera_event(planned=planned)
+    envelope = through_json(to_cloudevent(event))
+    validate_event(envelope)
+    assert ("planned" in envelope["data"]) == (planned is not None)
+    for event_format in ("json", "avro", "protobuf"):
+        message = encoder(event_format)(event)
+        assert decode(message.headers, message.value) == event
+
+
 @given(identity_events())
 def test_an_identity_event_comes_back_as_it_was(event: IdentityEvent):
     assert from_json(to_json(event)) == event
@@ -114,7 +126,7 @@ def test_the_schemas_are_schemas_and_strict(name: str):
     tree = schema(name)
     Draft202012Validator.check_schema(tree)
     assert tree["additionalProperties"] is False
-    assert set(tree["required"]) == set(tree["properties"])
+    assert set(tree["properties"]) - set(tree["required"]) == ({"planned"} if name == "camera.v1" else set())
     assert all(
         "description" in spec or "const" in spec for spec in tree["properties"].values() if len(spec) > 1
     )

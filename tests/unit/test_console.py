@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
 import structlog
 from event_checks import camera_event, face_event
 from rich.console import Console
@@ -39,6 +40,23 @@ def test_the_table_shows_each_camera():
     assert "80 ms" in text
     assert "10.0" in text
     assert "down" in text
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_camera_that_is_down_shows_why_on_any_terminal(width: int):
+    out = Console(file=io.StringIO(), width=width)
+    reason = "rtsp://h/y: the server refused the user name or password"
+    reports = [
+        CameraReport("door", "rtsp://h/x", state=CameraState.UP, frames=1_234_567, lag_s=0.08),
+        CameraReport("yard", "rtsp://h/y", state=CameraState.DOWN, reason=reason),
+    ]
+    out.print(camera_table(reports, {}, width=width))
+    text = out.file.getvalue()
+    assert "\u2026" not in text
+    words = ["reason", "the", "server", "refused", "the", "user", "name", "or", "password", "lag"]
+    assert set(words) <= set(text.split())
+    assert "rtsp" not in text
+    assert ("1234567" in text) == (width > 120)
 
 
 def test_a_terminal_of_80_columns_has_room_for_every_figure():

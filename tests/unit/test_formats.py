@@ -60,7 +60,7 @@ def test_confluents_framing_stands_before_the_data():
     ids: Any = {"track": 1, "camera": 0xDEADBEEF, "identity": 3}
     value = encoder("avro", schema_ids=ids)(camera_event()).value
     assert value[:5] == bytes.fromhex("00deadbeef")
-    assert value[5:] == b"\x08door\x12door-7f3a\x02\x2ertsp://10.0.0.7/stream1\x20no frame for 3 s"
+    assert value[5:] == b"\x08door\x12door-7f3a\x02\x2ertsp://10.0.0.7/stream1\x20no frame for 3 s\0"
     value = encoder("protobuf", schema_ids=ids)(camera_event()).value
     assert value[:6] == bytes.fromhex("00deadbeef00")
     assert (

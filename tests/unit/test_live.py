@@ -37,6 +37,20 @@ def test_only_news_are_reported():
     assert all(status.at.tzinfo is UTC for status in told)
 
 
+def test_reasons_that_take_turns_are_told_once_and_one_that_stays_stands():
+    told: list[str] = []
+    reporter = StatusReporter("door", lambda status: told.append(status.reason))
+    for reason in ["gone", "refused", "gone", "refused", "gone", "refused", "refused", "refused"]:
+        reporter.tell(CameraState.DOWN, reason=reason)
+    assert told == ["gone", "refused"]
+    for reason in ["gone", "gone", "gone"]:
+        reporter.tell(CameraState.DOWN, reason=reason)
+    assert told == ["gone", "refused", "gone"]
+    reporter.tell(CameraState.UP)
+    reporter.tell(CameraState.DOWN, reason="refused")
+    assert told[3:] == ["", "refused"]
+
+
 @pytest.mark.parametrize(
     ("uri", "is_live"),
     [
