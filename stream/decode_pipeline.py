@@ -16,6 +16,7 @@ _NS = 1_000_000_000
 _CLOSE_TIMEOUT_NS = _NS
 
 _SKIP = 2  # GstAutoplugSelectResult
+_MOST_READS_AT_END = 100
 
 # To four bytes a pixel GStreamer converts in one fast step; OpenCV drops the fourth while it copies.
 # Deinterlace and flip pass on untouched what needs neither.
@@ -146,9 +147,15 @@ class DecodePipeline:
         if pipeline is None:
             return None
         query = gst.Query.new_seeking(gst.Format.TIME)
-        seekable = pipeline.query(query) and query.parse_seeking()[1]
+        return self.announced_s() if pipeline.query(query) and query.parse_seeking()[1] else None
+
+    def announced_s(self) -> float | None:
+        """Length of the media, where it is known."""
+        gst, pipeline = load_gst(), self._pipeline
+        if pipeline is None:
+            return None
         known, duration_ns = pipeline.query_duration(gst.Format.TIME)
-        return duration_ns / _NS if seekable and known and duration_ns > 0 else None
+        return duration_ns / _NS if known and duration_ns > 0 else None
 
     def close(self) -> None:
         """Stop and free everything. May be called twice, and while another thread waits in ``pull``."""
@@ -177,6 +184,7 @@ class DecodePipeline:
 
         self._signals.append((decoder, decoder.connect("pad-added", link)))
         self._signals.append((decoder, decoder.connect("source-setup", self._on_source)))
+        self._signals.append((decoder, decoder.connect("deep-element-added", _end_with_the_file)))
         if not self._playlists:
             self._signals.append((decoder, decoder.connect("autoplug-select", _no_playlist)))
         return decoder
@@ -234,7 +242,9 @@ def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
         "uridecodebin name=decoder caps=video/x-raw(ANY) expose-all-streams=false "
         "! fakesink name=exit sync=false"
     )
-    pipeline.get_by_name("decoder").set_property("uri", uri)
+    decoder = pipeline.get_by_name("decoder")
+    decoder.set_property("uri", uri)
+    handler = decoder.connect("deep-element-added", _end_with_the_file)
     try:
         pipeline.set_state(gst.State.PLAYING)
         kinds = gst.MessageType.ERROR | gst.MessageType.EOS
@@ -247,6 +257,7 @@ def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
         return int(frames) if known else 0
     finally:
         pipeline.set_state(gst.State.NULL)
+        decoder.disconnect(handler)
 
 
 def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
@@ -288,6 +299,33 @@ def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
     finally:
         pipeline.set_state(gst.State.NULL)
     raise SourceError("picture: nothing could be decoded, expected a JPEG, PNG, BMP or WebP file")
+
+
+def _end_with_the_file(_decoder: Any, _bin: Any, element: Any) -> None:
+    """Let a demuxer of libav's end where its file ends.
+
+    gst-libav tells libavformat "0 bytes" at the end of a file, which some demuxers (GIF) do not take for the end:
+    they read there for ever. Seen to do so, they are told of an error, which they do understand.
+    """
+    if not element.get_name().startswith("avdemux_") or (sink := element.get_static_pad("sink")) is None:
+        return
+    gst = load_gst()
+    reads_at_end = 0
+
+    def on_read(pad: Any, info: Any) -> Any:
+        nonlocal reads_at_end
+        known, size = pad.peer_query_duration(gst.Format.BYTES)
+        if known and info.offset >= size:
+            reads_at_end += 1
+            if reads_at_end == _MOST_READS_AT_END:
+                pad.get_peer().send_event(gst.Event.new_flush_start())  # what is read from now on is an error
+        elif reads_at_end >= _MOST_READS_AT_END:  # it has only looked through the file, and begins anew
+            pad.get_peer().send_event(gst.Event.new_flush_stop(reset_time=False))
+            reads_at_end = 0
+        return gst.PadProbeReturn.PASS
+
+    # "Block" means that it is asked before each read, not that it blocks.
+    sink.add_probe(gst.PadProbeType.BLOCK | gst.PadProbeType.PULL, on_read)
 
 
 def _no_playlist(_decoder: Any, _pad: Any, _caps: Any, factory: Any) -> int:

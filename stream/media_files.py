@@ -1,4 +1,4 @@
-"""Files and folders before anything is decoded: is it there, is it whole, which pictures are in it."""
+"""Files and folders before anything is decoded: is it there, can it be read, which pictures are in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from engine.errors import SourceError
+from stream.containers import iso_boxes
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 VIDEO_SUFFIXES = (
@@ -17,11 +18,6 @@ VIDEO_SUFFIXES = (
 
 PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
 """What a local file must end with, for the addresses that it names to be asked."""
-
-_ISO_BOXES = (
-    *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"mfra", b"styp", b"sidx"),
-    *(b"meta", b"uuid", b"udta", b"pdin", b"prft", b"emsg"),
-)
 
 
 def check_media_file(path: Path) -> None:
@@ -42,49 +38,11 @@ def check_media_file(path: Path) -> None:
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: is empty (0 bytes), expected a video; copy or record it again")
     # GStreamer 1.22 loses its own error for this in a race now and then, and then nothing ever comes.
-    if (boxes := _walk_boxes(path)[0]) and b"moov" not in boxes:
+    if (boxes := iso_boxes(path)) and b"moov" not in boxes:
         raise SourceError(
             f"{path}: holds no index of its streams (no moov box): the recording was cut off; copy or record "
             "it again"
         )
-
-
-def missing_mp4_bytes(path: Path) -> int:
-    """How much of an MP4 or MOV file is cut off, by the sizes that its top-level boxes declare.
-
-    Decoders take such an end for the proper one.
-
-    Args:
-        path: Of any file.
-
-    Returns:
-        Bytes that are declared and not there; 0 for a whole file, and for a file of another kind.
-    """
-    return _walk_boxes(path)[1]
-
-
-def _walk_boxes(path: Path) -> tuple[set[bytes], int]:
-    """Kinds of a file's top-level boxes and the bytes missing of them (ISO/IEC 14496-12, section 4.2).
-
-    No kinds are given for a file that is not made of known boxes from its beginning to its end.
-    """
-    size = path.stat().st_size
-    position = 0
-    kinds: set[bytes] = set()
-    with path.open("rb") as file:
-        while position + 8 <= size:
-            file.seek(position)
-            header = file.read(16)
-            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if kind not in _ISO_BOXES:
-                return set(), 0
-            kinds.add(kind)
-            if length == 1 and len(header) == 16:
-                length = int.from_bytes(header[8:], "big")
-            if length < 8:  # 0: the box goes on to the end of the file
-                return kinds, 0
-            position += length
-    return kinds, max(0, position - size)
 
 
 def list_pictures(folder: Path) -> list[Path]:

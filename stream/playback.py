@@ -114,6 +114,10 @@ class Playback:
         """Length of the media where it has one; None for what is live, and before the first frame."""
         return self._pipeline.duration_s()
 
+    def announced_s(self) -> float | None:
+        """Length of the media as its header states it; None where it states none, and before the first frame."""
+        return self._pipeline.announced_s()
+
     def why_it_ended(self) -> str:
         """For a stream that should not end: what is known about why it did."""
         warning = self._pipeline.warning

@@ -15,11 +15,12 @@ import structlog
 
 from engine.errors import SourceError
 from engine.faces import Image
+from stream.containers import missing_bytes
 from stream.decode_pipeline import decode_image
 from stream.frames import CameraState, Frame, FrameSource, SourceStats
 from stream.gate import FrameGate, Ticket
 from stream.live import LiveSource
-from stream.media_files import VIDEO_SUFFIXES, check_media_file, list_pictures, missing_mp4_bytes
+from stream.media_files import VIDEO_SUFFIXES, check_media_file, list_pictures
 from stream.playback import Credentials, Playback, show_address
 from stream.status import StatusListener, StatusReporter
 from stream.uris import LocalPath, NetworkStream, SourceAddress, TestPattern, parse_source
@@ -27,6 +28,10 @@ from stream.uris import LocalPath, NetworkStream, SourceAddress, TestPattern, pa
 log = structlog.get_logger(__name__)
 
 _NS = 1_000_000_000
+
+# A video may end that much before the sound, which is part of the length that its header announces.
+_LEAST_PLAYED = 0.9
+_NEAR_END_S = 1.0
 
 
 def open_source(
@@ -234,13 +239,14 @@ class FileSource:
             return
         if path is not None:
             check_media_file(path)
-        yield from self._play_media()
-        if path is not None and not self._closing.is_set() and (missing := missing_mp4_bytes(path)):
-            size = path.stat().st_size
-            raise SourceError(
-                f"{path}: the file is cut off after {size:,} of {size + missing:,} bytes; what was left has "
-                "been played, copy or record it again for the rest"
-            )
+        try:
+            yield from self._play_media()
+        except SourceError:
+            if path is not None:
+                _check_whole(path)  # which says more, where it is so
+            raise
+        if path is not None and not self._closing.is_set():
+            _check_whole(path)
 
     def _play_media(self) -> Iterator[tuple[Ticket, Image]]:
         playback = Playback(
@@ -254,14 +260,23 @@ class FileSource:
         self._playback = playback
         if self._closing.is_set():
             return
-        count = 0
+        count, announced_s = 0, None
         timeout_s = self._open_timeout_s
         with closing(playback.frames(open_timeout_s=timeout_s, stall_timeout_s=timeout_s)) as frames:
             for ticket, image in frames:
+                if count == 0 and isinstance(self._address, NetworkStream):
+                    announced_s = playback.announced_s()
                 count += 1
                 yield ticket, image
-        if count == 0 and not self._closing.is_set():
+        if self._closing.is_set():
+            return
+        if count == 0:
             raise SourceError(f"{show_address(self._address)}: ended without a frame, expected a video")
+        if announced_s is not None and self._gate.end_s < _LEAST_PLAYED * announced_s - _NEAR_END_S:
+            raise SourceError(
+                f"{show_address(self._address)}: ended after {self._gate.end_s:.1f} of {announced_s:.1f} s: the "
+                "video is cut off; what was left has been played, see that the server has it whole"
+            )
 
     def _play_folder(self, folder: Path) -> Iterator[tuple[Ticket, Image]]:
         pictures = list_pictures(folder)
@@ -292,3 +307,20 @@ class FileSource:
         if early_s > 0:
             self._closing.wait(early_s)
         return early_s < -1.0 / self._folder_fps
+
+
+def _check_whole(path: Path) -> None:
+    """See that a file that has been played is all there.
+
+    Raises:
+        SourceError: It is cut off.
+    """
+    try:
+        missing, size = missing_bytes(path), path.stat().st_size
+    except OSError:  # it went while it was played
+        return
+    if missing:
+        raise SourceError(
+            f"{path}: the file is cut off after {size:,} bytes, {missing:,} or more are missing; what was left "
+            "has been played, copy or record it again for the rest"
+        )

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from real_time import in_real_time
 
 from engine.errors import FacestreamError, SourceError
@@ -310,6 +311,53 @@ def test_a_file_that_is_cut_off_gives_what_is_left_and_then_the_error(clip, tmp_
         frames.extend(open_file(path).frames())
     assert 10 < len(frames) < COUNT
     assert all(read_number(frame.image) == frame.number for frame in frames)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "jpegenc ! avimux",
+        f"{H264} ! matroskamux",
+        "vp8enc deadline=1 ! webmmux streamable=true",
+        f"{H264} ! flvmux",
+        f"{H264} ! mpegtsmux",
+        f"{H264} ! mp4mux fragment-duration=200",
+        "theoraenc ! oggmux",
+        "avenc_wmv2 ! asfmux",
+    ],
+)
+def test_whatever_its_container_is_a_cut_is_told(tmp_path, tail):
+    noise = np.random.default_rng(0).integers(0, 60, (20, HEIGHT, WIDTH, 3), np.uint8)
+    images = [cv2.add(numbered_image(number) // 4 * 3, noise[number]) for number in range(20)]
+    path = encode(tmp_path / "film", images, tail)
+    whole = [read_number(frame.image) for frame in open_file(path).frames()]
+    path.write_bytes(path.read_bytes()[: 2 * path.stat().st_size // 3 + 1])
+    frames: list[Frame] = []
+    with pytest.raises(SourceError, match="cut off after"):
+        frames.extend(open_file(path).frames())
+    assert 0 < len(frames) < len(whole) == 20
+    assert [read_number(frame.image) for frame in frames[:-1]] == whole[: len(frames) - 1]
+
+
+def gif(path: Path, portrait: np.ndarray, count: int) -> Path:
+    images = [Image.fromarray(portrait[..., ::-1]).resize((96, 96)).rotate(n) for n in range(count)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=100, loop=0)
+    return path
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_an_animation_ends(tmp_path, portrait, count):
+    path = gif(tmp_path / "nod.gif", portrait, count)
+    assert len(list(open_file(path, open_timeout_s=WAIT_S).frames())) == count
+
+
+def test_an_animation_that_is_cut_off_is_told(tmp_path, portrait):
+    path = gif(tmp_path / "nod.gif", portrait, 20)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames: list[Frame] = []
+    with pytest.raises(SourceError, match="cut off after"):
+        frames.extend(open_file(path, open_timeout_s=WAIT_S).frames())
+    assert 5 < len(frames) < 15
 
 
 def test_a_source_that_gives_nothing_is_given_up(tmp_path):

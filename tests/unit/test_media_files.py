@@ -5,54 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SourceError
-from stream.media_files import check_media_file, list_pictures, missing_mp4_bytes, natural_key
+from stream.media_files import check_media_file, list_pictures, natural_key
 
 
 def box(kind: bytes, content: bytes) -> bytes:
     return (8 + len(content)).to_bytes(4, "big") + kind + content
-
-
-WHOLE = box(b"ftyp", b"isom0000") + box(b"moov", bytes(100)) + box(b"mdat", bytes(500))
-
-
-def test_a_whole_file_misses_nothing(tmp_path):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(WHOLE)
-    check_media_file(path)
-    assert missing_mp4_bytes(path) == 0
-
-
-@pytest.mark.parametrize("cut", [1, 10, 499])
-def test_what_is_cut_off_is_counted(tmp_path, cut):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(WHOLE[:-cut])
-    assert missing_mp4_bytes(path) == cut
-
-
-def test_sizes_of_64_bits_and_open_ends_are_understood(tmp_path):
-    path = tmp_path / "a.mp4"
-    large = (1).to_bytes(4, "big") + b"mdat" + (116).to_bytes(8, "big") + bytes(60)
-    path.write_bytes(box(b"ftyp", b"isom") + box(b"moov", b"") + large)
-    assert missing_mp4_bytes(path) == 40
-    path.write_bytes(box(b"ftyp", b"isom") + bytes(4) + b"mdat" + bytes(60))
-    assert missing_mp4_bytes(path) == 0
-
-
-@pytest.mark.parametrize(
-    "content", [b"RIFF\xff\xff\xff\xffAVI ", b"\x7f" * 100, WHOLE + b"\xff" * 50, b"abc"]
-)
-def test_other_files_are_left_alone(tmp_path, content):
-    path = tmp_path / "a.bin"
-    path.write_bytes(content)
-    check_media_file(path)
-    assert missing_mp4_bytes(path) == 0
-
-
-@given(content=st.binary(max_size=64))
-def test_any_bytes_can_be_looked_at(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "any.mp4"
-    path.write_bytes(content)
-    assert missing_mp4_bytes(path) >= 0
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):
