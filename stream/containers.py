@@ -1,8 +1,9 @@
 """Is a media file all there? By what its container says, since decoders take a cut for the proper end.
 
-Most containers are a row of units that state their lengths (boxes, chunks, elements, tags, pages, packets): a file that
-ends within a unit, or within a unit around it, was cut off. GIF and Ogg mark their end. What says nothing is taken for
-whole: a recording that was made live and has no length in its header, say, or a bare stream.
+Most containers are a row of units that state their lengths (boxes, chunks, elements, tags, pages, packets):
+a file that ends within a unit, or within a unit around it, was cut off. GIF and Ogg mark their end. What says
+nothing is taken for whole: a recording that was made live and has no length in its header, say, or a bare
+stream.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ _MUCH: Final = 1 << 17
 """Bytes at either end of a file in which its first header or last unit is looked for."""
 
 _Unit: TypeAlias = tuple[bytes, int, int]
-"""Kind, bytes with the header as far as they are declared, and bytes to the next unit: less where it is looked
-into, 0 where it goes on to the end of the file."""
+"""Kind; bytes, header included, as far as they are declared; bytes to the next unit: less where the unit is
+looked into, 0 where it goes on to the end of the file."""
 _Parser: TypeAlias = Callable[[bytes], _Unit | None]
 _Packets: TypeAlias = tuple[int, int, int | None]
-"""Length of a file's packets, where the first one begins, and where in each one its byte of sync is, if it has one."""
+"""Length of a file's packets, where the first one begins, and where in each its byte of sync is, if any."""
 
 
 def missing_bytes(path: Path) -> int:
     """How much of a media file is cut off at its end.
 
-    Known are MP4 and MOV, AVI, Matroska and WebM, FLV, ASF and WMV, Ogg, GIF, transport and program streams, IVF.
+    Known are MP4 and MOV, AVI, Matroska and WebM, FLV, ASF and WMV, Ogg, GIF, transport and program streams,
+    and IVF.
 
     Args:
         path: Of any file.
@@ -70,21 +72,22 @@ def iso_boxes(path: Path) -> set[bytes]:
 
 def _row_of(head: bytes) -> tuple[_Parser, int] | None:
     """What reads the units of a file that begins so, and where the first one is."""
+    row: tuple[_Parser, int] | None = None
     if _iso_box(head) is not None:
-        return _iso_box, 0
-    if head.startswith(b"RIFF"):
-        return _riff_chunk, 0
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return _ebml_element, 0
-    if head.startswith(b"FLV") and len(head) > 13:
-        return _flv_tag, int.from_bytes(head[5:9], "big") + 4
-    if head.startswith(_ASF_HEADER) and _asf_packet(head) is None:
-        return _asf_object, 0
-    if head.startswith(b"\0\0\x01\xba"):
-        return _program_unit, 0
-    if head.startswith(b"DKIF"):
-        return _ivf_frame, int.from_bytes(head[6:8], "little")
-    return None
+        row = _iso_box, 0
+    elif head.startswith(b"RIFF"):
+        row = _riff_chunk, 0
+    elif head.startswith(b"\x1a\x45\xdf\xa3"):
+        row = _ebml_element, 0
+    elif head.startswith(b"FLV") and len(head) > 13:
+        row = _flv_tag, int.from_bytes(head[5:9], "big") + 4
+    elif head.startswith(_ASF_HEADER) and _asf_packet(head) is None:
+        row = _asf_object, 0
+    elif head.startswith(b"\0\0\x01\xba"):
+        row = _program_unit, 0
+    elif head.startswith(b"DKIF"):
+        row = _ivf_frame, int.from_bytes(head[6:8], "little")
+    return row
 
 
 def _walk(file: BinaryIO, size: int, parse: _Parser, *, start: int = 0) -> tuple[set[bytes], int]:
@@ -125,7 +128,7 @@ def _iso_box(head: bytes) -> _Unit | None:
 
 
 def _riff_chunk(head: bytes) -> _Unit | None:
-    """AVI and its kind; a recorder that was stopped hard has left lengths of 0, and its chunks are looked at."""
+    """AVI and its kind; a recorder that was stopped hard has left lengths of 0: its chunks are looked at."""
     kind, length = head[:4], int.from_bytes(head[4:8], "little")
     if len(head) < 8 or not re.fullmatch(rb"[\w ]{4}", kind):
         return None
@@ -138,7 +141,7 @@ _EBML_UNKNOWN: Final = tuple((1 << 7 * width) - 1 for width in range(9))
 
 
 def _ebml_element(head: bytes) -> _Unit | None:
-    """Matroska and WebM (RFC 8794, sections 4 to 6); segments and clusters without a length are looked into."""
+    """Matroska and WebM (RFC 8794, sections 4 to 6); elements without a length are looked into."""
     id_width = 9 - head[0].bit_length()
     if id_width > 4 or len(head) <= id_width:
         return None
@@ -183,7 +186,7 @@ def _asf_object(head: bytes) -> _Unit | None:
 
 
 def _asf_packet(head: bytes) -> _Packets | None:
-    """Data packets of a file that was written while it was sent, so that its lengths are void (section 3.2)."""
+    """Data packets of a file that was written while it was sent, so that its lengths are void (sec. 3.2)."""
     place = head.find(_ASF_FILE)
     flags, packet = head[place + 88 : place + 92], int.from_bytes(head[place + 92 : place + 96], "little")
     if not head.startswith(_ASF_HEADER) or place < 0 or not packet or not int.from_bytes(flags, "little") & 1:

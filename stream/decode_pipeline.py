@@ -304,8 +304,8 @@ def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
 def _end_with_the_file(_decoder: Any, _bin: Any, element: Any) -> None:
     """Let a demuxer of libav's end where its file ends.
 
-    gst-libav tells libavformat "0 bytes" at the end of a file, which some demuxers (GIF) do not take for the end:
-    they read there for ever. Seen to do so, they are told of an error, which they do understand.
+    gst-libav tells libavformat "0 bytes" at the end of a file, which some demuxers (GIF) do not take for the
+    end: they read there for ever. Seen to do so, they are told of an error, which they do understand.
     """
     if not element.get_name().startswith("avdemux_") or (sink := element.get_static_pad("sink")) is None:
         return

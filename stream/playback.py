@@ -115,7 +115,7 @@ class Playback:
         return self._pipeline.duration_s()
 
     def announced_s(self) -> float | None:
-        """Length of the media as its header states it; None where it states none, and before the first frame."""
+        """Length of the media as its header states it; None where it does not, and before the first frame."""
         return self._pipeline.announced_s()
 
     def why_it_ended(self) -> str:

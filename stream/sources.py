@@ -274,8 +274,8 @@ class FileSource:
             raise SourceError(f"{show_address(self._address)}: ended without a frame, expected a video")
         if announced_s is not None and self._gate.end_s < _LEAST_PLAYED * announced_s - _NEAR_END_S:
             raise SourceError(
-                f"{show_address(self._address)}: ended after {self._gate.end_s:.1f} of {announced_s:.1f} s: the "
-                "video is cut off; what was left has been played, see that the server has it whole"
+                f"{show_address(self._address)}: ended after {self._gate.end_s:.1f} of {announced_s:.1f} s: "
+                "the video is cut off; what was left has been played, see that the server has it whole"
             )
 
     def _play_folder(self, folder: Path) -> Iterator[tuple[Ticket, Image]]:
@@ -321,6 +321,6 @@ def _check_whole(path: Path) -> None:
         return
     if missing:
         raise SourceError(
-            f"{path}: the file is cut off after {size:,} bytes, {missing:,} or more are missing; what was left "
-            "has been played, copy or record it again for the rest"
+            f"{path}: the file is cut off after {size:,} bytes, {missing:,} or more are missing; what was "
+            "left has been played, copy or record it again for the rest"
         )
