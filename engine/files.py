@@ -35,5 +35,5 @@ def write_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise ModelError(
-            f"{path}: cannot write: {exc.strerror}; free space, or choose another folder for models"
+            f"{path}: cannot write: {exc.strerror}; free space, or choose another folder"
         ) from exc

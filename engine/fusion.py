@@ -28,7 +28,7 @@ def fuse(
     parts: Sequence[tuple[ModelPackage, float]],
     *,
     name: str,
-    folder: Path,
+    folder: Path | None,
     thresholds: tuple[Threshold, ...] = (),
 ) -> ModelPackage:
     """Make one embedder of several.
@@ -39,7 +39,7 @@ def fuse(
     Args:
         parts: Embedders, each with the weight of its cosine, above 0; only their ratios matter.
         name: Of the new package.
-        folder: Where it is kept; what is there already is taken.
+        folder: Where it is kept, None for the cache; what is there already is taken.
         thresholds: Of the new package.
 
     Raises:

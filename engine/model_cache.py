@@ -9,44 +9,57 @@ from typing import Any, Final
 
 import onnx
 
+from engine import folders
 from engine.errors import ModelError
 from engine.files import write_atomically
 from engine.package import ModelPackage
 
+_WITHIN: Final = "models"
 _VERSION: Final = 2
 """Part of the names in the cache; to be raised when models are made in another way."""
 
 
 def cached_package(
-    folder: Path, stem: str, fields: Mapping[str, Any], make: Callable[[], onnx.ModelProto]
+    folder: Path | None, stem: str, fields: Mapping[str, Any], make: Callable[[], onnx.ModelProto]
 ) -> ModelPackage:
     """The package of that name in a folder; made when it is not there, or damaged.
 
     Several processes may do so at the same time.
 
     Args:
-        folder: The cache.
+        folder: The cache; None for that of ``engine.folders``.
         stem: Beginning of the files' names; says what the model is made from, by hash.
         fields: Of the ``ModelPackage``, without ``onnx_path`` and ``sha256``. A package with other fields is
             another package.
         make: Makes the model.
 
     Raises:
+        ConfigError: No folder for caches can be written.
         ModelError: ``make`` says so, or the cache cannot be written.
     """
     described = hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()
     stem = f"{stem}-v{_VERSION}-{described[:8]}"
-    manifest = folder / f"{stem}.json"
-    if manifest.is_file():
-        try:
-            return ModelPackage.load(manifest)
-        except ModelError:
-            pass  # damaged: made again below
+    for place in _places() if folder is None else [folder]:
+        manifest = place / f"{stem}.json"
+        if manifest.is_file():
+            try:
+                return ModelPackage.load(manifest)
+            except ModelError:
+                pass  # damaged: made again below
+    folder = folders.writable("cache") / _WITHIN if folder is None else folder
     data = make().SerializeToString()
     sha256 = hashlib.sha256(data).hexdigest()
     # The name holds the content's hash, so that a manifest never meets another process's file.
     path = folder / f"{stem}-{sha256[:16]}.onnx"
     package = ModelPackage(**dict(fields) | {"onnx_path": path, "sha256": sha256})
-    write_atomically(path, data)
-    package.save(manifest)
+    try:
+        write_atomically(path, data)
+        package.save(folder / f"{stem}.json")
+    except ModelError as exc:
+        cache = folders.KINDS["cache"]
+        raise ModelError(f"{exc} ({cache.variable}, or facestream {cache.option})") from exc
     return package
+
+
+def _places() -> list[Path]:
+    return [cache / _WITHIN for cache in folders.readable("cache")]

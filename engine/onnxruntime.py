@@ -8,12 +8,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx, untyped
 
-from engine.errors import ModelError
-from engine.onnx_graph import graph_precision
-from engine.protocol import Arrays, Done, Pending, TensorSpec, check_feeds
+from engine import telemetry
+
+telemetry.switch_off()
+
+import onnxruntime as ort  # noqa: E402 - after the line above
+
+from engine.errors import ModelError  # noqa: E402 - the same
+from engine.onnx_graph import graph_precision  # noqa: E402 - the same
+from engine.protocol import Arrays, Done, Pending, TensorSpec, check_feeds  # noqa: E402 - the same
 
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "tensor(float)": np.dtype(np.float32),

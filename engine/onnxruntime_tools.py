@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from engine import telemetry
 from engine.errors import ModelError
+
+telemetry.switch_off()  # before the functions below import the library
 
 _BATCH: Final = 8
 _PERCENTILE: Final = 99.99

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter, deque
 from collections.abc import Mapping
 from threading import Lock
@@ -12,9 +11,9 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-# OpenVINO calls its maker's statistics server when it is imported, from a process that it forks while threads
-# run. A package that cannot be found is its own way of leaving that out.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None means: not to be found
+from engine import telemetry
+
+telemetry.switch_off()
 
 import openvino as ov  # noqa: E402 - after the line above
 

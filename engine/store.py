@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-import platformdirs
-
+from engine import folders
 from engine.errors import ModelError
 from engine.files import write_atomically
 from engine.package import read_verified
@@ -126,7 +125,7 @@ class CompiledEngine:
         key = self.key if target is None else dataclasses.replace(self.key, targets=(target,))
         command = compile_command(key)
         root = self.folder.parent
-        return command if root == _default_root() else f"{command} -o {shlex.quote(str(root))}"
+        return command if root == folders.existing("engines") else f"{command} -o {shlex.quote(str(root))}"
 
     def read(self) -> bytes:
         """The engine's bytes.
@@ -213,11 +212,11 @@ class EngineStore:
     """A folder of compiled engines.
 
     Args:
-        root: The folder; by default in the user's cache. It is made when the first engine is published.
+        root: The folder; by default that of ``engine.folders``. It is made with the first engine.
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or _default_root()
+        self.root = root or folders.existing("engines")
 
     def engines(self) -> list[CompiledEngine]:
         """All engines whose record can be read, by folder name."""
@@ -273,11 +272,10 @@ class EngineStore:
 
 
 def _unwritable(path: Path, error: OSError) -> ModelError:
-    return ModelError(f"{path}: cannot write: {error.strerror}; choose another folder (-o)")
-
-
-def _default_root() -> Path:
-    return platformdirs.user_cache_path("facestream") / "engines"
+    return ModelError(
+        f"{path}: cannot write: {error.strerror}; choose another folder (-o, or "
+        f"{folders.KINDS['engines'].variable})"
+    )
 
 
 def compile_command(key: EngineKey) -> str:

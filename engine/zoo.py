@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import onnx
-import platformdirs
 
+from engine import folders
 from engine.errors import ModelError
 from engine.fusion import fuse
 from engine.model_cache import cached_package
@@ -93,11 +94,13 @@ def is_known(name: str) -> bool:
 
 
 def _is_imported(name: str) -> bool:
-    return MODEL_NAME.fullmatch(name) is not None and _manifest(name).is_file()
+    return MODEL_NAME.fullmatch(name) is not None and any(_imported_manifests(name))
 
 
-def _manifest(name: str | Path) -> Path:
-    return imported_folder() / name / "manifest.json"
+def _imported_manifests(name: str) -> Iterator[Path]:
+    """Those of imported models, by name or pattern; the one that counts last."""
+    for folder in reversed(folders.readable("models")):
+        yield from folder.glob(f"{name}/manifest.json")
 
 
 def _fused_of(shipped: dict[str, ShippedModel]) -> ShippedModel:
@@ -132,13 +135,12 @@ def load_model(
     Raises:
         ModelError: The model is unknown, missing, no valid ONNX, or has another hash.
     """
-    cache = cache_dir or platformdirs.user_cache_path("facestream") / "models"
     if str(model) in {_FUSED_NAME, FUSED.name}:
-        return _fused(cache, expected_sha256)
+        return _fused(cache_dir, expected_sha256)
     if pretrained := PRETRAINED.get(_SHORT_NAMES.get(str(model), str(model))):
         source = read_verified(pretrained.locate(), expected_sha256 or pretrained.sha256)
-        return _converted(pretrained, source, origin=pretrained.name, cache_dir=cache)
-    path = _manifest(model) if _is_imported(str(model)) else Path(model)
+        return _converted(pretrained, source, origin=pretrained.name, cache_dir=cache_dir)
+    path = [*_imported_manifests(str(model))][-1] if _is_imported(str(model)) else Path(model)
     match path.suffix.lower():
         case ".json":
             package = ModelPackage.load(path)
@@ -146,21 +148,26 @@ def load_model(
                 read_verified(package.onnx_path, expected_sha256)
             return package
         case ".onnx" | ".dat" | ".pt":
-            return _from_file(path, expected_sha256, cache)
+            return _from_file(path, expected_sha256, cache_dir)
     raise ModelError(
         f"{model}: no such model; give {', '.join([*PRETRAINED, _FUSED_NAME])}, or a .onnx or .json file"
     )
 
 
 def imported_folder() -> Path:
-    """Where the packages of imported models are kept."""
-    return platformdirs.user_data_path("facestream") / "models"
+    """Where the packages of imported models are kept.
+
+    Raises:
+        ConfigError: No folder for them can be written.
+    """
+    return folders.writable("models")
 
 
 def imported_models() -> list[ModelPackage]:
     """The user's own models whose packages can be read, by name."""
     found = []
-    for manifest in sorted(imported_folder().glob("*/manifest.json")):
+    manifests = {path.parent.name: path for path in _imported_manifests("*")}
+    for manifest in sorted(manifests.values()):
         try:
             found.append(ModelPackage.load(manifest))
         except ModelError:
@@ -182,7 +189,7 @@ def load_detector(model: str | Path, *, cache_dir: Path | None = None) -> tuple[
     return tuple(load_model(name, cache_dir=cache_dir) for name in names)
 
 
-def _fused(cache_dir: Path, expected_sha256: str | None) -> ModelPackage:
+def _fused(cache_dir: Path | None, expected_sha256: str | None) -> ModelPackage:
     parts = [(load_model(name, cache_dir=cache_dir), weight) for name, weight in FUSED.parts]
     package = fuse(parts, name=FUSED.name, folder=cache_dir, thresholds=FUSED.thresholds)
     if expected_sha256:
@@ -190,7 +197,7 @@ def _fused(cache_dir: Path, expected_sha256: str | None) -> ModelPackage:
     return package
 
 
-def _from_file(path: Path, expected_sha256: str | None, cache_dir: Path) -> ModelPackage:
+def _from_file(path: Path, expected_sha256: str | None, cache_dir: Path | None) -> ModelPackage:
     try:
         source = path.read_bytes()
     except OSError as exc:
@@ -209,7 +216,7 @@ def _from_file(path: Path, expected_sha256: str | None, cache_dir: Path) -> Mode
     return _from_onnx(path, source, sha256, cache_dir)
 
 
-def _from_onnx(path: Path, source: bytes, sha256: str, cache_dir: Path) -> ModelPackage:
+def _from_onnx(path: Path, source: bytes, sha256: str, cache_dir: Path | None) -> ModelPackage:
     model = parse_model(source, origin=str(path))
     is_yunet = any(output.name == "cls_8" for output in model.graph.output)
     own = dataclasses.replace(
@@ -237,7 +244,9 @@ def _embedding_size(model: onnx.ModelProto, path: Path) -> int:
     return outputs[0][1]
 
 
-def _converted(pretrained: PretrainedModel, source: bytes, *, origin: str, cache_dir: Path) -> ModelPackage:
+def _converted(
+    pretrained: PretrainedModel, source: bytes, *, origin: str, cache_dir: Path | None
+) -> ModelPackage:
     return cached_package(
         cache_dir,
         f"{pretrained.name}-{pretrained.sha256[:16]}",

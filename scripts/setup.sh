@@ -37,6 +37,8 @@ debian_packages=(
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-tools
 )
+# Tests see with it that nobody is told anything.
+[ "$profile" = test ] && debian_packages+=(strace)
 
 install_debian_packages() {
   local missing=() name

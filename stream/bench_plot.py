@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import ConfigError, SinkError
+from engine.folders import lend
 from stream.bench_points import STOCK, EngineBench, Point
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def draw(bench: EngineBench, path: Path) -> None:
         SinkError: The file cannot be written.
     """
     check_plot(path)
+    lend("MPLCONFIGDIR", "matplotlib")
     from matplotlib.figure import Figure
 
     models = list(dict.fromkeys(point.model for point in bench.points))

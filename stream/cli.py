@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from engine import telemetry
 from engine.errors import ConfigError
 from stream.cli_bench import bench_app
 from stream.cli_cluster import cluster_tracks
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
 from stream.cli_events import events_app
+from stream.cli_folders import choose_folders
 from stream.cli_gallery import gallery_app
 from stream.cli_identify import identify_tracks
 from stream.cli_models import compile_model, models_app
@@ -37,6 +39,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(events_app, name="events")
 app.add_typer(gallery_app, name="gallery")
 app.add_typer(spool_app, name="spool")
+app.callback()(choose_folders)
 app.command("compile")(compile_model)
 app.command("cluster")(cluster_tracks)
 app.command("identify")(identify_tracks)
@@ -46,6 +49,7 @@ LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines 
 
 def main() -> None:
     """Run the command line."""
+    telemetry.switch_off()  # before any library is imported, and for whatever this process starts
     app(prog_name="facestream")
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import platformdirs
 import typer
 
 from stream.terminal import open_console
@@ -85,9 +84,10 @@ def command_line() -> tuple[str, ...]:
 
 def kept_embeddings(*, enabled: bool) -> VectorCache:
     """The user's cache of embeddings; one that keeps nothing where it is not wanted."""
+    from engine.folders import writable
     from training.embedding_cache import VectorCache
 
-    return VectorCache(platformdirs.user_cache_path("facestream") / "benchmarks.sqlite" if enabled else None)
+    return VectorCache(writable("cache") / "benchmarks.sqlite" if enabled else None)
 
 
 @contextmanager

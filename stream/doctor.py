@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine import telemetry
 from engine.errors import FacestreamError
 from engine.select import EngineKind, open_engine
 from engine.tensorrt import Flavour, flavour_available, runtime_version
@@ -61,7 +63,7 @@ def examine(*, broker: str | None = None) -> list[Finding]:
     """
     findings = [Finding("Python", Verdict.OK, platform.python_version())]
     findings += _gstreamer()
-    findings += [*_models(), _engine("openvino"), _engine("onnxruntime")]
+    findings += [*_models(), _engine("openvino"), _engine("onnxruntime"), _telemetry()]
     findings += [_gpu(), _tensorrt("tensorrt"), _tensorrt("tensorrt-rtx")]
     if broker is not None:
         findings.append(_broker(broker))
@@ -130,6 +132,16 @@ def _engine(kind: EngineKind) -> Finding:
     with_precision = f"{importlib.metadata.version(package)}, computes in {engine.precision}"
     engine.close()
     return Finding(kind, Verdict.OK, with_precision)
+
+
+def _telemetry() -> Finding:
+    """Whether the engines, which have just been started, keep what they know to themselves."""
+    if reason := telemetry.why_on():
+        return Finding("telemetry", Verdict.FAILED, f"on: {reason}", "export ORT_DISABLE_TELEMETRY=1")
+    if (found := telemetry.device_id()) is None:
+        return Finding("telemetry", Verdict.OK, "off: ONNX Runtime's and OpenVINO's; no device id is kept")
+    note = f"off; a device id that another program left is in {found}"
+    return Finding("telemetry", Verdict.OK, note, f"rm -r {shlex.quote(str(found))}")
 
 
 def _gpu() -> Finding:

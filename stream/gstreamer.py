@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 import threading
 import warnings
@@ -18,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from engine import folders
 from engine.errors import FacestreamError
 from engine.faces import Image
 from stream.gstreamer_elements import APT_COMMAND, HARDWARE_DECODERS, NEEDED_ELEMENTS
@@ -39,6 +41,7 @@ def load_gst() -> Any:
 @cache
 def _load() -> Any:
     _keep_exceptions_working()
+    _keep_caches_with_ours()
     try:
         import gi
 
@@ -67,6 +70,18 @@ def _keep_exceptions_working() -> None:
     if sys.platform == "linux":
         with suppress(OSError):  # a system without it has no such trouble
             ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
+
+
+def _keep_caches_with_ours() -> None:
+    """Leave nothing in the user's home but what is in our folders, and work where there is no home.
+
+    GStreamer lists its plugins in a registry; its compiler of inner loops, ORC, maps machine code from a file
+    that it unlinks at once, and puts it into the home where no runtime folder is named.
+    """
+    folders.lend("GST_REGISTRY", "gstreamer", file=f"registry.{platform.machine()}.bin")
+    folders.lend("XDG_RUNTIME_DIR", "gstreamer")
+    if not folders.has_home():
+        folders.lend("HOME", "gstreamer")  # or GLib complains
 
 
 def _prefer_hardware(gst: Any) -> None:

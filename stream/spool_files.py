@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import platformdirs
 from crc32c import crc32c
 
+from engine import folders
 from engine.errors import SinkError
 
 _HEAD: Final = struct.Struct("<QQQ")  # generation, segment, offset
@@ -147,16 +147,23 @@ def spool_folder(name: str, *, within: Path | None = None) -> Path:
 
     Args:
         name: The sink's address, without secrets.
-        within: Folder of all spools, as ``spools_folder`` has it.
+        within: Folder of all spools; None for that of ``engine.folders``.
+
+    Raises:
+        ConfigError: That cannot be written.
     """
     return (
-        spools_folder(within) / f"{name.rpartition('/')[2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    )
+        within or folders.writable("spool")
+    ) / f"{name.rpartition('/')[2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def spools_folder(within: Path | None = None) -> Path:
-    """The folder of all spools: that of the configuration, or the user's own for states of programs."""
-    return within or platformdirs.user_state_path("facestream") / "spool"
+    """The folder of all spools, to look into: that of the configuration, or that of ``engine.folders``.
+
+    Raises:
+        ConfigError: There is none, and none can be made.
+    """
+    return within or folders.existing("spool")
 
 
 def segment_path(folder: Path, number: int) -> Path:

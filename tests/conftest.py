@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from engine import telemetry
+
 if TYPE_CHECKING:
     from kafka_server import KafkaServer
 
@@ -22,6 +24,8 @@ PATIENT = settings(
 settings.register_profile("default", PATIENT, derandomize=True)
 settings.register_profile("explore", PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+telemetry.switch_off()  # some tests import the libraries themselves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from engine.errors import ConfigError
+from engine.folders import lend
 from training.markup import clean
 from training.roc import Roc
 from training.verification import Scores
@@ -78,6 +79,7 @@ def _drawing(name: str, height_in: float) -> Iterator[_Sheet]:
         ConfigError: matplotlib is not installed.
     """
     check_plots()
+    lend("MPLCONFIGDIR", "matplotlib")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

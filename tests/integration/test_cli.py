@@ -315,7 +315,7 @@ def test_max_seconds_ends_in_order() -> None:
 def test_doctor_finds_what_the_tests_run_on() -> None:
     done = facestream("doctor", env={"COLUMNS": "200"})
     assert done.returncode == 0, done.stdout
-    for word in ("GStreamer", "openvino", "onnxruntime", "SHA-256 checked", "decodes H.264"):
+    for word in ("GStreamer", "openvino", "onnxruntime", "SHA-256 checked", "decodes H.264", "telemetry"):
         assert word in done.stdout
     done = facestream("doctor", "--broker", "127.0.0.1:1", env={"COLUMNS": "200"})
     assert done.returncode == 1

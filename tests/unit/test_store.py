@@ -234,7 +234,9 @@ def test_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(ModelError, match=r"cannot write: .*choose another folder \(-o\)") as failure,
+        pytest.raises(
+            ModelError, match=r"cannot write: .*choose another folder \(-o, or FACESTREAM_ENGINES_DIR\)"
+        ) as failure,
         EngineStore(tmp_path / "file").workshop(),
     ):
         pass
