@@ -95,9 +95,25 @@ def load_portrait() -> Image:
     Raises:
         ModelError: scikit-image is not installed.
     """
-    # The file alone is read: the package itself takes a second to import.
-    spec = find_spec("skimage")
+    return _shipped("scikit-image", "skimage", "data/astronaut.png")
+
+
+def load_hopper() -> Image:
+    """The portrait of Grace Hopper that matplotlib ships (US Navy, public domain).
+
+    Returns:
+        uint8 (600, 512, 3) BGR.
+
+    Raises:
+        ModelError: matplotlib is not installed; facestream's extra ``demo`` brings it.
+    """
+    return _shipped("matplotlib", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
+
+
+def _shipped(project: str, package: str, path: str) -> Image:
+    """A picture that a package ships. The file alone is read: the packages take a second to import."""
+    spec = find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
-        if (image := _read(Path(folder) / "data" / "astronaut.png")) is not None:
+        if (image := _read(Path(folder) / path)) is not None:
             return image
-    raise ModelError("the portrait that scikit-image ships is not installed; run: pip install scikit-image")
+    raise ModelError(f"the portrait that {project} ships is not installed; run: pip install {project}")

@@ -22,7 +22,7 @@ from engine.zoo import load_model
 from stream import runner
 from stream.config import override_settings
 from stream.decode_pipeline import count_frames
-from stream.demo_clip import make_clip
+from stream.portrait_clip import make_clip
 from stream.wiring import open_pipeline, open_sinks
 
 WHOLE_JOB = "facestream, the whole job"
@@ -60,7 +60,7 @@ def bench_stream(
     """Run all ways of working over one clip in turn, several rounds, and print the table.
 
     Args:
-        source: Video file; when not given, the demo's clip, encoded as an IP camera does.
+        source: Video file; when not given, a made clip of one face, encoded as an IP camera does.
         rounds: 1 or more.
         console: For progress and the table.
         json_out: File to write the figures to.
@@ -74,7 +74,7 @@ def bench_stream(
     with tempfile.TemporaryDirectory() as folder:
         clip = source or Path(folder) / "clip.mp4"
         if source is None:
-            with console.status("making the demo's clip"):
+            with console.status("making a clip"):
                 make_clip(clip, bitrate_kbps=CAMERA_KBPS)
         seconds = _rounds(clip, Path(folder), rounds, console)
         frames = count_frames(clip.resolve().as_uri())

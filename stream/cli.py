@@ -156,12 +156,12 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
     with ExitStack() as stack:
         stopping = stack.enter_context(runner.stop_on_signals())
         watchers: list[runner.Watcher] = []
-        if render is not None:
-            names = [camera.id for camera in settings.cameras]
-            watchers.append(stack.enter_context(VideoRenderer(render, names)))
         if not addresses and not sys.stdout.isatty():
             addresses = ["jsonl:-"]
         identifier = stack.enter_context(open_identifier(settings, environment=os.environ))
+        if render is not None:
+            names = [camera.id for camera in settings.cameras]
+            watchers.append(stack.enter_context(VideoRenderer(render, names, identifier=identifier)))
         outputs = open_sinks(
             addresses,
             events=settings.events,

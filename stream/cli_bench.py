@@ -81,7 +81,7 @@ def _whole_numbers(text: str, separator: str, option: str) -> tuple[int, ...]:
 def bench_stream(
     source: Annotated[
         Path | None,
-        typer.Argument(help="A video file; without it, the demo's clip as a camera would send it."),
+        typer.Argument(help="A video file; without it, a made clip of one face, as a camera would send it."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that everything is run; the median counts.")] = 3,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,

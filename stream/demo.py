@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
+import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.progress import (
@@ -18,22 +24,39 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from engine.errors import FacestreamError, SinkError
 from engine.faces import Image
+from engine.zoo import load_model
 from stream import runner
 from stream.config import RunSettings, override_settings
-from stream.demo_clip import DURATION_S, make_clip
+from stream.demo_people import CutOut, grace_hopper, photograph, sam
+from stream.demo_scene import DURATION_S, make_scene
+from stream.demo_story import Story, clock, seen_from_to, tell
+from stream.enrolment import Enroller
 from stream.events import FaceEvent
-from stream.pictures import Shot, contact_sheet, save_png
+from stream.gallery import Gallery
+from stream.gallery_records import GalleryModel
+from stream.identifier import Identifier, IdentifyingSink
+from stream.pictures import Shot, contact_sheet, plain_letters, save_png
 from stream.pipeline import Batch, CameraReport
 from stream.render import VideoRenderer
-from stream.wiring import open_pipeline, open_sinks
+from stream.sealing import KEY_VARIABLE, Sealer
+from stream.wiring import open_identifier, open_pipeline, open_sinks, open_stills
+
+_ENROLLED: Final[tuple[tuple[str, Callable[[], CutOut]], ...]] = (
+    ("Grace Hopper", grace_hopper),
+    ("Sam", sam),
+)
+
+_CAST = (
+    "Enrolled, with one still each: Grace Hopper (US Navy, public domain), and Sam, who is a drawing.",
+    "The stranger is Eileen Collins (NASA, public domain).",
+)
 
 _NEXT = (
     ("your own video", "make demo SOURCE=path/to/video.mp4"),
-    ("a camera to Kafka", ".venv/bin/facestream run rtsp://HOST/PATH --sink kafka://HOST:9092/faces"),
+    ("who people are", ".venv/bin/facestream gallery --help"),
     ("what this machine has", ".venv/bin/facestream doctor"),
 )
 
@@ -44,9 +67,9 @@ def run_demo(
     """Run the main job and lay its results into a folder.
 
     Args:
-        source: File or address; None makes a clip of a public-domain portrait.
+        source: File or address; None makes a clip of three people, two of whom are enrolled.
         out: Folder; made when it is not there. What an earlier demo left in it is replaced.
-        console: For progress and the closing table.
+        console: For progress and the closing story.
         max_s: Longest run in seconds of the clock.
 
     Returns:
@@ -56,51 +79,84 @@ def run_demo(
         FacestreamError: The demo cannot be run.
     """
     _clear(out)
-    duration_s = None
-    if source is None:
-        source, duration_s = str(out / "clip.mp4"), DURATION_S
-        with _progress(console) as progress:
-            task = progress.add_task("making a clip of a moving portrait", total=1.0, note="")
-            make_clip(Path(source), on_progress=lambda share: progress.update(task, completed=share))
-    settings = override_settings(None, sources=[source], sinks=[], environment={})
-    shots = _Shots()
     with ExitStack() as stack:
-        stopping = stack.enter_context(runner.stop_on_signals())
-        renderer = stack.enter_context(VideoRenderer(out / "annotated.mp4", [settings.cameras[0].id]))
-        seconds, report = _watch(
+        gallery, environment = None, {}
+        if source is None:
+            source = str(_made_clip(out / "clip.mp4", console))
+            gallery = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "people.db"
+            environment = {KEY_VARIABLE: base64.b64encode(secrets.token_bytes(32)).decode()}
+            _enrol(gallery, out / "enrolled", environment, console)
+        settings = override_settings(None, sources=[source], sinks=[], environment={}, gallery=gallery)
+        identifier = stack.enter_context(open_identifier(settings, environment=environment))
+        seen = _watch(
             settings,
             out,
-            renderer=renderer,
-            shots=shots,
-            stopping=stopping,
+            identifier=identifier,
             console=console,
-            duration_s=duration_s,
+            duration_s=None if gallery is None else DURATION_S,
             max_s=max_s,
         )
     sheet = contact_sheet(
-        [shot for _, shot in sorted(shots.taken, key=lambda each: each[0])],
+        [shot for _, shot in sorted(seen.shots.taken, key=lambda each: each[0])],
         title=f"best shot of each track, {settings.cameras[0].id}",
     )
     save_png(sheet, out / "contact-sheet.png")
-    _close(console, out, report, seconds)
-    return [report.error] if report.error is not None else []
+    _close(console, out, seen, is_own=gallery is None)
+    return [seen.report.error] if seen.report.error is not None else []
+
+
+def _made_clip(path: Path, console: Console) -> Path:
+    with _progress(console) as progress:
+        task = progress.add_task("making a clip of three people", total=1.0, note="")
+        make_scene(path, on_progress=lambda share: progress.update(task, completed=share))
+    return path
+
+
+def _enrol(gallery: Path, stills: Path, environment: dict[str, str], console: Console) -> None:
+    """Enrol from stills, as a user would; the key is gone when the demo ends, and so is the gallery."""
+    model = GalleryModel.of(load_model("sface"), mirror=False)
+    with (
+        console.status("enrolling two of them"),
+        Gallery.create(gallery, model, sealer=Sealer.from_environment(environment)) as opened,
+        open_stills(model, detector="yunet") as reader,
+    ):
+        enroller = Enroller(opened, reader=reader)
+        for name, person in _ENROLLED:
+            path = stills / f"{name}.png"
+            save_png(photograph(person()), path)
+            enroller.enrol_photos(name, [path])
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a run has shown."""
+
+    seconds: float
+    report: CameraReport
+    story: Story
+    shots: _Shots
 
 
 def _watch(
     settings: RunSettings,
     out: Path,
     *,
-    renderer: VideoRenderer,
-    shots: _Shots,
-    stopping: threading.Event,
+    identifier: Identifier | None,
     console: Console,
     duration_s: float | None,
     max_s: float | None,
-) -> tuple[float, CameraReport]:
-    """The run itself with a progress bar; its seconds and the camera's report."""
-    sinks = open_sinks([f"jsonl:{out / 'events.jsonl'}", f"sqlite:{out / 'events.db'}"])
-    with _progress(console) as progress, open_pipeline(settings, on_left=shots) as pipeline:
-        report = pipeline.reports[settings.cameras[0].id]
+) -> _Seen:
+    """The run itself with a progress bar."""
+    camera_id, shots = settings.cameras[0].id, _Shots(identifier)
+    with ExitStack() as stack:
+        stopping: threading.Event = stack.enter_context(runner.stop_on_signals())
+        renderer = stack.enter_context(
+            VideoRenderer(out / "annotated.mp4", [camera_id], identifier=identifier)
+        )
+        story = Story(open_sinks([f"jsonl:{out / 'events.jsonl'}", f"sqlite:{out / 'events.db'}"]))
+        progress = stack.enter_context(_progress(console))
+        pipeline = stack.enter_context(open_pipeline(settings, on_left=shots))
+        report = pipeline.reports[camera_id]
         task = progress.add_task("watching it", total=duration_s, note="")
 
         def advance(_batch: Batch) -> None:
@@ -108,33 +164,40 @@ def _watch(
             progress.update(task, completed=report.last_time_s, note=note)
 
         begun = time.monotonic()
-        runner.run(pipeline, sinks, stopping=stopping, watchers=[renderer, advance], max_s=max_s)
+        runner.run(
+            pipeline,
+            story if identifier is None else IdentifyingSink(story, identifier),
+            stopping=stopping,
+            watchers=[renderer, story.watch, advance],
+            max_s=max_s,
+        )
         seconds = time.monotonic() - begun
         progress.update(task, total=1.0, completed=1.0)
-    return seconds, report
+    return _Seen(seconds, report, story, shots)
 
 
 class _Shots:
     """Gathers the best shot of each track that leaves, with the time when it appeared."""
 
-    def __init__(self) -> None:
+    def __init__(self, identifier: Identifier | None) -> None:
         self.taken: list[tuple[datetime, Shot]] = []
+        self._identifier = identifier
 
     def __call__(self, event: FaceEvent, image: Image) -> None:
         number = int(event.track_id.rpartition("-")[2])
-        first_s = event.media_time_s - (event.captured_at - event.first_seen).total_seconds()
-        last_s = first_s + (event.last_seen - event.first_seen).total_seconds()
+        from_s, until_s = seen_from_to(event)
         lines = (
-            f"#{number}   {_clock(first_s)} to {_clock(last_s)}",
-            f"best {_clock(event.media_time_s)}, quality {event.quality:.2f}",
+            f"#{number}  {self._who(event.track_id)}",
+            f"{clock(from_s)} to {clock(until_s)}",
             f"{event.faces_seen} faces, {event.embeddings_made} embedded",
         )
         self.taken.append((event.first_seen, Shot(image, lines, number)))
 
-
-def _clock(time_s: float) -> str:
-    minutes, seconds = divmod(max(time_s, 0.0), 60)
-    return f"{minutes:.0f}:{seconds:04.1f}"
+    def _who(self, track_id: str) -> str:
+        standing = None if self._identifier is None else self._identifier.standing(track_id)
+        if standing is None or standing.similarity is None:
+            return ""
+        return f"{plain_letters(standing.person_name or 'not enrolled')}, {standing.similarity:.2f}"
 
 
 @contextmanager
@@ -150,27 +213,39 @@ def _clear(out: Path) -> None:
     """Make the folder, for its owner alone; remove what an earlier demo left in it, and nothing else."""
     try:
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("events.jsonl", "events.db", "events.db-wal", "events.db-shm", "annotated.mp4"):
+        for name in (
+            "clip.mp4",
+            "events.jsonl",
+            "events.db",
+            "events.db-wal",
+            "events.db-shm",
+            "annotated.mp4",
+        ):
             (out / name).unlink(missing_ok=True)
+        shutil.rmtree(out / "enrolled", ignore_errors=True)
     except OSError as exc:
         raise SinkError(f"{out}: cannot be used ({exc.strerror}); choose another folder with --out") from exc
 
 
-def _close(console: Console, out: Path, report: CameraReport, seconds: float) -> None:
-    table = Table(show_header=False, title="facestream demo", title_justify="left")
-    table.add_row("frames", f"{report.source.decoded} decoded, {report.frames} looked at")
-    table.add_row(
-        "frames/s",
-        f"{report.source.decoded / max(seconds, 1e-9):.0f} decoded, with the video drawn and encoded",
-    )
-    table.add_row("tracks", str(report.tracks))
-    table.add_row("events", str(report.events))
-    table.add_row("as JSON Lines", str(out / "events.jsonl"))
-    table.add_row("in SQLite", str(out / "events.db"))
-    if report.frames:
-        table.add_row("annotated video", str(out / "annotated.mp4"))
-    table.add_row("who was there", str(out / "contact-sheet.png"))
-    console.print(table)
-    console.print("next:")
-    for what, command in _NEXT:
-        console.print(f"  {what:<22} {command}", highlight=False, soft_wrap=True)
+def _close(console: Console, out: Path, seen: _Seen, *, is_own: bool) -> None:
+    """The story, what was made, and where to go on: lines that a terminal of any width leaves whole."""
+    report = seen.report
+    lines = ["", "What happened", *(f"  {line}" for line in tell(seen.story.visits))]
+    if not is_own:
+        lines += [f"  {line}" for line in _CAST]
+    rate = report.source.decoded / max(seen.seconds, 1e-9)
+    lines += [
+        "",
+        "What was made of it",
+        f"  {report.source.decoded} frames decoded ({rate:.0f} a second, with the video drawn and encoded), "
+        f"{report.frames} looked at, {report.tracks} tracks, {report.events} events of tracks",
+    ]
+    made = [("what came and went, to watch", "annotated.mp4")] if report.frames else []
+    made += [("who was there", "contact-sheet.png"), ("events as JSON Lines", "events.jsonl")]
+    made += [("the same in SQLite", "events.db")]
+    if not is_own:
+        made += [("the stills of those enrolled", "enrolled")]
+    lines += [f"  {what:<28} {out / name}" for what, name in made]
+    lines += ["", "Next", *(f"  {what:<28} {command}" for what, command in _NEXT)]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

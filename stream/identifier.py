@@ -42,13 +42,27 @@ class GallerySource(Protocol):
         """The gallery as it stands; what ``previous`` holds already is taken from there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who a track is by its newest evidence.
+
+    Attributes:
+        person_name: None for nobody who is enrolled.
+        similarity: Score of the nearest person, -1..1; None where nobody is enrolled.
+    """
+
+    person_name: str | None
+    similarity: float | None
+
+
 @dataclass(slots=True)
 class _Answer:
-    """The last answer that was told of a track."""
+    """The last answer that was given of a track, told or not."""
 
     person_id: str | None
     sequence: int
     gallery_version: int
+    standing: Standing
 
 
 class Identifier:
@@ -108,7 +122,14 @@ class Identifier:
             decisions: What it told, oldest first; the newest of each track counts.
         """
         for each in decisions:
-            self._remember(each.track_id, _Answer(each.person_id, each.sequence, each.gallery_version))
+            standing = Standing(each.person_name, each.similarity)
+            answer = _Answer(each.person_id, each.sequence, each.gallery_version, standing)
+            self._remember(each.track_id, answer)
+
+    def standing(self, track_id: str) -> Standing | None:
+        """Who a track in view is; None while it has not been answered."""
+        answer = self._answers.get(track_id)
+        return None if answer is None else answer.standing
 
     def identify(self, events: Sequence[Event], now_s: float) -> list[IdentityEvent]:
         """Who it is, where there is something to say.
@@ -173,10 +194,12 @@ class Identifier:
         snapshot, known = matcher.snapshot, is_good and bool(decisions.known[row])
         person = int(decisions.person[row]) if known else None
         person_id = None if person is None else snapshot.ids[person]
-        self._remember(event.track_id, _Answer(person_id, event.sequence, snapshot.version))
+        person_name = None if person is None else snapshot.names[person]
+        score, margin = float(decisions.score[row]), float(decisions.margin[row])
+        standing = Standing(person_name, score if math.isfinite(score) else None)
+        self._remember(event.track_id, _Answer(person_id, event.sequence, snapshot.version, standing))
         if before is not None and before.person_id == person_id:
             return None
-        score, margin = float(decisions.score[row]), float(decisions.margin[row])
         return IdentityEvent(
             change=IdentityChange.DECIDED if before is None else IdentityChange.CORRECTED,
             sequence=event.sequence,
@@ -185,8 +208,8 @@ class Identifier:
             track_id=event.track_id,
             at=event.at,
             person_id=person_id,
-            person_name=None if person is None else snapshot.names[person],
-            similarity=score if math.isfinite(score) else None,
+            person_name=standing.person_name,
+            similarity=standing.similarity,
             margin=margin if math.isfinite(margin) else None,
             threshold=matcher.threshold,
             false_accept_rate=self._false_accept_rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,16 @@ def track_colour(number: int) -> tuple[int, int, int]:
     hue = (number * 0.61803398875) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 0.95)
     return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def plain_letters(text: str) -> str:
+    """The text as OpenCV's fonts can write it: accents are left out.
+
+    Returns:
+        ASCII; empty where not all of its letters have a plain form.
+    """
+    letters = [letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter)]
+    return "".join(letters) if all(" " <= letter <= "~" for letter in letters) else ""
 
 
 def draw_labels(image: Image, labels: Sequence[Label], *, caption: str = "") -> Image:

@@ -11,9 +11,10 @@ from typing import Self
 from engine.errors import SinkError
 from engine.faces import Image
 from stream.frames import Frame
-from stream.pictures import Label, draw_labels, fit
+from stream.identifier import Identifier
+from stream.pictures import Label, draw_labels, fit, plain_letters
 from stream.pipeline import Batch
-from stream.tracks import TrackState
+from stream.tracks import LiveTrack, TrackState
 from stream.video_writer import VideoWriter
 
 
@@ -24,12 +25,20 @@ class VideoRenderer:
         path: Of the file; with several cameras, ``out.mp4`` becomes ``out-CAMERA.mp4`` for each.
         camera_ids: Of the run.
         fps: Nominal frames a second.
+        identifier: Says who the tracks are; without one they are numbered.
 
     Raises:
         SinkError: The path cannot be written.
     """
 
-    def __init__(self, path: Path, camera_ids: Collection[str], *, fps: float = 10.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        camera_ids: Collection[str],
+        *,
+        fps: float = 10.0,
+        identifier: Identifier | None = None,
+    ) -> None:
         if path.suffix.lower() != ".mp4":
             raise SinkError(f"{path}: expected a path that ends in .mp4")
         several = len(camera_ids) > 1
@@ -39,6 +48,7 @@ class VideoRenderer:
             if not each.parent.is_dir():
                 raise SinkError(f"{each}: the folder {each.parent} does not exist; make it first")
         self._fps = fps
+        self._identifier = identifier
         self._writers: dict[str, tuple[tuple[int, int], VideoWriter]] = {}
         self._open = ExitStack()
 
@@ -58,13 +68,22 @@ class VideoRenderer:
         """
         for frame, tracks in zip(batch.frames, batch.tracks, strict=True):
             labels = [
-                Label(track.box_xyxy, f"#{track.number}  quality {track.quality:.2f}", track.number)
+                Label(track.box_xyxy, self._text(track), track.number)
                 for track in tracks
                 if track.state is TrackState.IN_VIEW
             ]
             minutes, seconds = divmod(frame.time_s, 60)
             caption = f"{frame.camera_id}  {minutes:02.0f}:{seconds:04.1f}"
             self._write(frame, draw_labels(frame.image, labels, caption=caption))
+
+    def _text(self, track: LiveTrack) -> str:
+        """Name and score of the person; without a gallery, the track's number and the detector's score."""
+        standing = None if self._identifier is None else self._identifier.standing(track.track_id)
+        if standing is None:
+            return f"#{track.number}  face {track.score:.2f}"
+        name = "not enrolled" if standing.person_name is None else standing.person_name
+        score = "" if standing.similarity is None else f"  {standing.similarity:.2f}"
+        return f"{plain_letters(name) or f'#{track.number}'}{score}"
 
     def _write(self, frame: Frame, image: Image) -> None:
         size_wh, writer = self._writers.get(frame.camera_id) or self._begin(frame)

@@ -49,8 +49,8 @@ def portrait() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def portrait_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's clip: 20 s of 720p in which one person comes, goes and comes back."""
-    from stream.demo_clip import make_clip
+    """20 s of 720p in which one person comes, goes and comes back."""
+    from stream.portrait_clip import make_clip
 
     path = tmp_path_factory.mktemp("clip") / "portrait.mp4"
     make_clip(path)

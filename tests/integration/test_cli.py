@@ -322,19 +322,6 @@ def test_doctor_finds_what_the_tests_run_on() -> None:
     assert "no broker lets us in" in done.stdout
 
 
-def test_demo_makes_all_that_it_names(tmp_path: Path) -> None:
-    done = facestream("demo", "--out", tmp_path / "demo", env={"COLUMNS": "200"})
-    assert done.returncode == 0, done.stderr
-    made = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert made >= {"clip.mp4", "events.jsonl", "events.db", "annotated.mp4", "contact-sheet.png"}
-    assert all(f"{name}" in done.stdout for name in made - {"clip.mp4"})
-    read_events((tmp_path / "demo" / "events.jsonl").read_text())
-    # a user's own source takes the place of the clip, and of what was there before
-    again = facestream("demo", "--out", tmp_path / "demo", "--source", "test://ball?frames=30")
-    assert again.returncode == 0, again.stderr
-    assert len(read_events((tmp_path / "demo" / "events.jsonl").read_text())) == 2
-
-
 def test_help_says_what_there_is() -> None:
     done = facestream("--help")
     assert done.returncode == 0

@@ -62,6 +62,22 @@ def test_the_first_event_is_answered_and_then_only_what_changes(gallery: Gallery
     assert from_cloudevent(to_cloudevent(event)).event_id == event.event_id
 
 
+def test_how_a_track_stands_follows_each_of_its_events_also_where_nothing_is_told(gallery: Gallery) -> None:
+    identifier = Identifier(gallery)
+    assert identifier.standing("door-1") is None
+    told = []
+    for sequence, cosine in enumerate((0.8, 0.9, 0.1)):
+        event = seen(of(0, cosine), sequence=sequence)
+        told += identifier.identify([event], float(sequence))
+        standing = identifier.standing(event.track_id)
+        assert standing is not None
+        assert standing.person_name == ("Ann" if cosine > 0.5 else None)
+        assert standing.similarity == pytest.approx(cosine, abs=1e-5)
+    assert len(told) == 2
+    identifier.identify([seen(of(0), sequence=3, change=TrackChange.LEFT)], 3.0)
+    assert identifier.standing(event.track_id) is None
+
+
 def test_a_stranger_is_unknown_and_the_nearest_is_told(gallery: Gallery) -> None:
     (event,) = Identifier(gallery).identify([seen(of(0, 0.2))], 0.0)
     assert not event.known

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from engine.errors import SinkError
-from stream.pictures import Label, Shot, contact_sheet, draw_labels, fit, save_png, track_colour
+from stream.pictures import (
+    Label,
+    Shot,
+    contact_sheet,
+    draw_labels,
+    fit,
+    plain_letters,
+    save_png,
+    track_colour,
+)
 
 GREY = np.full((240, 320, 3), 128, np.uint8)
 
@@ -26,6 +35,12 @@ def test_a_label_is_drawn_in_its_tracks_colour_and_the_image_is_left_alone():
 )
 def test_boxes_beyond_the_picture_do_no_harm(box):
     assert draw_labels(GREY, [Label(box, "a long line of text " * 9, 3)]).shape == GREY.shape
+
+
+def test_names_are_written_without_accents_and_not_at_all_where_they_cannot_be():
+    assert plain_letters("Renée Ørsted") == ""
+    assert plain_letters("Renée Dvořák") == "Renee Dvorak"
+    assert plain_letters("大厅") == ""
 
 
 def test_neighbouring_numbers_have_different_colours():

@@ -1,4 +1,4 @@
-"""The demo's own clip: a public-domain portrait, moved, scaled, turned, dimmed and hidden for a while."""
+"""A clip for benchmarks and tests: a portrait moved, scaled, turned, dimmed and hidden for a while."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pose:
 
 
 def portrait_pose(time_s: float) -> Pose | None:
-    """The demo's choreography.
+    """How the portrait moves.
 
     Args:
         time_s: 0..DURATION_S.

@@ -1,0 +1,84 @@
+"""The demo: who is in it, and whether what it tells is what was to be seen."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from engine.samples import load_hopper, load_portrait
+from stream.cli import app
+from stream.config import DetectionSettings, ModelSettings
+from stream.demo_people import eileen_collins, grace_hopper, photograph, sam
+from stream.demo_scene import CAST, DURATION_S, compose, lobby
+from stream.wiring import open_models
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_the_people_of_the_demo_are_found_and_told_apart(engine: str) -> None:
+    stills = [photograph(who()) for who in (eileen_collins, grace_hopper, sam)]
+    with open_models(ModelSettings(engine=engine, precision="fp32"), DetectionSettings()) as (find, embed):
+        faces = find.detect(stills)
+        assert [len(each) for each in faces] == [1, 1, 1]
+        assert min(float(each.scores[0]) for each in faces) > 0.9
+        crops = [embed.align(still, each.landmarks_xy) for still, each in zip(stills, faces, strict=True)]
+        embeddings = embed.embed(np.concatenate(crops))
+        originals = [load_portrait(), load_hopper()]
+        found = [embed.align(each, find.detect([each])[0].landmarks_xy) for each in originals]
+        uncut = embed.embed(np.concatenate(found))
+    assert max(float(a @ b) for a, b in combinations(embeddings, 2)) < 0.25
+    assert min(float(a @ b) for a, b in zip(embeddings, uncut, strict=False)) > 0.9
+
+
+def test_who_is_away_is_not_in_the_picture() -> None:
+    room, people = lobby(), [(who(), walk) for who, walk in CAST]
+    for time_s in (0.0, DURATION_S):
+        assert np.array_equal(compose(room, people, time_s), room)
+    assert not np.array_equal(compose(room, people, 5.0), room)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("demo")
+    done = CliRunner().invoke(app, ["demo", "--out", str(out)], env={"COLUMNS": "40"})
+    assert done.exit_code == 0, done.output
+    return out, done.stdout
+
+
+def test_the_demo_tells_who_came_and_who_is_a_stranger(shown: tuple[Path, str]) -> None:
+    out, said = shown
+    story = [line for line in said.splitlines() if " to 0:" in line]
+    assert len(story) == 4, said
+    grace, eileen, drawn, grace_again = story
+    assert "is Grace Hopper, recognised with 0." in grace
+    assert "nobody who is enrolled" in eileen
+    assert "still the same track" in eileen
+    assert "is Sam, recognised" in drawn
+    assert "is Grace Hopper again, recognised" in grace_again
+    assert (out / "events.jsonl").read_text().count('"Grace Hopper"') == 2
+
+
+def test_the_demo_makes_all_that_it_names(shown: tuple[Path, str]) -> None:
+    out, said = shown
+    made = {path.name for path in out.iterdir()}
+    assert made == {
+        "clip.mp4",
+        "annotated.mp4",
+        "contact-sheet.png",
+        "enrolled",
+        "events.db",
+        "events.jsonl",
+    }
+    assert all(f"{out}/{name}" in said for name in made - {"clip.mp4"})
+
+
+def test_a_video_of_ones_own_takes_the_place_of_an_earlier_demo(shown: tuple[Path, str]) -> None:
+    out, _ = shown
+    done = CliRunner().invoke(app, ["demo", "--out", str(out), "--source", "test://ball?frames=30"])
+    assert done.exit_code == 0, done.output
+    assert "nobody was seen" in done.stdout
+    assert len((out / "events.jsonl").read_text().splitlines()) == 2
+    assert not (out / "clip.mp4").exists()
