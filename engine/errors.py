@@ -2,6 +2,7 @@
 
     FacestreamError
     ├── ModelError      a model or an engine cannot be found, trusted, built or run
+    ├── PictureError    a picture file cannot be decoded
     ├── SourceError     a camera, file or folder cannot be read
     ├── SinkError       events cannot be delivered
     ├── ConfigError     a configuration file or a command line does not make sense
@@ -20,6 +21,10 @@ class FacestreamError(Exception):
 
 class ModelError(FacestreamError):
     """A model or an engine cannot be found, trusted, built or run."""
+
+
+class PictureError(FacestreamError):
+    """A picture file cannot be decoded."""
 
 
 class SourceError(FacestreamError):

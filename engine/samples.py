@@ -8,13 +8,13 @@ from typing import Final
 
 import cv2
 import numpy as np
-from cv2.utils import logging as log
 
-from engine.errors import ModelError
+from engine.errors import ModelError, PictureError
 from engine.faces import Image
+from engine.picture_file import read_picture
+from engine.picture_kinds import PICTURE_KINDS, PICTURE_SUFFIXES
 
 PORTRAIT_VIEWS: Final = 48
-_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _SIDE_PX: Final = 384
 
 
@@ -35,26 +35,22 @@ def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
     """
     if folder is None:
         return portrait_views(load_portrait())[:most]
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
     images = [image for path in picked if (image := _read(path)) is not None]
     if not images:
         raise ModelError(
-            f"{folder}: expected a folder of face images (JPEG, PNG), found none that can be read"
+            f"{folder}: expected a folder of face images ({PICTURE_KINDS}), found none that can be read"
         )
     return images
 
 
 def _read(path: Path) -> Image | None:
-    """An image; None where a file is none, without OpenCV's words about it."""
-    before = log.setLogLevel(log.LOG_LEVEL_SILENT)
+    """An image; None where a file is none."""
     try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):  # cv2: no bytes, or more pixels than it takes
+        return read_picture(path)
+    except PictureError:
         return None
-    finally:
-        log.setLogLevel(before)
-    return None if image is None else np.asarray(image, np.uint8)
 
 
 def portrait_views(portrait: Image) -> list[Image]:

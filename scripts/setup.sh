@@ -83,9 +83,9 @@ ln -sfn "$("$system_python" -c 'import gi, os; print(os.path.dirname(gi.__file__
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 "${pip[@]}" --version | grep -q "^pip $(sed -n 's/^pip==//p' constraints.txt) " ||
   "${pip[@]}" install -q "$(grep '^pip==' constraints.txt)"
-project='.[demo]' size='900 MB' groups=()
+project='.[demo,heif]' size='900 MB' groups=()
 if [ "$profile" != demo ]; then
-  project='.[demo,dlib,bench,gallery,tensorrt-rtx]' size='1.3 GB' groups+=(--group test)
+  project='.[demo,dlib,bench,gallery,heif,tensorrt-rtx]' size='1.3 GB' groups+=(--group test)
 fi
 [ "$profile" = check ] && groups+=(--group check)
 say "installing the Python packages that constraints.txt pins (about $size on disk, most of it engines)"

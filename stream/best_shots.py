@@ -13,11 +13,11 @@ from typing import Final
 import cv2
 import structlog
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, PictureError
 from engine.faces import Image
+from engine.picture_file import decode_picture
 from stream.events import FaceEvent
 from stream.sealing import Sealer
-from stream.stills import UnfitPhotoError, decode_photo
 
 log = structlog.get_logger(__name__)
 
@@ -96,8 +96,8 @@ class BestShots:
             except OSError:
                 continue
             try:
-                return decode_photo(self._opened(path, raw, track_id))
-            except UnfitPhotoError as exc:
+                return decode_picture(self._opened(path, raw, track_id))
+            except PictureError as exc:
                 raise ConfigError(f"{path}: no picture, or a damaged one ({exc}); delete it") from exc
         return None
 

@@ -77,7 +77,7 @@ def enrol(
     gallery: GalleryPath,
     photos: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PHOTO]...", help="JPEG or PNG files, or folders of them, of one person."),
+        typer.Argument(metavar="[PHOTO]...", help="Photographs, or folders of them, of one person."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the person; a new one, or one to add to.")] = None,
     folders: Annotated[

@@ -1,16 +1,15 @@
-"""Video, and single pictures, become arrays."""
+"""Video becomes arrays."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from engine.errors import SourceError
 from engine.faces import Image
 from stream.gstreamer import PipelineFailure, image_of, load_gst, make_element, parse_bin
-from stream.picture_size import MAX_PIXELS, MAX_SIDE, picture_size
+from stream.picture_size import MAX_SIDE
 
 _NS = 1_000_000_000
 _CLOSE_TIMEOUT_NS = _NS
@@ -258,47 +257,6 @@ def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
     finally:
         pipeline.set_state(gst.State.NULL)
         decoder.disconnect(handler)
-
-
-def decode_image(data: bytes, *, timeout_s: float = 10.0) -> Image:
-    """Decode one picture: JPEG, PNG, BMP or WebP.
-
-    Args:
-        data: The file's content, from anywhere; nothing else than a picture is looked into.
-        timeout_s: How long it may take.
-
-    Returns:
-        uint8 (H, W, 3) BGR, turned upright as the file says.
-
-    Raises:
-        SourceError: It is not a picture, it is broken, or larger than ``MAX_PIXELS``.
-    """
-    if not data:
-        raise SourceError("picture: got 0 bytes, expected a JPEG, PNG, BMP or WebP file")
-    if (size_wh := picture_size(data)) is None:
-        raise SourceError("picture: cannot be decoded, expected a JPEG, PNG, BMP or WebP file")
-    if size_wh[0] * size_wh[1] > MAX_PIXELS:
-        raise SourceError(f"picture: has {size_wh[0]} by {size_wh[1]} pixels, at most {MAX_PIXELS} are taken")
-    gst = load_gst()
-    pipeline = gst.parse_launch(f"appsrc name=data ! decodebin ! {_TAIL} sync=false")
-    appsink, bus = pipeline.get_by_name("exit"), pipeline.get_bus()
-    try:
-        pipeline.set_state(gst.State.PLAYING)
-        source = pipeline.get_by_name("data")
-        source.emit("push-buffer", gst.Buffer.new_wrapped(data))
-        source.emit("end-of-stream")
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if (sample := appsink.try_pull_sample(_NS // 50)) is not None:
-                return image_of(sample)
-            if message := bus.pop_filtered(gst.MessageType.ERROR):
-                failure = PipelineFailure.of(*message.parse_error())
-                raise SourceError(f"picture: cannot be decoded ({failure.message.rstrip('.')})") from failure
-            if appsink.is_eos():
-                break
-    finally:
-        pipeline.set_state(gst.State.NULL)
-    raise SourceError("picture: nothing could be decoded, expected a JPEG, PNG, BMP or WebP file")
 
 
 def _end_with_the_file(_decoder: Any, _bin: Any, element: Any) -> None:

@@ -13,12 +13,11 @@ import numpy.typing as npt
 from engine.errors import GalleryError
 from engine.index import TemplateIndex
 from engine.open_set import accept_threshold, impostor_tail, person_scores
+from engine.picture_kinds import PICTURE_SUFFIXES
 from stream.events import FaceEvent
 from stream.gallery import Gallery
 from stream.gallery_records import Negative, Template, check_event
 from stream.stills import StillReader, UnfitPhotoError, read_file
-
-PICTURES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
 _SAME_PERSON: Final = 0.3
 """Score on SFace's scale below which a face is hardly that person's. Of LFW's photographs 0.3 to 1.3 per cent
@@ -78,7 +77,7 @@ class Enroller:
 
         Args:
             name: Of the person, who is made when there is none of that name.
-            photos: JPEG or PNG files.
+            photos: Picture files.
             notes: Of a new person.
 
         Returns:
@@ -230,7 +229,7 @@ def find_folders(root: Path) -> Iterator[tuple[str, list[Path]]]:
         root: The folder.
 
     Yields:
-        Name of each folder that holds JPEG or PNG files, and these.
+        Name of each folder that holds picture files, and these.
 
     Raises:
         GalleryError: There is no such folder.
@@ -247,5 +246,5 @@ def find_folders(root: Path) -> Iterator[tuple[str, list[Path]]]:
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The JPEG and PNG files of a folder, by name."""
-    return sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURES)
+    """The picture files of a folder, by name."""
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURE_SUFFIXES)

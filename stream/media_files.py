@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from engine.errors import SourceError
+from engine.picture_kinds import PICTURE_KINDS, PICTURE_SUFFIXES
 from stream.containers import iso_boxes
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv", ".gif", ".ts", ".m2ts"),
     *(".mts", ".mpg", ".mpeg", ".3gp", ".ogv", ".ogg"),
@@ -63,9 +63,7 @@ def list_pictures(folder: Path) -> list[Path]:
         raise SourceError(f"{folder}: cannot be read ({exc.strerror}); change its permissions") from exc
     pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
-        raise SourceError(
-            f"{folder}: has no picture among {len(files)} files, expected jpg, png, bmp or webp"
-        )
+        raise SourceError(f"{folder}: has no picture among {len(files)} files, expected {PICTURE_KINDS}")
     if not any(path.stat().st_size for path in pictures):
         raise SourceError(f"{folder}: all {len(pictures)} pictures are empty (0 bytes); copy them again")
     return sorted(pictures, key=natural_key)

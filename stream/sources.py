@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from engine.errors import SourceError
+from engine.errors import PictureError, SourceError
 from engine.faces import Image
+from engine.picture_file import decode_picture
 from stream.containers import missing_bytes
-from stream.decode_pipeline import decode_image
 from stream.frames import CameraState, Frame, FrameSource, SourceStats
 from stream.gate import FrameGate, Ticket
 from stream.live import LiveSource
@@ -291,8 +291,8 @@ class FileSource:
                 self._unreadable += 1
                 continue
             try:
-                image = decode_image(path.read_bytes())
-            except (OSError, SourceError) as exc:
+                image = decode_picture(path.read_bytes())
+            except (OSError, PictureError) as exc:
                 self._unreadable += 1
                 log.warning("picture skipped", camera=self._camera_id, path=str(path), reason=str(exc))
                 continue

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from engine.detector import Detector
+from engine.errors import PictureError
 from engine.faces import Faces, FloatArray, Image
+from engine.picture_file import decode_picture
 from engine.quality import face_quality, pose_factor, sharpness, size_factor
 from stream.gallery_records import MAX_PHOTO_BYTES
-from stream.picture_size import JPEG, MAX_PIXELS, PNG, picture_size
 
 Pick: TypeAlias = Literal["largest", "centre"]
 
@@ -84,7 +84,7 @@ class StillReader:
         """The face of a photograph's file.
 
         Args:
-            photo: JPEG or PNG, from anywhere.
+            photo: A picture file's content, from anywhere.
 
         Raises:
             UnfitPhotoError: It is no picture, or its face will not do.
@@ -137,29 +137,15 @@ def read_file(path: Path) -> bytes:
 
 
 def decode_photo(photo: bytes) -> Image:
-    """The pixels of a JPEG or PNG file, upright.
-
-    Args:
-        photo: From anywhere. Its size is read before anything is unpacked.
-
-    Returns:
-        uint8 (H, W, 3) BGR.
+    """The pixels of a picture file; see ``engine.picture_file.decode_picture``.
 
     Raises:
         UnfitPhotoError: It is none, damaged, or too large.
     """
-    size_wh = picture_size(photo) if photo.startswith((JPEG, PNG)) else None
-    if size_wh is None:
-        raise UnfitPhotoError("it is neither JPEG nor PNG, or is damaged")
-    if not 0 < size_wh[0] * size_wh[1] <= MAX_PIXELS:
-        raise UnfitPhotoError(f"it has {size_wh[0]} by {size_wh[1]} pixels, at most {MAX_PIXELS} are taken")
     try:
-        image = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UnfitPhotoError("it is damaged")
-    return np.asarray(image, np.uint8)
+        return decode_picture(photo)
+    except PictureError as exc:
+        raise UnfitPhotoError(str(exc)) from exc
 
 
 def _check_face(face: Faces, portrait: npt.NDArray[np.uint8]) -> None:

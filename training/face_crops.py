@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from engine.detector import FaceDetector
-from engine.errors import DatasetError
+from engine.errors import DatasetError, PictureError
 from engine.faces import Faces, FloatArray, Image
+from engine.picture_file import decode_picture
 from training.verification import BoolArray
 
 Align: TypeAlias = Callable[[Image, FloatArray], npt.NDArray[np.uint8]]
@@ -23,10 +23,6 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many are done, and of how many."""
 
 _IMAGES_AT_ONCE: Final = 32
-_JPEG_START: Final = b"\xff\xd8"
-_JPEG_END: Final = b"\xff\xd9"
-_TAIL_BYTES: Final = 1024
-"""Cameras and servers may append something to a JPEG; its end is looked for in so many bytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +104,7 @@ def read_image(path: Path) -> Image:
         uint8 (H, W, 3) BGR.
 
     Raises:
-        DatasetError: The file cannot be read, is no image, or is a JPEG that was cut off.
+        DatasetError: The file cannot be read, is no image, or was cut off.
     """
     return decode_image(read_bytes(path), origin=path)
 
@@ -136,14 +132,9 @@ def decode_image(data: bytes, *, origin: Path) -> Image:
         uint8 (H, W, 3) BGR.
 
     Raises:
-        DatasetError: They are no image, or a JPEG that was cut off.
+        DatasetError: They are no image, or one that was cut off.
     """
-    # The decoder fills up what is cut off with grey and only warns.
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[-_TAIL_BYTES:]:
-        raise DatasetError(f"{origin}: the JPEG ends too early, after {len(data):,} bytes; fetch it again")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if image is None:
-        raise DatasetError(
-            f"{origin}: not an image that can be decoded ({len(data):,} bytes); fetch it again"
-        )
-    return np.asarray(image, np.uint8)
+    try:
+        return decode_picture(data)
+    except PictureError as exc:
+        raise DatasetError(f"{origin}: {exc}") from exc

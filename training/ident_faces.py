@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError
 from engine.faces import FloatArray
+from engine.picture_kinds import PICTURE_SUFFIXES
 from training.embedding_cache import VectorCache
 from training.face_crops import Progress
 from training.face_models import FaceModels
@@ -27,8 +28,6 @@ Frames: TypeAlias = Literal["first", "spread", "best"]
 
 WhichFace: TypeAlias = Literal["centre", "labelled"]
 """Of several faces, the one nearest to the image's centre, or to the labelled box's where there is one."""
-
-_PICTURES: Final = frozenset({".jpg", ".jpeg", ".png"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +131,7 @@ def find_stills(root: Path) -> tuple[ImageSet, ...]:
     sets = [
         ImageSet(person.name, person.name, pictures)
         for person in sorted(each for each in root.iterdir() if each.is_dir())
-        if (pictures := tuple(sorted(p for p in person.glob("*.*") if p.suffix.lower() in _PICTURES)))
+        if (pictures := tuple(sorted(p for p in person.glob("*.*") if p.suffix.lower() in PICTURE_SUFFIXES)))
     ]
     if not sets:
         raise DatasetError(f"{root}: holds no photograph such as Name/Name_0001.jpg; give LFW's folder")

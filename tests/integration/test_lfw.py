@@ -261,10 +261,10 @@ def test_damaged_images_are_named(images: ImagePairs, tmp_path: Path) -> None:
     whole = images.paths[0].read_bytes()
     path = tmp_path / "face.jpg"
     for data, message in [
-        (whole[:-2000], r"face\.jpg: the JPEG ends too early, after [\d,]+ bytes"),
-        (b"", r"face\.jpg: not an image that can be decoded \(0 bytes\)"),
-        (b"<html>not found</html>", "not an image"),
-        (whole[:2] + b"\xff\xd9", "not an image"),
+        (whole[:-2000], r"face\.jpg: it is cut off after [\d,]+ bytes \(JPEG\)"),
+        (b"", r"face\.jpg: it is empty \(0 bytes\)"),
+        (b"<html>not found</html>", "it is a web page, expected a picture"),
+        (whole[:2] + b"\xff\xd9", "it is damaged"),
     ]:
         path.write_bytes(data)
         with pytest.raises(DatasetError, match=message):

@@ -53,8 +53,8 @@ def test_a_damaged_picture_is_named(tmp_path: Path):
 
 
 def test_a_picture_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path):
-    photo = bytearray(cv2.imencode(".png", np.zeros((30, 70, 3), np.uint8))[1].tobytes())
-    photo[16:24] = (30_000).to_bytes(4, "big") * 2
+    photo = bytearray(cv2.imencode(".bmp", np.zeros((30, 70, 3), np.uint8))[1].tobytes())
+    photo[18:26] = (30_000).to_bytes(4, "little") * 2
     (tmp_path / "door-1.jpg").write_bytes(photo)
     with pytest.raises(ConfigError, match=r"no picture, or a damaged one \(it has 30000 by 30000 pixels"):
         BestShots(tmp_path).read("door-1")

@@ -7,8 +7,6 @@ import cv2
 import numpy as np
 import pytest
 from event_checks import face_event
-from hypothesis import given
-from hypothesis import strategies as st
 from people import MODEL, gallery_of, template, vector
 
 from engine.alignment import ARCFACE_TEMPLATE_XY
@@ -17,8 +15,7 @@ from engine.errors import GalleryError
 from engine.faces import Faces
 from stream.enrolment import Enroller, add_negative, find_folders
 from stream.gallery import Gallery
-from stream.picture_size import picture_size
-from stream.stills import Pick, StillReader, UnfitPhotoError, decode_photo, read_file
+from stream.stills import Pick, StillReader, UnfitPhotoError, read_file
 
 SIDE = 200
 
@@ -167,8 +164,8 @@ def test_a_damaged_or_missing_file_does_not_stop_the_others(gallery: Gallery, tm
     paths = [tmp_path / "bad.png", good, tmp_path / "text.jpg", tmp_path / "none.jpg"]
     verdicts = Enroller(gallery, reader=reader()).enrol_photos("Ann", paths)
     assert [bool(verdict.refusal) for verdict in verdicts] == [True, False, True, True]
-    assert "damaged" in verdicts[0].refusal
-    assert "neither JPEG nor PNG" in verdicts[2].refusal
+    assert "cut off" in verdicts[0].refusal
+    assert verdicts[2].refusal.startswith("it is text, expected a picture")
     assert "cannot be read" in verdicts[3].refusal
 
 
@@ -210,45 +207,11 @@ def test_folders_are_people(tmp_path: Path) -> None:
         list(find_folders(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("end", [".png", ".jpg"])
-def test_the_size_of_a_photograph_is_read_before_it_is_unpacked(end: str) -> None:
-    photo = cv2.imencode(end, np.zeros((30, 70, 3), np.uint8))[1].tobytes()
-    assert picture_size(photo) == (70, 30)
-    assert decode_photo(photo).shape == (30, 70, 3)
-
-
-@pytest.mark.parametrize("end", [".bmp", ".webp"])
-def test_other_pictures_are_no_photographs(end: str) -> None:
-    picture = cv2.imencode(end, np.zeros((30, 70, 3), np.uint8))[1].tobytes()
-    with pytest.raises(UnfitPhotoError, match="neither JPEG nor PNG"):
-        decode_photo(picture)
-
-
-def test_a_picture_that_would_fill_the_memory_is_not_unpacked() -> None:
-    photo = bytearray(cv2.imencode(".png", np.zeros((30, 70, 3), np.uint8))[1].tobytes())
-    photo[16:24] = (200_000).to_bytes(4, "big") * 2
-    with pytest.raises(UnfitPhotoError, match="200000 by 200000"):
-        decode_photo(bytes(photo))
-
-
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream.stills.MAX_PHOTO_BYTES", 10)
     (tmp_path / "large.jpg").write_bytes(bytes(11))
     with pytest.raises(UnfitPhotoError, match="more than 10 bytes"):
         read_file(tmp_path / "large.jpg")
-
-
-@given(
-    st.binary(max_size=300),
-    st.sampled_from(
-        [b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00\x10", b"BM", b"RIFF    WEBPVP8X"]
-    ),
-)
-def test_any_bytes_are_a_picture_or_refused(tail: bytes, head: bytes) -> None:
-    size = picture_size(head + tail)
-    assert size is None or min(size) >= 0
-    with pytest.raises(UnfitPhotoError):
-        decode_photo(head + tail)
 
 
 def test_an_embedding_that_is_not_finite_is_refused() -> None:
