@@ -8,11 +8,19 @@ from typing import Any
 
 from engine.errors import SourceError
 from engine.faces import Image
-from stream.gstreamer import PipelineFailure, image_of, load_gst, make_element, parse_bin
+from stream.gstreamer import (
+    PipelineFailure,
+    image_of,
+    load_gst,
+    make_element,
+    parse_bin,
+    start_pipeline,
+    stop_pipeline,
+)
 from stream.picture_size import MAX_SIDE
 
 _NS = 1_000_000_000
-_CLOSE_TIMEOUT_NS = _NS
+_START_TIMEOUT_S = 10.0
 
 _SKIP = 2  # GstAutoplugSelectResult
 _MOST_READS_AT_END = 100
@@ -43,6 +51,7 @@ class DecodePipeline:
         latency_s: Buffer against network jitter (RTSP).
         network_timeout_s: How long a server may be silent.
         playlists: Follow HLS, DASH and the like, which name other addresses; else such a file is no video.
+        on_abandoned: Called when the pipeline did not stop in time and was left behind.
     """
 
     def __init__(
@@ -58,6 +67,7 @@ class DecodePipeline:
         latency_s: float = 0.15,
         network_timeout_s: float = 10.0,
         playlists: bool = True,
+        on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
         if (uri is None) == (launch is None):
             raise ValueError("expected either uri or launch")
@@ -65,7 +75,7 @@ class DecodePipeline:
         self._username, self._password = username, password
         self._latest_only, self._at_clock_pace = latest_only, at_clock_pace
         self._latency_s, self._network_timeout_s = latency_s, network_timeout_s
-        self._playlists = playlists
+        self._playlists, self._on_abandoned = playlists, on_abandoned
         self._lock = threading.Lock()
         self._closed = False
         self._pipeline: Any = None
@@ -79,11 +89,15 @@ class DecodePipeline:
         """The last warning; where a stream just ends, it often says why."""
         return self._warning
 
-    def start(self) -> None:
+    def start(self, *, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Build the pipeline and set it going. What fails later is raised by ``pull``.
+
+        Args:
+            timeout_s: How long opening the device or file may take.
 
         Raises:
             FacestreamError: GStreamer or an element is missing.
+            PipelineFailure: It does not open in time.
         """
         gst = load_gst()
         pipeline = gst.Pipeline.new(None)
@@ -102,11 +116,16 @@ class DecodePipeline:
             source = parse_bin(self._launch)
             pipeline.add(source)
             source.link(tail)
+
+        def is_closed() -> bool:
+            return self._closed
+
         with self._lock:
-            if self._closed:
+            if is_closed():
                 return
             self._pipeline, self._appsink = pipeline, appsink
-            pipeline.set_state(gst.State.PLAYING)
+        if start_pipeline(pipeline, timeout_s=timeout_s, give_up=is_closed) and is_closed():
+            stop_pipeline(pipeline)
 
     def pull(self, timeout_s: float) -> tuple[int | None, Image] | None:
         """Wait for the next frame.
@@ -157,15 +176,17 @@ class DecodePipeline:
         return duration_ns / _NS if known and duration_ns > 0 else None
 
     def close(self) -> None:
-        """Stop and free everything. May be called twice, and while another thread waits in ``pull``."""
+        """Stop and free everything. May be called twice, and while another thread waits in ``pull``.
+
+        What does not stop within about a second and a half is left behind.
+        """
         with self._lock:
             self._closed = True
             pipeline, self._pipeline, self._appsink = self._pipeline, None, None
         if pipeline is None:
             return
-        gst = load_gst()
-        pipeline.set_state(gst.State.NULL)
-        pipeline.get_state(_CLOSE_TIMEOUT_NS)
+        if not stop_pipeline(pipeline):
+            self._on_abandoned()
         for emitter, handler in self._signals:
             emitter.disconnect(handler)
         self._signals.clear()
@@ -245,7 +266,7 @@ def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
     decoder.set_property("uri", uri)
     handler = decoder.connect("deep-element-added", _end_with_the_file)
     try:
-        pipeline.set_state(gst.State.PLAYING)
+        start_pipeline(pipeline, timeout_s=timeout_s)
         kinds = gst.MessageType.ERROR | gst.MessageType.EOS
         message = pipeline.get_bus().timed_pop_filtered(round(timeout_s * _NS), kinds)
         if message is None:
@@ -255,7 +276,7 @@ def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
         known, frames = pipeline.get_by_name("exit").get_property("stats").get_uint64("rendered")
         return int(frames) if known else 0
     finally:
-        pipeline.set_state(gst.State.NULL)
+        stop_pipeline(pipeline)
         decoder.disconnect(handler)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.errors import SinkError
 from engine.faces import Image
-from stream.gstreamer import PipelineFailure, load_gst, missing_elements
+from stream.gstreamer import PipelineFailure, load_gst, missing_elements, start_pipeline, stop_pipeline
 from stream.gstreamer_elements import APT_COMMAND
 
 _NS = 1_000_000_000
@@ -22,10 +22,20 @@ class EncodePipeline:
         size_wh: Width and height of every image, both even.
         fps: Nominal frames a second.
         bitrate_kbps: Encode as an IP camera does, at this rate; None encodes fast at constant quality.
+        timeout_s: How long opening the file may take, and later closing it.
+
+    Raises:
+        PipelineFailure: The file does not open in time.
     """
 
     def __init__(
-        self, location: str, *, size_wh: tuple[int, int], fps: float, bitrate_kbps: int | None = None
+        self,
+        location: str,
+        *,
+        size_wh: tuple[int, int],
+        fps: float,
+        bitrate_kbps: int | None = None,
+        timeout_s: float = 10.0,
     ) -> None:
         gst = load_gst()
         width, height = size_wh
@@ -41,7 +51,12 @@ class EncodePipeline:
         self._duration_ns = round(_NS / fps)
         self._width = width
         self._failed = False
-        self._pipeline.set_state(gst.State.PLAYING)
+        self._timeout_s = timeout_s
+        try:
+            start_pipeline(self._pipeline, timeout_s=timeout_s)
+        except PipelineFailure:
+            stop_pipeline(self._pipeline)
+            raise
 
     def push(self, image: Image, pts_ns: int, *, timeout_s: float = 10.0) -> None:
         """Encode one image, waiting while the encoder is busy.
@@ -74,7 +89,6 @@ class EncodePipeline:
         Raises:
             PipelineFailure: The encoder or the file failed, or did not end in time.
         """
-        gst = load_gst()
         if self._failed:
             return
         try:
@@ -82,7 +96,9 @@ class EncodePipeline:
             if not self._check(round(timeout_s * _NS)):
                 raise PipelineFailure("stream", 1, f"the file was not finished within {timeout_s:g} s")
         finally:
-            self._pipeline.set_state(gst.State.NULL)
+            stopped = stop_pipeline(self._pipeline, timeout_s=self._timeout_s)
+        if not stopped:
+            raise PipelineFailure("stream", 1, f"the file was not closed within {self._timeout_s:g} s")
 
     def _check(self, timeout_ns: int) -> bool:
         gst = load_gst()
@@ -90,7 +106,7 @@ class EncodePipeline:
         message = self._pipeline.get_bus().timed_pop_filtered(timeout_ns, kinds)
         if message is not None and message.type == gst.MessageType.ERROR:
             self._failed = True
-            self._pipeline.set_state(gst.State.NULL)
+            stop_pipeline(self._pipeline, timeout_s=self._timeout_s)
             raise PipelineFailure.of(*message.parse_error())
         return message is not None
 

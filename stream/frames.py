@@ -82,12 +82,14 @@ class SourceStats:
         skipped: Frames passed over on purpose, to look at no more than ``analysis_fps`` a second.
         dropped: Frames lost because the consumer was late (live only) or because they could not be read.
         reconnects: Times that a live source came back.
+        abandoned: Pipelines that did not stop in time and were left behind, with their threads and memory.
     """
 
     decoded: int = 0
     skipped: int = 0
     dropped: int = 0
     reconnects: int = 0
+    abandoned: int = 0
 
 
 class FrameSource(Protocol):

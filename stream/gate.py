@@ -72,11 +72,11 @@ class FrameGate:
         """Seconds from the first frame of this pipeline to the end of the latest one."""
         return (self._last_ns + self._step_ns) / _NS
 
-    def stats(self, *, unreadable: int = 0, reconnects: int = 0) -> SourceStats:
+    def stats(self, *, unreadable: int = 0, reconnects: int = 0, abandoned: int = 0) -> SourceStats:
         """Counts so far, with those that the gate cannot know added."""
         with self._lock:
             dropped = self._dropped + unreadable
-            return SourceStats(self._decoded, self._skipped, dropped, reconnects)
+            return SourceStats(self._decoded, self._skipped, dropped, reconnects, abandoned)
 
     def restart(self) -> None:
         """A new pipeline begins: its timestamps start anew; numbers go on."""

@@ -10,8 +10,9 @@ import os
 import platform
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -26,6 +27,8 @@ from stream.gstreamer_elements import APT_COMMAND, HARDWARE_DECODERS, NEEDED_ELE
 from stream.picture_size import square_pixels
 
 _LOADING = threading.Lock()
+_STOP_TIMEOUT_S = 1.5
+_LOOK_AROUND_S = 0.05
 
 
 def load_gst() -> Any:
@@ -169,6 +172,58 @@ def parse_bin(description: str) -> Any:
         return load_gst().parse_bin_from_description(description, True)
     except Exception as exc:
         raise FacestreamError(f"GStreamer lacks an element ({exc}); install it: {APT_COMMAND}") from exc
+
+
+def start_pipeline(pipeline: Any, *, timeout_s: float, give_up: Callable[[], bool] = lambda: False) -> bool:
+    """Set a pipeline going, and wait no longer than is given for a device or file that does not open.
+
+    Args:
+        pipeline: What fails while it starts is told on its bus.
+        timeout_s: How long that may take.
+        give_up: Asked twenty times a second; True ends the wait without an error.
+
+    Returns:
+        Whether it started; False when it was given up.
+
+    Raises:
+        PipelineFailure: It did not start in time. It may be stuck for good; stop it all the same.
+    """
+    done = _change_state(pipeline, load_gst().State.PLAYING, timeout_s=timeout_s, give_up=give_up)
+    if not done and not give_up():
+        raise PipelineFailure("resource", 5, f"no answer within {timeout_s:g} s")
+    return done
+
+
+def stop_pipeline(pipeline: Any, *, timeout_s: float = _STOP_TIMEOUT_S) -> bool:
+    """Stop a pipeline and free what it holds, within a time.
+
+    Args:
+        pipeline: In any state, also stuck.
+        timeout_s: How long that may take. What takes longer is left to itself, with the thread that waits.
+
+    Returns:
+        Whether it is stopped; False when it was abandoned.
+    """
+    gst = load_gst()
+    # On its way to PAUSED, rtspsrc waits for its receiving thread. That thread may wait for room in the
+    # jitter buffer, which waits for the sink, which is paused already. Flushing lets all of them go.
+    buffers: list[Any] = []
+    pipeline.iterate_all_by_element_factory_name("rtpjitterbuffer").foreach(buffers.append)
+    for each in buffers:
+        each.get_static_pad("sink").send_event(gst.Event.new_flush_start())
+    return _change_state(pipeline, gst.State.NULL, timeout_s=timeout_s)
+
+
+def _change_state(
+    pipeline: Any, state: Any, *, timeout_s: float, give_up: Callable[[], bool] = lambda: False
+) -> bool:
+    """Ask for a state in a thread of its own, since elements may wait for ever; True when that returned."""
+    thread = threading.Thread(target=pipeline.set_state, args=(state,), name="gst-state", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + timeout_s
+    while thread.is_alive() and not give_up() and (left_s := deadline - time.monotonic()) > 0:
+        thread.join(min(left_s, _LOOK_AROUND_S))
+    return not thread.is_alive()
 
 
 def image_of(sample: Any) -> Image:

@@ -111,7 +111,8 @@ class LiveSource:
 
     def stats(self) -> SourceStats:
         """Counts so far; may be read from any thread."""
-        return self._gate.stats(reconnects=max(0, self._connections - 1))
+        reconnects = max(0, self._connections - 1)
+        return self._gate.stats(reconnects=reconnects, abandoned=self._status.abandoned)
 
     def close(self) -> None:
         """Stop and free everything; any thread, any time, also twice."""
@@ -150,6 +151,7 @@ class LiveSource:
             # HLS comes in segments of several seconds at once; everything else is paced by the camera.
             at_clock_pace=isinstance(self._address, NetworkStream)
             and self._address.scheme.startswith("http"),
+            on_abandoned=self._status.tell_abandoned,
             clock=self._clock,
         )
         self._playback = playback

@@ -26,6 +26,10 @@ _GAUGES: Mapping[str, tuple[str, _Value]] = {
 }
 _COUNTERS: Mapping[str, tuple[str, _Value]] = {
     "camera_reconnects": ("Times that a live camera came back.", lambda r: r.source.reconnects),
+    "camera_pipelines_abandoned": (
+        "Pipelines that did not stop in time and were left behind.",
+        lambda r: r.source.abandoned,
+    ),
     "frames_decoded": ("Frames that came out of the decoder.", lambda r: r.source.decoded),
     "frames_analysed": ("Frames that were looked at.", lambda r: r.frames),
     "frames_dropped": ("Frames lost to lateness or damage.", lambda r: r.dropped),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -24,7 +23,7 @@ log = structlog.get_logger(__name__)
 StatusListener = Callable[[CameraStatus], None]
 
 _IDLE_S = 0.2
-_CLOSE_TIMEOUT_S = 3.0
+_CLOSE_TIMEOUT_S = 2.5
 _NO_FRAMES = (CameraState.DOWN, CameraState.ENDED)
 
 
@@ -163,7 +162,7 @@ class Pipeline:
         for lane in self._lanes.values():
             self._recognizer.open_camera(lane.camera.camera_id, lane.camera.run_id)
             lane.thread = threading.Thread(
-                target=self._pump, args=(lane,), name=f"camera-{lane.camera.camera_id}"
+                target=self._pump, args=(lane,), name=f"camera-{lane.camera.camera_id}", daemon=True
             )
             lane.thread.start()
         try:
@@ -311,14 +310,19 @@ class Pipeline:
             self._mux.finish(lane.camera.camera_id)
 
     def _shut_down(self) -> None:
-        """Close all sources side by side, then wait for their threads."""
+        """Close all sources side by side, and wait for their threads together, no longer than is promised."""
         self._mux.close()
-        with ThreadPoolExecutor(max_workers=max(1, len(self._lanes))) as pool:
-            for lane in self._lanes.values():
-                pool.submit(lane.source.close)
-        for lane in self._lanes.values():
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        closers = [
+            threading.Thread(target=lane.source.close, name=f"close-{name}", daemon=True)
+            for name, lane in self._lanes.items()
+        ]
+        for closer in closers:
+            closer.start()
+        for closer, lane in zip(closers, self._lanes.values(), strict=True):
+            closer.join(max(0.0, deadline - time.monotonic()))
             if lane.thread is not None:
-                lane.thread.join(_CLOSE_TIMEOUT_S)
+                lane.thread.join(max(0.0, deadline - time.monotonic()))
                 if lane.thread.is_alive():
                     log.error("camera thread did not end", camera=lane.camera.camera_id)
 

@@ -51,6 +51,7 @@ class Playback:
         gate: Chooses the frames; told that its timestamps start anew.
         latest_only: Overwrite what the consumer does not take in time.
         at_clock_pace: Give frames out when they are due.
+        on_abandoned: Called when the pipeline did not stop in time and was left behind.
         clock: Monotonic seconds.
 
     Raises:
@@ -65,6 +66,7 @@ class Playback:
         gate: FrameGate,
         latest_only: bool,
         at_clock_pace: bool,
+        on_abandoned: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address, self._credentials = address, credentials
@@ -80,6 +82,7 @@ class Playback:
             latest_only=latest_only,
             at_clock_pace=at_clock_pace,
             playlists=_may_name_others(address),
+            on_abandoned=on_abandoned,
         )
 
     def frames(self, *, open_timeout_s: float, stall_timeout_s: float) -> Generator[tuple[Ticket, Image]]:
@@ -96,7 +99,7 @@ class Playback:
         self._gate.restart()
         timeout_s = open_timeout_s
         try:
-            self._pipeline.start()
+            self._pipeline.start(timeout_s=open_timeout_s)
             while not self._closed:
                 pulled = self._wait(timeout_s)
                 if pulled is None:

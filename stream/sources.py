@@ -202,7 +202,7 @@ class FileSource:
 
     def stats(self) -> SourceStats:
         """Counts so far; may be read from any thread."""
-        return self._gate.stats(unreadable=self._unreadable)
+        return self._gate.stats(unreadable=self._unreadable, abandoned=self._status.abandoned)
 
     def close(self) -> None:
         """Stop and free everything; any thread, any time, also twice."""
@@ -255,6 +255,7 @@ class FileSource:
             gate=self._gate,
             latest_only=self._realtime,
             at_clock_pace=self._realtime,
+            on_abandoned=self._status.tell_abandoned,
             clock=self._clock,
         )
         self._playback = playback

@@ -29,9 +29,24 @@ class StatusReporter:
     def __init__(self, camera_id: str, listener: StatusListener | None) -> None:
         self._camera_id = camera_id
         self._listener = listener
+        self._abandoned = 0
         self._last: tuple[CameraState, str] | None = None
         self._told_in_outage: set[str] = set()
         self._returned: str | None = None
+
+    @property
+    def abandoned(self) -> int:
+        """Pipelines of this camera that were left behind."""
+        return self._abandoned
+
+    def tell_abandoned(self) -> None:
+        """Count, and log, that a pipeline did not stop in time and was left behind."""
+        self._abandoned += 1
+        log.warning(
+            "a pipeline did not stop and was left behind; its threads and memory stay until the process ends",
+            camera=self._camera_id,
+            left_behind=self._abandoned,
+        )
 
     def tell(self, state: CameraState, *, reason: str = "", attempt: int = 0) -> None:
         """Report a state; one that is no news is passed over.

@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument("--port", default="0", help="0 takes a free one; the port is printed")
     parser.add_argument("--path", default="/live")
     parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument(
+        "--launch", help="pipeline to serve instead; its payloaders are called pay0, pay1, ..."
+    )
     parser.add_argument("--file", help="MP4 file with H.264 to serve instead of a pattern")
     parser.add_argument("--user")
     parser.add_argument("--password")
@@ -43,7 +46,8 @@ def main() -> None:
     server.set_service(arguments.port)
     factory = GstRtspServer.RTSPMediaFactory()
     picture = PICTURE.format(fps=arguments.fps)
-    factory.set_launch(FILE.format(path=arguments.file) if arguments.file else picture)
+    served = FILE.format(path=arguments.file) if arguments.file else picture
+    factory.set_launch(f"( {arguments.launch} )" if arguments.launch else served)
     factory.set_shared(True)
     if arguments.user is not None:
         require_password(server, factory, arguments.user, arguments.password)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from camera_process import CameraProcess
+
+from stream.decode_pipeline import DecodePipeline
+from stream.encode_pipeline import EncodePipeline
+from stream.frames import CameraState, CameraStatus
+from stream.gate import FrameGate
+from stream.gstreamer import PipelineFailure
+from stream.sources import open_source
+
+WAIT_S = 60.0
+LIVE = "videotestsrc is-live=true ! capsfilter caps=video/x-raw,width=64,height=48"
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """An event that comes only when the test is over, so that whoever waits for it is stuck."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def stick(pipeline: DecodePipeline, reached: threading.Event) -> None:
+    pipeline.start()
+    assert reached.wait(WAIT_S)
+
+
+def test_a_pipeline_that_does_not_stop_is_left_behind(never):
+    reached, left = threading.Event(), threading.Event()
+
+    def gate(_pts: int | None, _duration: int | None) -> bool:
+        reached.set()
+        return never.wait()
+
+    pipeline = DecodePipeline(launch=LIVE, gate=gate, on_abandoned=left.set)
+    stick(pipeline, reached)
+    pipeline.close()  # would wait for ever
+    assert left.is_set()
+    pipeline.close()  # once more, which does nothing
+
+
+def test_a_pipeline_that_stops_is_not_counted():
+    reached, left = threading.Event(), threading.Event()
+    pipeline = DecodePipeline(launch=LIVE, gate=lambda *_: bool(reached.set()), on_abandoned=left.set)
+    stick(pipeline, reached)
+    pipeline.close()
+    assert not left.is_set()
+
+
+def test_a_camera_comes_back_though_its_pipeline_is_stuck(never, monkeypatch):
+    admit, calls, statuses = FrameGate.admit, [], []
+
+    def stuck_at_the_third(gate: FrameGate, pts_ns: int | None, duration_ns: int | None) -> bool:
+        calls.append(pts_ns)
+        if len(calls) == 3:
+            never.wait()
+        return admit(gate, pts_ns, duration_ns)
+
+    monkeypatch.setattr(FrameGate, "admit", stuck_at_the_third)
+
+    def note(status: CameraStatus) -> None:
+        statuses.append(status.state)
+
+    source = open_source(
+        camera_id="door",
+        uri="test://ball?size=64x48",
+        analysis_fps=None,
+        stall_timeout_s=0.5,
+        open_timeout_s=WAIT_S,
+        on_status=note,
+    )
+    for frame in source.frames():
+        if source.stats().reconnects == 1 and frame.number > 5:
+            break
+    assert source.stats().abandoned == 1
+    assert statuses[:4] == [CameraState.CONNECTING, CameraState.UP, CameraState.DOWN, CameraState.UP]
+    source.close()
+
+
+def test_a_file_that_does_not_open_is_told(tmp_path):
+    fifo = tmp_path / "film.mp4"
+    os.mkfifo(fifo)
+    pipeline = DecodePipeline(fifo.as_uri())
+    with pytest.raises(PipelineFailure, match=r"no answer within 0\.2 s"):
+        pipeline.start(timeout_s=0.2)
+    pipeline.close()
+    os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))  # lets go the thread that waits for a writer
+
+
+def test_closing_ends_the_wait_for_a_file_that_does_not_open(tmp_path):
+    fifo = tmp_path / "film.mp4"
+    os.mkfifo(fifo)
+    pipeline = DecodePipeline(fifo.as_uri())
+    thread = threading.Thread(target=pipeline.start, kwargs={"timeout_s": 10 * WAIT_S})
+    thread.start()
+    pipeline.close()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))
+
+
+def test_a_video_that_cannot_be_opened_for_writing_is_told(tmp_path):
+    fifo = tmp_path / "out.mp4"
+    os.mkfifo(fifo)
+    with pytest.raises(PipelineFailure, match=r"no answer within 0\.2 s"):
+        EncodePipeline(str(fifo), size_wh=(64, 48), fps=10, timeout_s=0.2)
+    os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))
+
+
+def test_the_process_ends_with_a_pipeline_left_behind():
+    program = (
+        "import threading\n"
+        "from stream.decode_pipeline import DecodePipeline\n"
+        "reached = threading.Event()\n"
+        "def gate(*_):\n"
+        "    reached.set()\n"
+        "    threading.Event().wait()\n"
+        f"pipeline = DecodePipeline(launch={LIVE!r}, gate=gate)\n"
+        "pipeline.start()\n"
+        "assert reached.wait(60)\n"
+        "pipeline.close()\n"
+        "print('closed')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+
+
+@pytest.fixture
+def hasty_camera(tmp_path: Path) -> Iterator[CameraProcess]:
+    """Motion JPEG that comes as fast as it is taken, in pictures of thousands of packets."""
+    noise = np.random.default_rng(0).integers(0, 256, (1528, 2040, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "0.jpg"), noise, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    process = CameraProcess(
+        "--launch",
+        f"multifilesrc location={tmp_path}/%d.jpg loop=true caps=image/jpeg,framerate=10/1 "
+        "! jpegparse ! rtpjpegpay name=pay0 pt=26",
+    )
+    yield process
+    process.kill()
+
+
+def test_a_camera_that_sends_faster_than_is_decoded_stops_at_once(hasty_camera, monkeypatch):
+    admit = FrameGate.admit
+
+    def slowly(gate: FrameGate, pts_ns: int | None, duration_ns: int | None) -> bool:
+        time.sleep(0.3)  # meanwhile the jitter buffer fills
+        return admit(gate, pts_ns, duration_ns)
+
+    monkeypatch.setattr(FrameGate, "admit", slowly)
+    source = open_source(
+        camera_id="door", uri=f"rtsp://127.0.0.1:{hasty_camera.port}/live", analysis_fps=None
+    )
+    frames = source.frames()
+    while next(frames).number < 4:
+        pass
+    source.close()
+    assert list(frames) == []
+    assert source.stats().abandoned == 0
