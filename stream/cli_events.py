@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,6 +33,12 @@ events_app = typer.Typer(
 )
 cli_topics.register(events_app)
 
+
+def _in_one_form(names: list[str] | None) -> list[str] | None:
+    """Names as events have them: é may be typed as one character or as two."""
+    return names and [unicodedata.normalize("NFC", name) for name in names]
+
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -44,7 +51,10 @@ Registry = Annotated[
     typer.Option(metavar="URL", help="Schema registry; its login is FACESTREAM_REGISTRY_USER and _PASSWORD."),
 ]
 Cameras = Annotated[
-    list[str] | None, typer.Option("--camera", metavar="ID", help="Only of this camera; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--camera", metavar="ID", help="Only of this camera; may be repeated.", callback=_in_one_form
+    ),
 ]
 Kinds = Annotated[
     list[str] | None,
@@ -57,7 +67,12 @@ Tracks = Annotated[
 ]
 People = Annotated[
     list[str] | None,
-    typer.Option("--person", metavar="WHO", help="Only answers that name this id or name; may be repeated."),
+    typer.Option(
+        "--person",
+        metavar="WHO",
+        help="Only answers that name this id or name; may be repeated.",
+        callback=_in_one_form,
+    ),
 ]
 
 
@@ -248,14 +263,13 @@ def _lookup(registry: str | None) -> SchemaLookup | None:
         return None
     from stream.registry import SchemaRegistry
 
-    return SchemaRegistry.from_environment(registry, os.environ).schema
+    return SchemaRegistry.from_environment(_expand(registry), os.environ).schema
 
 
 def _expand(address: str) -> str:
     from stream.config_tree import expand_environment
-    from stream.kafka_address import fill_references
 
-    return fill_references(address, lambda found: str(expand_environment(found, os.environ, "address")))
+    return str(expand_environment(address, os.environ, "address"))
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import structlog
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,8 +24,11 @@ from pydantic import (
 )
 
 from engine.errors import ConfigError
+from stream.camera_ids import clean_camera_id, name_sources
 from stream.config_tree import expand_environment, parse_tree
-from stream.uris import name_source
+from stream.uris import redact_uri
+
+log = structlog.get_logger(__name__)
 
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -41,7 +46,7 @@ class CameraSettings(Settings):
     """One camera, file or folder.
 
     Attributes:
-        id: Name in events; letters, digits, dot, dash and underscore.
+        id: Name in events; letters and digits of any script, dot, dash and underscore.
         uri: File, folder, ``file://``, ``rtsp(s)://``, ``http(s)://``, ``v4l2://`` or ``test://``.
         username: For the camera, better than in the URI.
         password: For the camera; write ``${NAME}`` and keep it in the environment.
@@ -52,7 +57,7 @@ class CameraSettings(Settings):
         stall_timeout_s: A live camera without a frame for so long is down.
     """
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    id: Annotated[str, AfterValidator(clean_camera_id)]
     uri: Annotated[str, Field(min_length=1)]
     username: str | None = None
     password: SecretStr | None = None
@@ -311,9 +316,12 @@ def override_settings(
     """
     base = settings or RunSettings()
     cameras = [camera.model_dump() for camera in base.cameras]
-    for source in sources:
-        uri = expand_environment(source, environment, "SOURCE")
-        cameras.append({"id": name_source(uri, [camera["id"] for camera in cameras]), "uri": uri})
+    uris = [expand_environment(source, environment, "SOURCE") for source in sources]
+    names = name_sources(uris, [camera["id"] for camera in cameras])
+    for name, uri in zip(names, uris, strict=True):
+        cameras.append({"id": name, "uri": uri})
+        if name != name_sources([uri])[0]:
+            log.info("longer id, as another source has the short one", camera=name, source=redact_uri(uri))
     for camera in cameras:
         if analysis_fps is not None:
             camera["analysis_fps"] = analysis_fps or None

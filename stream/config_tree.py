@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from engine.errors import ConfigError
-from stream.kafka_address import fill_references
+from stream.uris import fill_references
 
 
 def parse_tree(raw: bytes | str, *, where: str) -> dict[Any, Any]:
@@ -66,7 +66,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def expand_environment(node: Any, environment: Mapping[str, str], where: str) -> Any:
     """Put the environment's values in place of ``${NAME}`` in every string of a tree.
 
-    In the login and the options of a ``kafka://`` address a value may hold any character.
+    Within addresses as ``stream.uris.fill_references`` does: in a login a value may hold any character.
 
     Args:
         node: A string, or dicts and lists of strings and other values, which are left alone.
@@ -83,12 +83,12 @@ def expand_environment(node: Any, environment: Mapping[str, str], where: str) ->
             raise ConfigError(f"{where}: '${{{name}}}' does not name an environment variable")
         if name not in environment:
             raise ConfigError(f"{where}: environment variable {name} is not set; set it: export {name}=…")
+        if any("\ud800" <= char <= "\udfff" for char in environment[name]):
+            raise ConfigError(f"{where}: environment variable {name} is not valid UTF-8; set it anew")
         return environment[name]
 
-    if isinstance(node, str) and node.startswith("kafka://"):
-        return fill_references(node, lambda reference: _REFERENCE.sub(value_of, reference))
     if isinstance(node, str):
-        return _REFERENCE.sub(value_of, node)
+        return fill_references(node, lambda reference: _REFERENCE.sub(value_of, reference))
     if isinstance(node, dict):
         return {key: expand_environment(value, environment, where) for key, value in node.items()}
     if isinstance(node, list):

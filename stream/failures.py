@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
-from urllib.parse import urlsplit
 
 from stream.gstreamer import PipelineFailure
 from stream.gstreamer_elements import APT_COMMAND
+from stream.uris import split_port
 
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _CONNECT_TIMEOUT_S = 1.0
@@ -58,17 +58,24 @@ def connect_trouble(uri: str, failure: PipelineFailure) -> str | None:
     """
     if (failure.domain, failure.code) not in {("resource", 7), ("stream", 1)}:  # OPEN_READ_WRITE, FAILED
         return None
-    parts = urlsplit(uri)
-    host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+    scheme, host, port = _endpoint(uri)
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the latter: no name that a name server could be asked for
         return f"the host name {host} is not known; check it and the name server"
     except TimeoutError:
         return f"{host} does not answer on port {port}; check address, network and firewall"
     except OSError as exc:
         return f"cannot connect to {host} port {port} ({exc.strerror}); check host, port and network"
-    return f"{host} port {port} does not speak {parts.scheme} as expected; check scheme, port and certificate"
+    return f"{host} port {port} does not speak {scheme} as expected; check scheme, port and certificate"
+
+
+def _endpoint(uri: str) -> tuple[str, str, int]:
+    """Scheme, host and port of an address, the host as the operating system takes it."""
+    scheme, _, rest = uri.partition("://")
+    host, port = split_port(re.split(r"[/?#]", rest, maxsplit=1)[0])
+    scheme = scheme.lower()
+    return scheme, host.strip("[]").replace("%25", "%"), port or _DEFAULT_PORTS[scheme]
 
 
 def _missing_decoder(details: str) -> str:

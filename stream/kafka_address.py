@@ -6,16 +6,20 @@ Nothing here touches a file, a network or kafka-python.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from engine.errors import SinkError
+from stream.uris import fill_references, is_host_and_port, split_port
 
-FORM = "kafka://HOST:PORT[,HOST:PORT…]/TOPIC[?OPTION=VALUE&…], a login before HOST as USER:PASSWORD@"
+FORM = "kafka://HOST[:PORT][,HOST[:PORT]…]/TOPIC[?OPTION=VALUE&…], a login before HOST as USER:PASSWORD@"
 """How an address is written."""
+
+DEFAULT_PORT = 9092
+"""Of Kafka's brokers."""
 
 SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 """What ``security`` may be, as Kafka names them."""
@@ -23,9 +27,7 @@ SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 """What ``mechanism`` may be, as Kafka names them."""
 
-_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):[0-9]{1,5}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_REFERENCE = re.compile(r"\$\{[^}]*\}")
 _OPTIONS = (
     *("security", "mechanism", "ca", "cert", "key", "key_password"),
     *("token", "token_url", "scope", "create", "identities"),
@@ -38,7 +40,7 @@ class KafkaAddress:
     """A topic of a Kafka cluster, and how its brokers let us in.
 
     Attributes:
-        brokers: ``HOST:PORT`` of one or more.
+        brokers: ``HOST:PORT`` of one or more, port 9092 where the text has none.
         topic: Name.
         username: For SASL, or the client's id at the token endpoint; None for no login.
         password: The same; the client's secret at the token endpoint.
@@ -97,22 +99,6 @@ def is_topic(name: str) -> bool:
     return _TOPIC.fullmatch(name) is not None and name not in {".", ".."}
 
 
-def fill_references(text: str, fill: Callable[[str], str]) -> str:
-    """An address with values in place of ``${NAME}``. In the login and the options any character may occur.
-
-    Args:
-        text: An address.
-        fill: As a text with values in place of its references; is given one reference at a time.
-    """
-    location, mark, query = text.partition("?")
-    login, at, rest = location.rpartition("@")
-
-    def quoted(part: str) -> str:
-        return _REFERENCE.sub(lambda found: quote(fill(found[0]), safe=""), part)
-
-    return quoted(login) + at + _REFERENCE.sub(lambda found: fill(found[0]), rest) + mark + quoted(query)
-
-
 def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> KafkaAddress:
     """What a ``kafka://`` address means.
 
@@ -130,14 +116,17 @@ def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> K
     location, _, query = text.removeprefix("kafka://").partition("?")
     authority, _, topic = location.rpartition("/")
     login, at, hosts = authority.rpartition("@")
-    brokers = tuple(hosts.split(","))
-    if not text.startswith("kafka://") or not all(_BROKER.fullmatch(broker) for broker in brokers):
-        raise _refusal(f"expected {FORM}, and the port a number")
+    if not text.startswith("kafka://") or not all(map(is_host_and_port, hosts.split(","))):
+        raise _refusal(
+            f"expected {FORM}, PORT a number up to 65535 ({DEFAULT_PORT} where there is none), "
+            "an IPv6 address in brackets"
+        )
+    brokers = tuple(map(_with_port, hosts.split(",")))
     if not is_topic(topic):
         raise _refusal(f"expected {FORM}; a topic is of letters, digits, dots, dashes, underscores")
     username, colon, password = login.partition(":")
     if at and not (username and colon and password):
-        raise _refusal(f"expected {FORM}, with @, : and / inside a password as %40, %3A and %2F")
+        raise _refusal(f"expected {FORM}, with @, :, / and % inside a password as %40, %3A, %2F and %25")
     address = _with_options(
         brokers,
         topic,
@@ -146,6 +135,12 @@ def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> K
     )
     _check(address)
     return address
+
+
+def _with_port(broker: str) -> str:
+    """A broker as ``HOST:PORT``, the zone of an IPv6 address written plainly."""
+    host, port = split_port(broker)
+    return f"{re.sub('%25(?=[^]])', '%', host, count=1)}:{port or DEFAULT_PORT}"
 
 
 def _look_up(environment: Mapping[str, str], reference: str) -> str:

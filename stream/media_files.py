@@ -19,6 +19,8 @@ VIDEO_SUFFIXES = (
 PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
 """What a local file must end with, for the addresses that it names to be asked."""
 
+_DEVICE = re.compile(r"(?:/dev/)?(?:video)?([0-9]{1,3})")
+
 
 def check_media_file(path: Path) -> None:
     """See that a file can be read at all, before a pipeline is built for it.
@@ -29,6 +31,10 @@ def check_media_file(path: Path) -> None:
     Raises:
         SourceError: It is missing, empty, not a regular file, may not be read, or is an MP4 without index.
     """
+    if (path.is_char_device() or not path.exists()) and (device := _DEVICE.fullmatch(str(path))):
+        raise SourceError(
+            f"{path}: is not a file; for a camera of this machine write v4l2:///dev/video{device[1]}"
+        )
     if not path.exists():
         raise SourceError(f"{path}: no such file; check the path")
     if not path.is_file():

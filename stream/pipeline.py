@@ -15,6 +15,7 @@ from engine.errors import FacestreamError
 from stream.events import CameraChange, CameraEvent, Event, FaceEvent
 from stream.frames import CameraState, CameraStatus, Frame, FrameSource, SourceStats
 from stream.mux import FrameMux
+from stream.printable import valid_text
 from stream.recognizer import Recognition, Recognizer
 from stream.tracks import LiveTrack
 
@@ -232,8 +233,8 @@ class Pipeline:
             camera_id=lane.camera.camera_id,
             run_id=lane.camera.run_id,
             at=at,
-            uri=lane.camera.uri,
-            reason=reason,
+            uri=valid_text(lane.camera.uri),
+            reason=valid_text(reason),
             planned=planned,
         )
         lane.camera_events += 1

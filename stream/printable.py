@@ -15,6 +15,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def valid_text(text: str) -> str:
+    """Text that UTF-8 can hold: names of files that are no UTF-8 with escapes for their odd bytes.
+
+    Args:
+        text: With surrogates where the system's text could not be decoded.
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def local_time(at: datetime, form: str) -> str:
     """A time as clocks here show it; at the ends of the calendar, where none shows it, as it stands.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -121,7 +121,8 @@ def _is_live(address: SourceAddress) -> bool:
         case TestPattern(frames=frames):
             return frames is None
         case NetworkStream(scheme="http" | "https", uri=uri):
-            return not urlsplit(uri).path.lower().endswith(VIDEO_SUFFIXES)
+            path = re.sub(r"^[^:]*://[^/?#]*|[?#].*$", "", uri, flags=re.DOTALL)
+            return not path.lower().endswith(VIDEO_SUFFIXES)
         case _:
             return True
 

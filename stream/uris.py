@@ -5,8 +5,9 @@ Nothing here touches a file, a network or GStreamer.
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -38,6 +39,10 @@ TEST_PATTERNS = (
 )
 """Patterns of GStreamer's videotestsrc."""
 
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)(?:%[\w.~%-]+)?\]|[\w.-]+)(?::([0-9]{0,5}))?")
+_LARGEST_PORT = 65535
+_ENCODED = "write /, ?, #, @, : and % within a user name or password as %2F, %3F, %23, %40, %3A and %25"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _SECRET_KEY = re.compile(
@@ -114,6 +119,8 @@ def parse_source(source: str) -> SourceAddress:
     """
     if not source.strip():
         raise SourceError(f"source: got an empty string, expected {KNOWN_SOURCES}")
+    if "\0" in source:
+        raise SourceError(f"source: got a text with a zero byte, expected {KNOWN_SOURCES}")
     match = _SCHEME.match(source)
     if match is None:
         return LocalPath(_expanded(source))
@@ -126,39 +133,58 @@ def parse_source(source: str) -> SourceAddress:
         case "v4l2":
             return _parse_device(source, rest)
         case "test":
-            return _parse_pattern(source, rest)
+            return _parse_pattern(rest)
         case _:
             raise SourceError(
                 f"{redact_uri(source)}: got the unknown scheme {scheme}://, expected {KNOWN_SOURCES}"
             )
 
 
-def name_source(uri: str, taken: Collection[str]) -> str:
-    """A name for a source that was given without one: from its file or host.
+def fill_references(text: str, fill: Callable[[str], str]) -> str:
+    """An address with values in place of ``${NAME}``.
+
+    One rule for addresses of all kinds: within the login and behind the question mark a value may hold any
+    character, and is percent-encoded. Elsewhere it stands as it is, so that it may be several hosts, a path
+    of several folders, or the whole address.
 
     Args:
-        uri: As ``stream.uris.parse_source`` takes it.
-        taken: Names that are in use.
-
-    Returns:
-        Letters, digits, dot, dash and underscore, at most 64.
-
-    Raises:
-        SourceError: The address does not make sense.
+        text: An address, or any other text.
+        fill: As a text with values in place of its references; is given one reference at a time.
     """
-    match parse_source(uri):
-        case LocalPath(path):
-            text = path.resolve().stem
-        case TestPattern(pattern):
-            text = f"test-{pattern}"
-        case _:
-            text = re.sub(r"^[a-z0-9]+://|[?#].*$", "", redact_uri(uri)).removeprefix("***:***@")
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:56] or "camera"
-    name, count = stem, 1
-    while name in taken:
-        count += 1
-        name = f"{stem}-{count}"
-    return name
+
+    def quoted(part: str) -> str:
+        return _REFERENCE.sub(lambda found: quote(fill(found[0]), safe=""), part)
+
+    def plain(part: str) -> str:
+        return _REFERENCE.sub(lambda found: fill(found[0]), part)
+
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return plain(text)
+    location, mark, query = text[scheme.end() :].partition("?")
+    authority, path = _split_authority(location)
+    login, at, host = authority.rpartition("@")
+    return scheme[0] + quoted(login) + at + plain(host) + plain(path) + mark + quoted(query)
+
+
+def is_host_and_port(authority: str) -> bool:
+    """Whether this is a host name or address, with or without a port: ``HOST[:PORT]``.
+
+    An address of IPv6 stands in brackets and may have a zone, written ``%eth0`` or ``%25eth0`` (RFC 6874).
+    """
+    found = _HOST_AND_PORT.fullmatch(authority)
+    if found is None or not 0 < int(found[2] or 1) <= _LARGEST_PORT:
+        return False
+    try:
+        return found[1] is None or bool(ipaddress.IPv6Address(found[1]))
+    except ValueError:
+        return False
+
+
+def split_port(authority: str) -> tuple[str, int | None]:
+    """Host and port of what ``is_host_and_port`` admits; None where there is no port."""
+    host, _, port = authority.rpartition(":")
+    return (host, int(port)) if port.isdecimal() and host else (authority.removesuffix(":"), None)
 
 
 def split_credentials(uri: str) -> tuple[str, str | None, str | None]:
@@ -198,7 +224,7 @@ def redact_uri(uri: str) -> str:
         return uri
     rest = uri[match.end() :]
     authority, _ = _split_authority(rest)
-    if "@" in rest and not _is_host_and_port(authority.rpartition("@")[2]):
+    if "@" in rest and not is_host_and_port(authority.rpartition("@")[2]):
         rest = rest.rpartition("@")[2]
     bare, _, _ = split_credentials(match[0] + rest)
     head, mark, query = bare.partition("?")
@@ -217,19 +243,19 @@ def redact_text(text: str, secrets: Iterable[str | None] = ()) -> str:
         The text without them, also in their percent-encoded form.
     """
     known = [secret for secret in secrets if secret and len(secret) >= _SHORTEST_SECRET_IN_TEXT]
-    forms = {form for secret in known for form in (secret, quote(secret), quote(secret, safe=""))}
+    forms = {form for secret in known for form in (secret, *(_quoted(secret, safe) for safe in ("/", "")))}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, HIDDEN)
     return _URI_IN_TEXT.sub(lambda match: redact_uri(match[0]), text)
 
 
+def _quoted(secret: str, safe: str) -> str:
+    return quote(secret, safe=safe, errors="surrogatepass")
+
+
 def _split_authority(rest: str) -> tuple[str, str]:
     end = re.search(r"[/?#]", rest)
     return (rest, "") if end is None else (rest[: end.start()], rest[end.start() :])
-
-
-def _is_host_and_port(authority: str) -> bool:
-    return re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:[0-9]*)?", authority) is not None
 
 
 def _redact_query(query: str) -> str:
@@ -252,40 +278,54 @@ def _parse_file(source: str, rest: str) -> LocalPath:
     host, path = _split_authority(rest)
     if host not in ("", "localhost") or not path:
         raise SourceError(f"{redact_uri(source)}: expected file:///absolute/path (three slashes)")
+    if "\0" in unquote(path):
+        raise SourceError(f"{redact_uri(source)}: expected a path without a zero byte (%00)")
     return LocalPath(Path(unquote(path)))
 
 
 def _parse_network(scheme: str, source: str) -> NetworkStream:
     uri, username, password = split_credentials(source)
-    host, _ = _split_authority(uri[uri.index("://") + 3 :])
-    if not _is_host_and_port(host):
+    host, rest = _split_authority(uri[uri.index("://") + 3 :])
+    if not is_host_and_port(host):
         raise SourceError(
-            f"{redact_uri(source)}: expected {scheme}://[user:password@]host[:port]/path, the port a number; "
-            "write /, ?, #, @ and : inside a user name or password as %2F, %3F, %23, %40 and %3A"
+            f"{redact_uri(source)}: expected {scheme}://HOST[:PORT]/PATH, a login before HOST as "
+            f"USER:PASSWORD@, PORT a number up to {_LARGEST_PORT}, an IPv6 address in brackets; {_ENCODED}"
         )
-    return NetworkStream(scheme=scheme, uri=uri, username=username, password=password)
+    return NetworkStream(
+        scheme=scheme,
+        uri=uri[: uri.index("://") + 3] + _with_zone(host) + rest,
+        username=username,
+        password=password,
+    )
+
+
+def _with_zone(host: str) -> str:
+    """A host with its IPv6 zone as GStreamer and RFC 6874 have it."""
+    return re.sub(r"%(?:25(?=[^]]))?", "%25", host, count=1)
 
 
 def _parse_device(source: str, rest: str) -> CaptureDevice:
     path = unquote(rest)
     if not path.startswith("/dev/"):
-        raise SourceError(f"{source}: expected v4l2:///dev/videoN (three slashes)")
+        raise SourceError(f"{redact_uri(source)}: expected v4l2:///dev/videoN (three slashes)")
     return CaptureDevice(Path(path))
 
 
-def _parse_pattern(source: str, rest: str) -> TestPattern:
+def _parse_pattern(rest: str) -> TestPattern:
     pattern, _, query = rest.partition("?")
     pattern = pattern.rstrip("/") or "smpte"
     if pattern not in TEST_PATTERNS:
+        shown = pattern if re.fullmatch(r"[\w-]{1,40}", pattern) else "(not shown)"
         raise SourceError(
-            f"{source}: got the unknown pattern {pattern}, expected one of {' '.join(TEST_PATTERNS)}"
+            f"test://: got the unknown pattern {shown}, expected one of {' '.join(TEST_PATTERNS)}"
         )
     values = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := set(values) - {"frames", "size", "fps"}:
-        raise SourceError(f"{source}: got {', '.join(sorted(unknown))}, expected frames=N, size=WxH or fps=N")
+        shown = ", ".join(sorted(unknown)) if re.fullmatch(r"\w{1,20}", "".join(unknown)) else "(not shown)"
+        raise SourceError(f"test://{pattern}: got {shown}, expected frames=N, size=WxH or fps=N")
     frames, fps = values.get("frames"), values.get("fps", "25")
     width, _, height = values.get("size", "640x360").partition("x")
     numbers = (fps, width, height) if frames is None else (fps, width, height, frames)
     if not all(re.fullmatch(r"0*[1-9][0-9]{0,8}", number) for number in numbers):
-        raise SourceError(f"{source}: expected whole numbers above 0 in frames=N, size=WxH and fps=N")
+        raise SourceError(f"test://{pattern}: expected whole numbers above 0 in frames=N, size=WxH and fps=N")
     return TestPattern(pattern, None if frames is None else int(frames), (int(width), int(height)), int(fps))

@@ -36,6 +36,7 @@ from stream.gallery_records import GalleryModel
 from stream.identifier import Identifier
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.pipeline import Camera, Pipeline
+from stream.printable import valid_text
 from stream.recognizer import Recognizer
 from stream.sealing import Sealer
 from stream.sinks import EventSink, FanOut, open_sink
@@ -312,7 +313,7 @@ def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> C
     identity = "|".join([camera.id, _fingerprint(camera, started_at), str(camera.analysis_fps), recognition])
     return Camera(
         camera_id=camera.id,
-        run_id=hashlib.sha256(identity.encode()).hexdigest()[:12],
+        run_id=hashlib.sha256(valid_text(identity).encode()).hexdigest()[:12],
         uri=redact_uri(camera.uri),
         open_source=lambda on_status: open_source(
             camera_id=camera.id,
@@ -362,5 +363,5 @@ def _file_digest(path: Path) -> str:
 def _folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        digest.update(f"{path.name}|{path.stat().st_size}\n".encode())
+        digest.update(valid_text(f"{path.name}|{path.stat().st_size}\n").encode())
     return digest.hexdigest()

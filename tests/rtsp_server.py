@@ -31,6 +31,7 @@ def require_password(server, factory, user: str, password: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A camera for tests: serves a test pattern over RTSP.")
     parser.add_argument("--port", default="0", help="0 takes a free one; the port is printed")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--path", default="/live")
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument(
@@ -42,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(arguments.host)
     server.set_service(arguments.port)
     factory = GstRtspServer.RTSPMediaFactory()
     picture = PICTURE.format(fps=arguments.fps)

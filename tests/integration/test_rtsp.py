@@ -177,6 +177,20 @@ def test_a_frozen_camera_does_not_hold_up_the_end(camera, watch):
     camera.signal(signal.SIGCONT)
 
 
+@pytest.mark.parametrize("zone", ["%1", "%251"])
+def test_an_ipv6_address_may_have_a_zone(zone, watch):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    camera = CameraProcess("--host", "::1")
+    try:
+        door = watch(f"rtsp://[::1{zone}]:{camera.port}/live")
+        door.wait_for_frames(1)
+    finally:
+        camera.kill()
+
+
 def test_a_wrong_path_is_told(camera, watch):
     door = watch(f"rtsp://127.0.0.1:{camera.port}/garden")
     assert "no such stream" in door.wait_for_state(CameraState.DOWN).reason

@@ -37,6 +37,26 @@ def test_a_token_that_was_had_elsewhere_needs_no_login() -> None:
     assert (address.security, address.mechanism, address.token) == ("SASL_SSL", "OAUTHBEARER", "abc.d+/e==")
 
 
+@pytest.mark.parametrize(
+    ("hosts", "brokers"),
+    [
+        ("h", ("h:9092",)),
+        ("a,b:1,c", ("a:9092", "b:1", "c:9092")),
+        ("[::1]", ("[::1]:9092",)),
+        ("[fe80::1%25eth0],[fe80::2%eth0]:1", ("[fe80::1%eth0]:9092", "[fe80::2%eth0]:1")),
+    ],
+)
+def test_a_port_may_be_left_out(hosts: str, brokers: tuple[str, ...]) -> None:
+    assert parse_kafka(f"kafka://{hosts}/t").brokers == brokers
+    assert parse_kafka(f"kafka://me:pw@{hosts}/t").brokers == brokers
+
+
+@pytest.mark.parametrize("hosts", ["::1", "h:0", "h:65536", "h:x", "", "a,,b", "[g::1]"])
+def test_hosts_that_are_none(hosts: str) -> None:
+    with pytest.raises(SinkError, match="PORT a number up to 65535"):
+        parse_kafka(f"kafka://{hosts}/t")
+
+
 def test_topics_are_made_unless_said_otherwise() -> None:
     assert parse_kafka("kafka://h:1/t").create
     assert not parse_kafka("kafka://h:1/t?create=no").create

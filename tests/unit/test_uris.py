@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -5,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import SourceError
+from engine.errors import FacestreamError, SourceError
+from stream.media_files import check_media_file
+from stream.sinks import parse_sink
+from stream.sources import open_source
 from stream.uris import (
     CaptureDevice,
     LocalPath,
@@ -38,6 +42,10 @@ paths = st.from_regex(r"(/[a-z0-9_.-]{1,8}){0,3}", fullmatch=True)
         ("rtsp://cam/live", NetworkStream("rtsp", "rtsp://cam/live")),
         ("RTSP://cam:8554/live", NetworkStream("rtsp", "RTSP://cam:8554/live")),
         ("rtsps://[fe80::1]:322/x", NetworkStream("rtsps", "rtsps://[fe80::1]:322/x")),
+        ("rtsp://[fe80::1%25eth0]/x", NetworkStream("rtsp", "rtsp://[fe80::1%25eth0]/x")),
+        ("rtsp://a:b@[fe80::1%eth0]:554/x", NetworkStream("rtsp", "rtsp://[fe80::1%25eth0]:554/x", "a", "b")),
+        ("http://[fe80::1%eth0]/x", NetworkStream("http", "http://[fe80::1%25eth0]/x")),
+        ("http://[fe80::1%25eth0]/x", NetworkStream("http", "http://[fe80::1%25eth0]/x")),
         ("https://cdn.example/a.m3u8?x=1", NetworkStream("https", "https://cdn.example/a.m3u8?x=1")),
         ("rtsp://u:p%40ss%2F@cam/1", NetworkStream("rtsp", "rtsp://cam/1", "u", "p@ss/")),
         ("rtsp://u:p@ss@cam/1", NetworkStream("rtsp", "rtsp://cam/1", "u", "p@ss")),
@@ -58,8 +66,14 @@ def test_a_home_folder_is_found():
         ("ftp://host/x", "unknown scheme ftp://"),
         ("file://server/x", "three slashes"),
         ("v4l2://video0", "three slashes"),
-        ("rtsp:///live", "host"),
-        ("rtsp://host:port/live", "the port a number"),
+        ("rtsp:///live", "HOST"),
+        ("rtsp://host:port/live", "PORT a number"),
+        ("rtsp://host:65536/live", "PORT a number"),
+        ("rtsp://[:::]/live", "IPv6 address in brackets"),
+        ("rtsp://::1/live", "IPv6 address in brackets"),
+        ("rtsp://user:p/w@host/live", "write /, ?, #, @, : and % within a user name"),
+        ("a\0b", "zero byte"),
+        ("file:///a%00b", "zero byte"),
         ("test://nothing", "unknown pattern nothing"),
         ("test://ball?frame=3", "got frame"),
         ("test://ball?frames=0", "above 0"),
@@ -72,6 +86,46 @@ def test_nonsense_is_refused_in_one_line(source, says):
         parse_source(source)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+schemes = st.sampled_from(["rtsp", "rtsps", "http", "https", "file", "v4l2", "test", "ftp", "kafka"])
+odd_texts = st.text() | st.text("a1:/@?#[]%&=.-\0\ud800é⑴,", max_size=30)
+
+
+def refusal(parse: Callable[[str], object], text: str) -> str:
+    """Why a text is refused; empty where it is not."""
+    try:
+        parse(text)
+    except FacestreamError as exc:
+        return str(exc)
+    return ""
+
+
+# Whoever shows an error redacts the addresses in it: its help must survive that.
+@given(st.one_of(odd_texts, st.builds("{}://{}".format, schemes, odd_texts)))
+def test_any_text_is_a_source_or_is_refused_in_words_that_can_be_shown(source: str):
+    why = refusal(lambda text: open_source(camera_id="c", uri=text).is_live, source)
+    assert redact_text(why) == why
+    redact_text(source, (source,))
+
+
+sinks = ("kafka://{}", "kafka://h/t?{}", "sqlite:{}", "jsonl:{}")
+
+
+@given(odd_texts | st.sampled_from(sinks).flatmap(lambda form: st.builds(form.format, odd_texts)))
+def test_any_text_is_a_sink_or_is_refused_in_words_that_can_be_shown(text: str):
+    why = refusal(parse_sink, text)
+    assert redact_text(why) == why
+
+
+@pytest.mark.parametrize("source", ["0", "video0", "/dev/video0"])
+def test_a_camera_of_this_machine_is_suggested(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=r"write v4l2:///dev/video0"):
+        check_media_file(Path(source))
+    if source == "0":
+        Path(source).write_bytes(b"a file of this name is one")
+        check_media_file(Path(source))
 
 
 @pytest.mark.parametrize(
