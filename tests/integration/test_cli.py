@@ -201,7 +201,9 @@ def test_bad_arguments_are_said_before_anything_begins(tmp_path: Path) -> None:
     assert_one_line(facestream("run", clip, "--sink", "mqtt://h/t"), "expected kafka://")
     assert_one_line(facestream("run", clip, "--sink", f"jsonl:{tmp_path}/no/e"), "mkdir -p")
     assert_one_line(facestream("run", clip, "--sink", f"sqlite:{tmp_path}"), "cannot be opened")
-    assert_one_line(facestream("run", clip, "--sink", "kafka://127.0.0.1:x/t"), "expected kafka://HOST[:PORT]")
+    assert_one_line(
+        facestream("run", clip, "--sink", "kafka://127.0.0.1:x/t"), "expected kafka://HOST[:PORT]"
+    )
     assert_one_line(facestream("run", clip, "--metrics", "nowhere"), "expected HOST:PORT", code=2)
     assert_one_line(facestream("run", clip, "--render", tmp_path / "x.avi"), ".mp4")
 
