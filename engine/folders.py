@@ -23,7 +23,7 @@ from engine.errors import ConfigError
 
 Kind: TypeAlias = Literal["cache", "models", "engines", "state", "spool"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"facestream.{__name__}")
 
 _NAME: Final = "facestream"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,8 @@ from engine import folders
 from engine.errors import ModelError
 from engine.files import write_atomically
 from engine.package import ModelPackage
+
+log = logging.getLogger(f"facestream.{__name__}")
 
 _WITHIN: Final = "models"
 _VERSION: Final = 2
@@ -47,6 +50,7 @@ def cached_package(
             except ModelError:
                 pass  # damaged: made again below
     folder = folders.writable("cache") / _WITHIN if folder is None else folder
+    log.info("converting the model %s, once", fields["name"])
     data = make().SerializeToString()
     sha256 = hashlib.sha256(data).hexdigest()
     # The name holds the content's hash, so that a manifest never meets another process's file.

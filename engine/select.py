@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ from engine.runtimes import (
 from engine.samples import sample_images
 from engine.store import CompiledEngine, CompiledKind, EngineStore
 from engine.zoo import load_model
+
+log = logging.getLogger(f"facestream.{__name__}")
 
 EngineKind: TypeAlias = Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
@@ -215,6 +218,7 @@ def _fastest(
     open_one: Callable[[CompiledKind, str], Engine],
 ) -> tuple[tuple[CompiledKind, str], Engine]:
     """Judge and time all; the fastest stays open."""
+    log.info("choosing the engine for %s: the fastest of %d, once", package.name, len(candidates))
     images = sample_images(most=_SAMPLES)
     detector, reference = _face_finder(), open_reference(package)
     pixels = np.ascontiguousarray(model_inputs(package, images, detector=detector)[:1])
@@ -222,6 +226,7 @@ def _fastest(
     reasons = []
     for candidate in candidates:
         engine = None
+        log.info("choosing the engine for %s: trying %s, precision %s", package.name, *candidate)
         try:
             engine = open_one(*candidate)
             parity = judge(package, engine, images, detector=detector, reference=reference)
@@ -240,6 +245,7 @@ def _fastest(
     reference.close()
     if best is None:
         raise ModelError(f"{package.name}: no engine works here: {'; '.join(reasons)}")
+    log.info("chose the engine for %s: %s, precision %s", package.name, *best[1])
     return best[1], best[2]
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Final
 
 import cv2
-import structlog
 
 from engine.errors import ConfigError, PictureError
 from engine.faces import Image
 from engine.picture_file import decode_picture
 from stream.events import FaceEvent
+from stream.logs import get_logger
 from stream.sealing import Sealer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TRACK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _PLAIN, _SEALED = ".jpg", ".jpg.sealed"

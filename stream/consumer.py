@@ -19,8 +19,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
-
 from engine.errors import SinkError
 from stream.bad_records import BadRecord, ConsumerStats, log_bad, raise_bad
 from stream.events import Event
@@ -30,11 +28,12 @@ from stream.kafka_address import KafkaAddress, identities_of, parse_kafka, show_
 from stream.kafka_clients import connect_consumer
 from stream.kafka_failures import explain_failure
 from stream.kafka_partitions import Partitions, Start
+from stream.logs import get_logger
 from stream.record_reader import RecordReader
 
 __all__ = ["BadRecord", "ConsumerStats", "EventConsumer", "Start", "log_bad", "raise_bad"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL_S: Final = 0.2
 """How long one look at the brokers takes at most when nothing comes."""

@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import structlog
-
 from engine.errors import ConfigError, SinkError, SourceError
 from stream.cloudevents import from_cloudevent, from_json
 from stream.events import Event
 from stream.formats import SchemaLookup, decode
 from stream.kafka_address import KafkaAddress, show_kafka
+from stream.logs import get_logger
 from stream.sinks import JsonLinesAddress, SqliteAddress, parse_sink
 from stream.wire import MAX_EVENT_BYTES, load_object
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL_S: Final = 0.2
 """How often a source that is followed is looked at when nothing comes."""

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
-import structlog
 
 from engine.errors import GalleryError
 from engine.open_set import Decisions
 from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
 from stream.gallery_records import GallerySnapshot, check_event
+from stream.logs import get_logger
 from stream.matcher import Matcher
 from stream.sinks import EventSink
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL_S: Final = 1.0
 """Shortest time between two looks at whether the gallery has changed."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import structlog
-
 from engine.errors import GalleryError
 from stream.consumer import EventConsumer, Start
 from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent
@@ -21,8 +19,9 @@ from stream.identifier import POLL_S, Identifier
 from stream.identity_topic import IdentityTopic, match_partitions
 from stream.kafka_address import KafkaAddress
 from stream.kafka_errors import BrokersAwayError
+from stream.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 REMEMBER_S: Final = 3600.0
 """So far back are answers looked for when partitions are taken over."""

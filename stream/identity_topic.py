@@ -10,8 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-import structlog
-
 from engine.errors import SinkError
 from stream.events import IdentityEvent
 from stream.formats import Encoder, SchemaLookup, decode
@@ -23,8 +21,9 @@ from stream.kafka_errors import BrokersAwayError
 from stream.kafka_failures import explain_failure
 from stream.kafka_poll import poll
 from stream.kafka_topics import TopicPlan
+from stream.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TYPES: Final = b"facestream.identity."
 _TIMEOUT_S: Final = 10.0

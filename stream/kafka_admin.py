@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from engine.errors import SinkError
 from stream.kafka import (
     AuthorizationError,
@@ -29,8 +27,9 @@ from stream.kafka_address import KafkaAddress, parse_kafka, show_kafka
 from stream.kafka_entry import Entry, enter
 from stream.kafka_failures import GRANT
 from stream.kafka_topics import TopicPlan, TopicState, plan_of, replicas
+from stream.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def probe_broker(address: str, *, timeout_s: float, environment: Mapping[str, str] | None = None) -> str:

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-import structlog
-
 from engine.errors import SinkError
 from stream.kafka import KafkaError
 from stream.kafka_batches import BatchSender, Delivery, partition_of
+from stream.logs import get_logger
 from stream.records import split
 from stream.spool import Spool
 from stream.spool_files import Batch, Cursor
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Place: TypeAlias = tuple[str, int]
 """Topic and partition."""

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
-import structlog
-
 from stream.kafka import (
     ConsumerRebalanceListener,
     LogTruncationError,
@@ -20,10 +18,11 @@ from stream.kafka import (
 )
 from stream.kafka_poll import poll
 from stream.kafka_watch import BrokerWatch
+from stream.logs import get_logger
 
 Start: TypeAlias = Literal["earliest", "latest"] | datetime
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _REQUEST_S: Final = 10.0
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Final
 
-import structlog
-
 from engine.errors import SinkError
 from stream.cloudevents import BinaryMessage
 from stream.events import Event, FaceEvent
@@ -22,12 +20,13 @@ from stream.kafka_courier import Courier
 from stream.kafka_errors import BrokersAwayError
 from stream.kafka_failures import explain_failure
 from stream.kafka_topics import TopicPlan
+from stream.logs import get_logger
 from stream.quick_json import quick_binary
 from stream.records import pack
 from stream.spool import Spool
 from stream.spool_files import SpoolStats
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Encoder = Callable[[Event], BinaryMessage]
 

@@ -17,13 +17,12 @@ from typing import Any
 from urllib import request
 from urllib.parse import quote_plus, urlencode
 
-import structlog
-
 from engine.errors import SinkError
+from stream.logs import get_logger
 from stream.uris import redact_uri
 from stream.web import RefusedError, UnreachableError, ask
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _LONGEST_ANSWER = 64 * 1024
 _LIFE_S, _LONGEST_LIFE_S = 300.0, 1e9

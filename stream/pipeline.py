@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
-import structlog
-
 from engine.errors import FacestreamError
 from stream.events import CameraChange, CameraEvent, Event, FaceEvent
 from stream.frames import CameraState, CameraStatus, Frame, FrameSource, SourceStats
+from stream.logs import get_logger
 from stream.mux import FrameMux
 from stream.printable import valid_text
 from stream.recognizer import Recognition, Recognizer
 from stream.tracks import LiveTrack
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 StatusListener = Callable[[CameraStatus], None]
 

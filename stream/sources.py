@@ -11,8 +11,6 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from engine.errors import PictureError, SourceError
 from engine.faces import Image
 from engine.picture_file import decode_picture
@@ -20,12 +18,13 @@ from stream.containers import missing_bytes
 from stream.frames import CameraState, Frame, FrameSource, SourceStats
 from stream.gate import FrameGate, Ticket
 from stream.live import LiveSource
+from stream.logs import get_logger
 from stream.media_files import VIDEO_SUFFIXES, check_media_file, list_pictures
 from stream.playback import Credentials, Playback, show_address
 from stream.status import StatusListener, StatusReporter
 from stream.uris import LocalPath, NetworkStream, SourceAddress, TestPattern, parse_source
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _NS = 1_000_000_000
 

@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-import structlog
-
+from stream.logs import get_logger
 from stream.sealing import Sealer
 from stream.spool_files import (
     Batch,
@@ -31,7 +30,7 @@ from stream.spool_files import (
 from stream.spool_frames import HEADER_BYTES
 from stream.spool_segment import DamagedSegmentError, Segment
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 FullPolicy: TypeAlias = Literal["drop-oldest", "block"]
 

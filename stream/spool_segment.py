@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import structlog
-
+from stream.logs import get_logger
 from stream.sealing import Sealer
 from stream.spool_frames import (
     HEADER_BYTES,
@@ -22,7 +21,7 @@ from stream.spool_frames import (
     time_of,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class DamagedSegmentError(Exception):

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-import structlog
-
 from stream.frames import CameraState, CameraStatus
+from stream.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 StatusListener: TypeAlias = Callable[[CameraStatus], None]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from captured import capture_logs
 from cuda_stand_in import StandIn
 from small_models import embedder
 from tensorrt_stand_in import make_stand_in, plan_of
@@ -66,12 +67,18 @@ def test_the_fastest_is_taken_and_remembered(
     fastest: str, package: ModelPackage, store: EngineStore, timed: dict[str, float]
 ) -> None:
     timed[fastest] = 0.5
-    assert open_engine(package, store=store).name == fastest
+    with capture_logs() as told:
+        assert open_engine(package, store=store).name == fastest
     assert timed["timed"] == 3
+    first, *trials, last = (entry["event"] for entry in told)
+    assert (first, len(trials)) == (f"choosing the engine for {package.name}: the fastest of 3, once", 3)
+    assert last.startswith(f"chose the engine for {package.name}: {fastest}, precision ")
     (memory,) = choices(store)
     assert json.loads(memory.read_bytes())["kind"] == fastest
     timed.update(openvino=5.0, onnxruntime=5.0)
-    assert open_engine(package, store=store).name == fastest
+    with capture_logs() as told:
+        assert open_engine(package, store=store).name == fastest
+    assert told == []
     assert timed["timed"] == 3, "the second start measures nothing"
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from captured import capture_logs
 from event_checks import camera_event, identity_event
 from event_topics import (
     WAIT_S,
@@ -21,7 +22,6 @@ from event_topics import (
     write_records,
 )
 from kafka_server import KafkaServer
-from structlog.testing import capture_logs
 
 from engine.errors import SinkError
 from stream.async_consumer import AsyncEventConsumer

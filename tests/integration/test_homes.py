@@ -69,7 +69,7 @@ def test_the_options_and_variables_name_every_folder(temporary: Path) -> None:
     words = ("--cache-dir", str(cache), "models", "show", "yunet")
     done = as_nobody(*words, home="/root", temporary=temporary)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert [line for line in done.stderr.splitlines() if "[info" not in line] == []
     assert list(cache.glob("models/*.onnx"))
     done = as_nobody("--cache-dir", "/root/cache", "models", "show", "yunet", home=None, temporary=temporary)
     assert done.returncode == 2

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import structlog
+from captured import capture_logs
 from event_checks import face_event
 from kafka import KafkaConsumer, TopicPartition
 from kafka_cluster import KafkaCluster
@@ -128,7 +128,7 @@ def test_a_broker_that_is_frozen_is_told_of_before_the_producer_gives_up(
     cluster: KafkaCluster, topic: str, tmp_path: Path
 ) -> None:
     broker = cluster.start()
-    with structlog.testing.capture_logs() as told:
+    with capture_logs() as told:
         sink = sink_to(f"kafka://{broker}/{topic}", tmp_path)
         sink.emit(events_of_tracks(5))
         assert sink._spool.wait_until_empty(WAIT_S)
@@ -155,7 +155,7 @@ def test_a_broker_that_comes_back_empty_gets_all_that_it_had_not_acknowledged(
     cluster: KafkaCluster, topic: str, tmp_path: Path
 ) -> None:
     broker = cluster.start()
-    with structlog.testing.capture_logs() as told:
+    with capture_logs() as told:
         sink = sink_to(f"kafka://{broker}/{topic}", tmp_path)
         sink.emit(events_of_tracks(50))
         assert sink._spool.wait_until_empty(WAIT_S)

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import structlog
 from camera_process import CameraProcess
+from captured import capture_logs
 from real_time import in_real_time
 
 from stream.frames import CameraState, CameraStatus, Frame
@@ -236,7 +236,7 @@ def test_a_wrong_password_is_told_and_not_tried_at_once_again(locked_camera, wat
 
 
 def test_no_password_is_ever_told(locked_camera, watch, capfd):
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
         right = watch(f"rtsp://admin:{ENCODED}@127.0.0.1:{locked_camera.port}/live?token=sesame99")
         wrong = watch(f"rtsp://admin:wrongword@127.0.0.1:{locked_camera.port}/live")
         missing = watch(f"rtsp://admin:{ENCODED}@127.0.0.1:{locked_camera.port}/other?token=sesame99")

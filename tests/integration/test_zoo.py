@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from captured import capture_logs
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
@@ -95,14 +96,18 @@ def test_packages_of_other_thresholds_are_not_taken_from_the_cache(tmp_path: Pat
 def test_folding_happens_once(cache: Path) -> None:
     first = load_model("yunet", cache_dir=cache)
     written = first.onnx_path.stat().st_mtime_ns
-    assert load_model("yunet", cache_dir=cache) == first
+    with capture_logs() as told:
+        assert load_model("yunet", cache_dir=cache) == first
+    assert told == []
     assert first.onnx_path.stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".json"])
 @pytest.mark.parametrize("damage", [b"", b"damaged", None])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, suffix: str, damage: bytes | None) -> None:
-    good = load_model("yunet", cache_dir=tmp_path)
+    with capture_logs() as told:
+        good = load_model("yunet", cache_dir=tmp_path)
+    assert [entry["event"] for entry in told] == [f"converting the model {YUNET.name}, once"]
     (victim,) = tmp_path.glob(f"*{suffix}")
     if damage is None:
         victim.unlink()

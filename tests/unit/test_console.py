@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 
 import pytest
-import structlog
 from event_checks import camera_event, face_event
 from rich.console import Console
 
 from stream.console import RateMeter, camera_table, describe_event
 from stream.events import TrackChange
 from stream.frames import CameraState
-from stream.logs import configure_logging
+from stream.logs import configure_logging, get_logger
 from stream.pipeline import CameraReport
 from stream.terminal import text_table
 
@@ -92,9 +92,9 @@ def test_secrets_in_logs_are_hidden():
     out = io.StringIO()
     configure_logging(fmt="json", stream=out)
     try:
-        structlog.get_logger().info("opening", uri="rtsp://viewer:geheim@h/x?token=geheim")
+        get_logger("test").info("opening", uri="rtsp://viewer:geheim@h/x?token=geheim")
     finally:
-        structlog.reset_defaults()
+        logging.getLogger("facestream").handlers.clear()
     entry = json.loads(out.getvalue())
     assert entry["event"] == "opening"
     assert entry["uri"].startswith("rtsp://")
@@ -105,14 +105,14 @@ def test_what_could_steer_a_terminal_is_not_obeyed_in_logs():
     out = io.StringIO()
     configure_logging(stream=out, colors=False)
     try:
-        structlog.get_logger().warning("down", camera="door\x1b]0;title\x07", reason="no\x1b[2J answer")
+        get_logger("test").warning("down", camera="door\x1b]0;title\x07", reason="no\x1b[2J answer")
         try:
             int("1\x1b[2J")
         except ValueError as exc:
             error = ValueError("first\x1b[2J\nsecond")
-            structlog.get_logger().warning("failed", exc_info=error.with_traceback(exc.__traceback__))
+            get_logger("test").warning("failed", exc_info=error.with_traceback(exc.__traceback__))
     finally:
-        structlog.reset_defaults()
+        logging.getLogger("facestream").handlers.clear()
     assert "\x1b" not in out.getvalue()
     assert "camera=door?]0;title?" in out.getvalue()
     assert "ValueError: first?[2J\nsecond" in out.getvalue(), "a trace keeps its lines"

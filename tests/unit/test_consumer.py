@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from captured import capture_logs
 from consumer_stand_in import StandInConsumer, Topics
 from event_checks import face_event, identity_event
 from event_topics import by_track, ids, stays
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
-from structlog.testing import capture_logs
 
 from engine.errors import SinkError
 from stream import consumer as consumer_module

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captured import capture_logs
 from event_checks import camera_event, face_event, validate_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import MODEL, SEALER, gallery_of, template, vector
-from structlog.testing import capture_logs
 
 from engine.errors import GalleryError
 from engine.index import TemplateIndex

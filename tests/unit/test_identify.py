@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from captured import capture_logs
 from consumer_stand_in import StandInConsumer, Topics
 from event_checks import camera_event, face_event, identity_event
 from people import MODEL, gallery_of, vector
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
 from engine.errors import ConfigError, GalleryError, SinkError
 from stream import identity_topic as topic_module

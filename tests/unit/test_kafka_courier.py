@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import structlog
+from captured import capture_logs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,7 +223,7 @@ def test_large_backlogs_go_in_batches_that_a_topic_takes(spool: Spool) -> None:
 def test_a_broker_that_lost_what_it_had_is_said_once(spool: Spool) -> None:
     courier = courier_of(spool)
     sender = attach(courier, 1)
-    with structlog.testing.capture_logs() as told:
+    with capture_logs() as told:
         for number, offset in enumerate((100, 103, 0, 1)):
             spool.append([record(0, number)], timeout_s=0)
             courier.step(0.0)
@@ -265,7 +265,7 @@ def test_what_is_no_record_is_passed_over(spool: Spool) -> None:
     courier = courier_of(spool)
     sender = attach(courier, 1)
     spool.append([b"?", record(0, 1)], timeout_s=0)
-    with structlog.testing.capture_logs() as told:
+    with capture_logs() as told:
         courier.step(0.0)
     assert [each["log_level"] for each in told] == ["warning"]
     sender.sent[0][3].end(0)

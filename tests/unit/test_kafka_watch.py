@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from structlog.testing import capture_logs
+from captured import capture_logs
 
 from stream.kafka_watch import BrokerWatch
 

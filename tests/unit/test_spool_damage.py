@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
+from captured import capture_logs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spools import flip, leave, read_all, records, segments
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def told() -> Iterator[list[dict[str, object]]]:
-    with structlog.testing.capture_logs() as entries:
+    with capture_logs() as entries:
         yield entries
 
 

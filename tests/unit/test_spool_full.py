@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
+from captured import capture_logs
 from spools import leave, read_all, records, segments
 
 from engine.errors import SinkError
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def told() -> Iterator[list[dict[str, object]]]:
-    with structlog.testing.capture_logs() as entries:
+    with capture_logs() as entries:
         yield entries
 
 
