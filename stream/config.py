@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-import structlog
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,9 +25,10 @@ from pydantic import (
 from engine.errors import ConfigError
 from stream.camera_ids import clean_camera_id, name_sources
 from stream.config_tree import expand_environment, parse_tree
+from stream.logs import get_logger
 from stream.uris import redact_uri
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_CONFIG_BYTES = 1_000_000
 
