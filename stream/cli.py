@@ -91,6 +91,14 @@ def run(
         bool | None,
         typer.Option("--realtime/--no-realtime", help="Play files at their own pace, or as fast as it goes."),
     ] = None,
+    ends: Annotated[
+        bool | None,
+        typer.Option(
+            "--ends/--no-ends",
+            help="Sources on the network are recordings, read once to their ends, or cameras, tried again "
+            "for ever. By default only http addresses of video files are recordings.",
+        ),
+    ] = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Stop in order after so many seconds of the clock.")
     ] = None,
@@ -128,6 +136,7 @@ def run(
             precision=precision,
             analysis_fps=analysis_fps,
             realtime=realtime,
+            ends=ends,
             metrics=metrics,
             event_format=event_format,
             gallery=gallery,

@@ -54,6 +54,8 @@ class CameraSettings(Settings):
         realtime: Play a file at its own pace and drop frames when late, as a camera would.
         loop: Start a file again at its end, for ever.
         start_at: When a file was recorded, with a time zone; times of its events count from here.
+        ends: An address on the network is a recording, read once to its end, or a camera, tried again for
+            ever; null takes ``http(s)`` addresses of video files for recordings and all others for cameras.
         stall_timeout_s: A live camera without a frame for so long is down.
     """
 
@@ -65,6 +67,7 @@ class CameraSettings(Settings):
     realtime: bool = False
     loop: bool = False
     start_at: datetime | None = None
+    ends: bool | None = None
     stall_timeout_s: Seconds = 3.0
 
     @field_validator("start_at")
@@ -287,6 +290,7 @@ def override_settings(
     precision: str | None = None,
     analysis_fps: float | None = None,
     realtime: bool | None = None,
+    ends: bool | None = None,
     metrics: str | None = None,
     gallery: Path | None = None,
     false_accepts: float | None = None,
@@ -305,6 +309,7 @@ def override_settings(
         precision: For all models.
         analysis_fps: For all cameras; 0 looks at every frame.
         realtime: For all cameras.
+        ends: The same.
         metrics: ``HOST:PORT``.
         gallery: Whose people are named.
         false_accepts: Share of strangers who may be named, between 0 and 1.
@@ -327,6 +332,8 @@ def override_settings(
             camera["analysis_fps"] = analysis_fps or None
         if realtime is not None:
             camera["realtime"] = realtime
+        if ends is not None:
+            camera["ends"] = ends
     tree = base.model_dump() | {"cameras": cameras}
     if sinks:
         tree["sinks"] = [expand_environment(sink, environment, "--sink") for sink in sinks]

@@ -79,6 +79,7 @@ class DecodePipeline:
         self._lock = threading.Lock()
         self._closed = False
         self._pipeline: Any = None
+        self._source: Any = None
         self._appsink: Any = None
         self._signals: list[tuple[Any, int]] = []
         self._failure: PipelineFailure | None = None
@@ -167,6 +168,14 @@ class DecodePipeline:
         query = gst.Query.new_seeking(gst.Format.TIME)
         return self.announced_s() if pipeline.query(query) and query.parse_seeking()[1] else None
 
+    def is_bounded(self) -> bool:
+        """Whether the source knows how many bytes will come; a live one does not."""
+        gst, source = load_gst(), self._source
+        if source is None:
+            return False
+        known, size = source.query_duration(gst.Format.BYTES)
+        return bool(known) and size > 0
+
     def announced_s(self) -> float | None:
         """Length of the media, where it is known."""
         gst, pipeline = load_gst(), self._pipeline
@@ -183,6 +192,7 @@ class DecodePipeline:
         with self._lock:
             self._closed = True
             pipeline, self._pipeline, self._appsink = self._pipeline, None, None
+            self._source = None
         if pipeline is None:
             return
         if not stop_pipeline(pipeline):
@@ -210,6 +220,7 @@ class DecodePipeline:
         return decoder
 
     def _on_source(self, _decoder: Any, source: Any) -> None:
+        self._source = source
         match source.get_factory().get_name():
             case "rtspsrc":
                 source.set_property("protocols", 4)  # GST_RTSP_LOWER_TRANS_TCP

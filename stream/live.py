@@ -18,7 +18,6 @@ from stream.uris import NetworkStream, SourceAddress
 
 _FIRST_BACKOFF_S = 0.5
 _SLOWEST_ATTEMPT = 32
-_NEAR_END_S = 2.0
 
 
 def backoff_s(attempt: int, *, most_s: float, draw: Callable[[], float]) -> float:
@@ -41,7 +40,7 @@ def backoff_s(attempt: int, *, most_s: float, draw: Callable[[], float]) -> floa
 class LiveSource:
     """A camera that is watched for ever: its newest frame wins, and when it fails it is tried again.
 
-    Only an ``http`` stream whose length turns out to be known (HLS on demand) ends by itself.
+    A server may play a recording, whose end is told as what it is, and begin it again.
 
     Args:
         address: What to connect to.
@@ -130,7 +129,7 @@ class LiveSource:
                     reason = yield from self._connect(opened_at_s)
                 except SourceError as exc:
                     reason, slowest = str(exc), isinstance(exc, AccessRefusedError)
-                if reason is None or self._closing.is_set():
+                if self._closing.is_set():
                     return
                 self._failed_attempts += 1
                 self._status.tell(CameraState.DOWN, reason=reason, attempt=self._failed_attempts)
@@ -140,8 +139,8 @@ class LiveSource:
             self.close()
             self._status.tell(CameraState.ENDED)
 
-    def _connect(self, opened_at_s: float) -> Generator[Frame, None, str | None]:
-        """Yield the frames of one connection; return why it ended, or None when it was meant to."""
+    def _connect(self, opened_at_s: float) -> Generator[Frame, None, str]:
+        """Yield the frames of one connection; return why it ended."""
         self._live_clock.restart()
         playback = Playback(
             self._address,
@@ -156,22 +155,21 @@ class LiveSource:
         )
         self._playback = playback
         if self._closing.is_set():
-            return None
-        is_up, duration_s, first_s, last_s = False, None, 0.0, 0.0
+            return "closed"
+        is_up, duration_s = False, None
         frames = playback.frames(open_timeout_s=self._open_timeout_s, stall_timeout_s=self._stall_timeout_s)
         with closing(frames):
             for ticket, image in frames:
                 if not is_up:
-                    is_up, duration_s, first_s = True, playback.duration_s(), ticket.media_s
+                    is_up, duration_s = True, playback.duration_s()
                     self._connections += 1
                     self._failed_attempts = 0
                     self._status.tell(CameraState.UP)
-                last_s = ticket.media_s
                 time_s = self._live_clock.time_s(
                     media_s=ticket.media_s, elapsed_s=self._clock() - opened_at_s
                 )
                 yield Frame(self._camera_id, ticket.number, time_s, datetime.now(UTC), image)
-        # A server may play a recording, which ends; but not long before its time.
-        if duration_s is not None and last_s - first_s >= duration_s - _NEAR_END_S:
-            return None
-        return playback.why_it_ended()
+        why = playback.why_it_ended()
+        if duration_s is None:
+            return why
+        return f"{why}; the server announced {duration_s:.1f} s: set ends: true (--ends) for a recording"

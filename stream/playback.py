@@ -121,6 +121,15 @@ class Playback:
         """Length of the media as its header states it; None where it does not, and before the first frame."""
         return self._pipeline.announced_s()
 
+    def is_bounded(self) -> bool:
+        """Whether it is known how many bytes will come, as of a file on a web server."""
+        return self._pipeline.is_bounded()
+
+    def was_cut_off(self) -> bool:
+        """Whether the connection broke before the stream ended."""
+        warning = self._pipeline.warning
+        return warning is not None and warning.domain == "resource"
+
     def why_it_ended(self) -> str:
         """For a stream that should not end: what is known about why it did."""
         warning = self._pipeline.warning

@@ -31,6 +31,7 @@ _NS = 1_000_000_000
 # A video may end that much before the sound, which is part of the length that its header announces.
 _LEAST_PLAYED = 0.9
 _NEAR_END_S = 1.0
+_SAY_WHICH = "set ends: false (--no-ends) for a camera, ends: true (--ends) for a recording"
 
 
 def open_source(
@@ -41,6 +42,7 @@ def open_source(
     realtime: bool = False,
     loop: bool = False,
     start_at: datetime | None = None,
+    ends: bool | None = None,
     username: str | None = None,
     password: str | None = None,
     open_timeout_s: float = 10.0,
@@ -55,7 +57,8 @@ def open_source(
 
     Live, tried again for ever: ``rtsp(s)``, ``v4l2``, ``test`` without ``frames=N``, and ``http(s)``
     whose path does not end like a video file (HLS). Finite, with errors raised: files, folders, ``test``
-    with ``frames=N``, and ``http(s)`` whose path ends like a video file.
+    with ``frames=N``, and ``http(s)`` whose path ends like a video file. ``ends`` says otherwise for what
+    is on the network.
 
     Args:
         camera_id: Name in frames and reports.
@@ -64,6 +67,7 @@ def open_source(
         realtime: Play a finite source at the clock's pace and let a late consumer lose frames.
         loop: Play a finite source again and again; numbers and times go on rising.
         start_at: Wall-clock time of a finite source's first frame; the moment of opening when not given.
+        ends: Whether an address on the network is a recording that ends, or a camera; None goes by its name.
         username: For the server; goes before the one in the URI.
         password: The same.
         open_timeout_s: How long the first frame may take.
@@ -85,7 +89,7 @@ def open_source(
     credentials = Credentials(username, password)
     if isinstance(address, NetworkStream):
         credentials = Credentials(username or address.username, password or address.password)
-    if _is_live(address):
+    if _is_live(address, ends):
         return LiveSource(
             address,
             camera_id=camera_id,
@@ -102,9 +106,11 @@ def open_source(
         address,
         camera_id=camera_id,
         analysis_fps=analysis_fps,
-        realtime=realtime,
+        # A server of RTSP sets the pace: who is late loses frames.
+        realtime=realtime or (isinstance(address, NetworkStream) and address.scheme.startswith("rtsp")),
         loop=loop,
         start_at=start_at,
+        ends=bool(ends),
         credentials=credentials,
         open_timeout_s=open_timeout_s,
         folder_fps=folder_fps,
@@ -113,8 +119,10 @@ def open_source(
     )
 
 
-def _is_live(address: SourceAddress) -> bool:
+def _is_live(address: SourceAddress, ends: bool | None) -> bool:
     match address:
+        case NetworkStream() if ends is not None:
+            return not ends
         case LocalPath():
             return False
         case TestPattern(frames=frames):
@@ -138,7 +146,9 @@ class FileSource:
         realtime: Play at the clock's pace and let a late consumer lose frames.
         loop: Begin again at the end.
         start_at: Wall-clock time of the first frame; the moment of opening when not given.
-        credentials: For a web server.
+        ends: Somebody said that it ends. Else an address on the network is taken for a file by its name, and
+            must end as the server or the header announced.
+        credentials: For a server.
         open_timeout_s: How long any frame may take.
         folder_fps: Pace of a folder of pictures.
         on_status: Told about changes of state.
@@ -157,6 +167,7 @@ class FileSource:
         realtime: bool,
         loop: bool,
         start_at: datetime | None,
+        ends: bool,
         credentials: Credentials,
         open_timeout_s: float,
         folder_fps: float,
@@ -170,7 +181,7 @@ class FileSource:
         self._address, self._camera_id, self._credentials = address, camera_id, credentials
         self._realtime, self._loop, self._start_at = realtime, loop, start_at
         self._open_timeout_s, self._folder_fps = open_timeout_s, folder_fps
-        self._clock = clock
+        self._ends, self._clock = ends, clock
         self._gate = FrameGate(analysis_fps)
         self._unreadable = 0
         self._status = StatusReporter(camera_id, on_status)
@@ -261,12 +272,13 @@ class FileSource:
         self._playback = playback
         if self._closing.is_set():
             return
-        count, announced_s = 0, None
+        count, announced_s, is_bounded = 0, None, True
         timeout_s = self._open_timeout_s
         with closing(playback.frames(open_timeout_s=timeout_s, stall_timeout_s=timeout_s)) as frames:
             for ticket, image in frames:
                 if count == 0 and isinstance(self._address, NetworkStream):
-                    announced_s = playback.announced_s()
+                    announced_s, is_bounded = playback.announced_s(), playback.is_bounded()
+                    self._warn_of_a_camera(announced_s, is_bounded=is_bounded)
                 count += 1
                 yield ticket, image
         if self._closing.is_set():
@@ -277,6 +289,16 @@ class FileSource:
             raise SourceError(
                 f"{show_address(self._address)}: ended after {self._gate.end_s:.1f} of {announced_s:.1f} s: "
                 "the video is cut off; what was left has been played, see that the server has it whole"
+            )
+        if announced_s is None and not is_bounded and (playback.was_cut_off() or not self._ends):
+            advice = "play it again" if self._ends else _SAY_WHICH
+            raise SourceError(f"{playback.why_it_ended()}, and the server had not said when: {advice}")
+
+    def _warn_of_a_camera(self, announced_s: float | None, *, is_bounded: bool) -> None:
+        if announced_s is None and not is_bounded and not self._ends:
+            log.warning(
+                f"taken for a video file, but the server does not say how long it is: {_SAY_WHICH}",
+                camera=self._camera_id,
             )
 
     def _play_folder(self, folder: Path) -> Iterator[tuple[Ticket, Image]]:

@@ -322,6 +322,7 @@ def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> C
             realtime=camera.realtime,
             loop=camera.loop,
             start_at=camera.start_at,
+            ends=camera.ends,
             username=camera.username,
             password=password,
             stall_timeout_s=camera.stall_timeout_s,

@@ -38,6 +38,7 @@ def main() -> None:
         "--launch", help="pipeline to serve instead; its payloaders are called pay0, pay1, ..."
     )
     parser.add_argument("--file", help="MP4 file with H.264 to serve instead of a pattern")
+    parser.add_argument("--unshared", action="store_true", help="play it anew for each client")
     parser.add_argument("--user")
     parser.add_argument("--password")
     arguments = parser.parse_args()
@@ -49,7 +50,7 @@ def main() -> None:
     picture = PICTURE.format(fps=arguments.fps)
     served = FILE.format(path=arguments.file) if arguments.file else picture
     factory.set_launch(f"( {arguments.launch} )" if arguments.launch else served)
-    factory.set_shared(True)
+    factory.set_shared(not arguments.unshared)
     if arguments.user is not None:
         require_password(server, factory, arguments.user, arguments.password)
     server.get_mount_points().add_factory(arguments.path, factory)

@@ -102,10 +102,15 @@ def test_a_server_that_is_not_there_is_told():
 
 
 @in_real_time
-def test_hls_on_demand_plays_in_its_own_time_and_ends(site):
+def test_hls_on_demand_plays_in_its_own_time_and_ends_where_that_is_said(site):
     statuses: list[CameraStatus] = []
     source = open_source(
-        camera_id="web", uri=f"http://{site}/hls/index.m3u8", analysis_fps=None, on_status=statuses.append
+        camera_id="web",
+        uri=f"http://{site}/hls/index.m3u8",
+        analysis_fps=None,
+        ends=True,
+        realtime=True,
+        on_status=statuses.append,
     )
     frames = list(source.frames())
     assert source.stats().decoded == 60
@@ -115,6 +120,14 @@ def test_hls_on_demand_plays_in_its_own_time_and_ends(site):
         CameraState.UP,
         CameraState.ENDED,
     ]
+
+
+def test_hls_on_demand_is_a_camera_unless_said_otherwise(site):
+    source = open_source(camera_id="web", uri=f"http://{site}/hls/index.m3u8", analysis_fps=None)
+    for _ in source.frames():
+        if source.stats().reconnects == 1:
+            source.close()
+    assert source.stats().reconnects == 1
 
 
 @in_real_time

@@ -68,6 +68,25 @@ def test_what_is_live_is_known_before_it_is_opened(uri, is_live):
     assert open_source(camera_id="c", uri=uri).is_live is is_live
 
 
+@pytest.mark.parametrize(
+    ("uri", "ends", "is_live"),
+    [
+        ("https://host/film.mp4", False, True),
+        ("https://host/film", True, False),
+        ("test://ball", True, True),
+        ("test://ball?frames=3", False, False),
+        ("v4l2:///dev/video0", True, True),
+        ("clip.mp4", False, False),
+    ],
+)
+def test_whether_it_ends_can_be_said_of_what_is_on_the_network(uri, ends, is_live):
+    assert open_source(camera_id="c", uri=uri, ends=ends).is_live is is_live
+
+
+def test_a_recording_from_an_rtsp_server_keeps_the_servers_pace():
+    assert open_source(camera_id="c", uri="rtsp://nvr/playback", ends=True).is_live
+
+
 def test_a_file_played_in_real_time_is_live():
     assert open_source(camera_id="c", uri="clip.mp4", realtime=True).is_live
 
