@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from camera_process import CameraProcess
-from structlog.testing import capture_logs
+from captured import capture_logs
 from web_camera import serve
 
 from engine.errors import SourceError
