@@ -327,7 +327,7 @@ def _enrol(clusters: Sequence[Cluster], wanted: Sequence[str], path: Path | None
     from stream.clusters import find_cluster
     from stream.enrolment import Enroller
     from stream.gallery import Gallery
-    from stream.gallery_records import check_name
+    from stream.names import clean_name
     from stream.sealing import Sealer
 
     if path is None:
@@ -337,11 +337,8 @@ def _enrol(clusters: Sequence[Cluster], wanted: Sequence[str], path: Path | None
         number, equals, name = text.partition("=")
         if not equals or not number.strip().isdecimal() or not name.strip():
             raise ConfigError(f"--enrol: expected a cluster and a name such as 3=Ann, got {text!r}")
-        try:
-            check_name(name.strip())
-        except ValueError as exc:
-            raise ConfigError(f"--enrol: {exc}") from exc
-        people.append((name.strip(), find_cluster(clusters, int(number))))
+        name = clean_name(name.strip(), what="--enrol")
+        people.append((name, find_cluster(clusters, int(number))))
     with Gallery.open(path, sealer=Sealer.from_environment(os.environ)) as gallery:
         enroller = Enroller(gallery)
         for name, each in people:

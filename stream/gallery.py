@@ -27,9 +27,9 @@ from stream.gallery_records import (
     Negative,
     Person,
     Template,
-    check_name,
 )
 from stream.gallery_schema import SCHEMA, check_file, connect, one_line, right_sealer, timestamp
+from stream.names import canonical, clean_name, quoted
 from stream.sealing import Sealer
 
 _SALT_BYTES: Final = 16
@@ -39,8 +39,9 @@ SELECT id, name, notes, created,
     (SELECT count(*) FROM photos JOIN templates ON template = templates.number WHERE person = people.number),
     (SELECT count(*) FROM negatives WHERE person = people.number)
 FROM people"""
+_FILE: Final = "(SELECT name FROM file_names WHERE template = number)"
 _TEMPLATES: Final = """
-SELECT embedding, quality, source, origin, added, CASE ? WHEN 1 THEN data END
+SELECT embedding, quality, source, origin, added, CASE ? WHEN 1 THEN data END, {file}
 FROM templates LEFT JOIN photos ON template = number
 WHERE person = (SELECT number FROM people WHERE id = ?) ORDER BY number"""
 _NEGATIVES: Final = """
@@ -54,7 +55,7 @@ class Gallery(GalleryFile):
     ``Gallery.create`` makes one and ``Gallery.open`` opens one.
     """
 
-    _names: tuple[int, dict[str, str]] | None = None
+    _names: tuple[int, dict[str, tuple[str, ...]]] | None = None
 
     @classmethod
     def create(
@@ -149,28 +150,100 @@ class Gallery(GalleryFile):
         """Add templates to the person of a name, who is made when there is none.
 
         Args:
-            name: 1 to 200 printable characters.
+            name: As ``stream.names.clean_name`` takes it. Where an older version took two forms of this
+                name for two people, they become one.
             templates: One or more. Photographs in them are kept where the gallery keeps photographs.
             notes: Of a new person.
 
         Raises:
             GalleryError: The file cannot be written.
-            ValueError: A name or an embedding does not fit.
+            TextError: The name does not fit.
+            ValueError: There is no template, or an embedding does not fit.
         """
-        check_name(name)
+        name = clean_name(name)
         if not templates or len(notes) > MAX_NOTES:
             raise ValueError(f"expected a template and notes of at most {MAX_NOTES} characters")
         with self.writing():
             ids = self._ids_by_name()
-            if (person_id := ids.get(name)) is None:
-                person_id = self.put_person(secrets.token_hex(6), name, notes, None)
+            same = ids.get(name, ())
+            if len(same) > 1:
+                self.merge(same[0], same[1:])
+            person_id = same[0] if same else self.put_person(secrets.token_hex(6), name, notes, None)
             for template in templates:
                 self.put_template(person_id, template)
             self.audit.record("enrolled", person=person_id, templates=len(templates))
             enrolled = self.find(person_id)
             version = self.version
-        self._names = version + 1, ids | {name: person_id}
+        self._names = version + 1, ids | {name: (person_id,)}
         return enrolled
+
+    def merge(self, person: str, others: Sequence[str]) -> Person:
+        """Make several entries one: what is known of the others becomes the person's, and their ids end.
+
+        Args:
+            person: Id or name of the one that stays.
+            others: Ids or names.
+
+        Raises:
+            GalleryError: One of them is not here, or is the person; or the file cannot be written.
+        """
+        with self.writing():
+            kept, gone = self.find(person), [self.find(other) for other in others]
+            if len({kept.id, *(each.id for each in gone)}) <= len(gone) or not gone:
+                raise GalleryError(f"{self.path}: expected two different people or more to make one of")
+            notes = "\n".join(each.notes for each in (kept, *gone) if each.notes)[:MAX_NOTES]
+            self._write_anew(kept, gone, name=kept.name, notes=notes)
+            for each in gone:
+                self.audit.record("merged", person=kept.id, gone=each.id, templates=each.templates)
+            return self.find(kept.id)
+
+    def rename(self, person: str, name: str) -> Person:
+        """Call a person otherwise; the id stays.
+
+        Args:
+            person: Id or name.
+            name: As ``stream.names.clean_name`` takes it.
+
+        Raises:
+            GalleryError: There is no such person, another one is called so, or the file cannot be written.
+            TextError: The name does not fit.
+        """
+        name = clean_name(name)
+        with self.writing():
+            found = self.find(person)
+            if others := [each for each in self._ids_by_name().get(name, ()) if each != found.id]:
+                raise GalleryError(
+                    f"{self.path}: {name} is somebody else here ({others[0]}); if they are one person: "
+                    f"facestream gallery merge {self.path} {others[0]} {found.id}"
+                )
+            self._write_anew(found, [], name=name, notes=found.notes)
+            self.audit.record("renamed", person=found.id)
+            return self.find(found.id)
+
+    def _write_anew(self, person: Person, gone: Sequence[Person], *, name: str, notes: str) -> None:
+        """Write a person with what is known of others, who go; as new rows, so that snapshots see it."""
+        everybody = [person.id, *(each.id for each in gone)]
+        templates = {
+            each.embedding.tobytes(): each
+            for person_id in everybody
+            for each in self.templates(person_id, photos=True)
+        }
+        origins = {each.origin for each in templates.values()}
+        negatives = {
+            each.embedding.tobytes(): each
+            for person_id in everybody
+            for each in self.negatives(person_id)
+            if each.origin not in origins
+        }
+        marks = ",".join("?" * len(everybody))
+        self.database.execute(f"DELETE FROM people WHERE id IN ({marks})", everybody)  # noqa: S608 - marks
+        self.put_person(person.id, name, notes, person.created)
+        for template in templates.values():
+            self.put_template(person.id, template)
+        for negative in negatives.values():
+            self.put_negative(person.id, negative)
+        self.count_removal()
+        self._names = None
 
     def add_negative(self, person: str, negative: Negative) -> Person:
         """Remember that a face is not a person's.
@@ -196,38 +269,60 @@ class Gallery(GalleryFile):
             GalleryError: The file cannot be read, or is damaged.
         """
         with self.reading():
-            rows = self.database.execute(_PEOPLE + " ORDER BY number").fetchall()
+            rows = self.database.execute(_PEOPLE + " ORDER BY created, number").fetchall()
             return [self._person(row) for row in rows]
 
     def find(self, person: str) -> Person:
-        """The person of an id, or of a name.
+        """The person of an id, or of a name; the first of ``find_all``.
+
+        Raises:
+            GalleryError: There is none.
+        """
+        return self.find_all(person)[0]
+
+    def find_all(self, person: str) -> list[Person]:
+        """The entries of an id's or a name's person.
+
+        There are several where an older version took two forms of one name, ``Renée`` in NFC and in NFD, for
+        two people; that of the id comes first.
 
         Raises:
             GalleryError: There is none.
         """
         with self.reading():
             row = self.database.execute(_PEOPLE + " WHERE id = ?", (person,)).fetchone()
-            if row is None and (person_id := self._ids_by_name().get(person)):
-                row = self.database.execute(_PEOPLE + " WHERE id = ?", (person_id,)).fetchone()
-            if row is not None:
-                return self._person(row)
-        raise GalleryError(
-            f"{self.path}: nobody is called {person!r} here; see facestream gallery list {self.path}"
-        )
+            first = None if row is None else self._person(row)
+            same = self._ids_by_name().get(canonical(person) if first is None else first.name, ())
+            others = [each for each in same if first is None or each != first.id]
+            rows = [self.database.execute(_PEOPLE + " WHERE id = ?", (each,)).fetchone() for each in others]
+            found = [*([] if first is None else [first]), *map(self._person, rows)]
+        if not found:
+            raise GalleryError(
+                f"{self.path}: nobody is called {quoted(person)} here; "
+                f"see facestream gallery list {self.path}"
+            )
+        return found
 
-    def _ids_by_name(self) -> dict[str, str]:
-        """Read again when the gallery has changed."""
+    def _ids_by_name(self) -> dict[str, tuple[str, ...]]:
+        """Ids by name in NFC; read again when the gallery has changed."""
         version = self.version
         if self._names is None or self._names[0] != version:
-            rows = self.database.execute("SELECT id, name FROM people").fetchall()
-            self._names = version, {self.unseal("name", each, name).decode(): each for each, name in rows}
+            rows = self.database.execute("SELECT id, name FROM people ORDER BY created, number").fetchall()
+            ids: dict[str, tuple[str, ...]] = {}
+            for person_id, sealed in rows:
+                name = self._name(person_id, sealed)
+                ids[name] = (*ids.get(name, ()), person_id)
+            self._names = version, ids
         return self._names[1]
+
+    def _name(self, person_id: str, sealed: bytes) -> str:
+        return canonical(self.unseal("name", person_id, sealed).decode())
 
     def _person(self, row: tuple[Any, ...]) -> Person:
         person_id, name, notes, created, templates, photos, negatives = row
         return Person(
             id=person_id,
-            name=self.unseal("name", person_id, name).decode(),
+            name=self._name(person_id, name),
             notes=self.unseal("notes", person_id, notes).decode(),
             created=datetime.fromisoformat(created),
             templates=templates,
@@ -243,7 +338,9 @@ class Gallery(GalleryFile):
             photos: Read the photographs, too.
         """
         with self.reading():
-            rows = self.database.execute(_TEMPLATES, (photos, person_id)).fetchall()
+            rows = self.database.execute(
+                _TEMPLATES.format(file=_FILE if self.has_file_names else "NULL"), (photos, person_id)
+            ).fetchall()
             size = self.model.size
             return [
                 Template(
@@ -253,6 +350,7 @@ class Gallery(GalleryFile):
                     self.unseal("origin", person_id, row[3]).decode(),
                     datetime.fromisoformat(row[4]),
                     None if row[5] is None else self.unseal("photo", person_id, row[5]),
+                    "" if row[6] is None else self.unseal("file", person_id, row[6]).decode(),
                 )
                 for row in rows
             ]
@@ -292,7 +390,7 @@ class Gallery(GalleryFile):
             ).fetchall()
             people_keys = np.append(old.people_keys, np.array([row[0] for row in people], np.int64))
             ids = (*old.ids, *(row[1] for row in people))
-            names = (*old.names, *(self.unseal("name", row[1], row[2]).decode() for row in people))
+            names = (*old.names, *(self._name(row[1], row[2]) for row in people))
             last = int(old.keys[-1]) if len(old.keys) else 0
             keys, owners, templates = self._vectors("templates", last, people_keys, ids, model.size)
             _, negative_owners, negatives = self._vectors("negatives", 0, people_keys, ids, model.size)

@@ -16,6 +16,9 @@ _WINDOW_BYTES: Final = 24
 _WINDOWS: Final = 8
 _FEWEST_BYTES: Final = 12
 _BLOBS_AT_ONCE: Final = 500
+_FILE_NAMES: Final = """
+SELECT file_names.name FROM file_names JOIN templates ON template = templates.number
+WHERE person = (SELECT number FROM people WHERE id = :id)"""
 _BLOBS: Final = """
 SELECT name FROM people WHERE id = :id UNION ALL SELECT notes FROM people WHERE id = :id
 UNION ALL SELECT embedding FROM templates WHERE person = (SELECT number FROM people WHERE id = :id)
@@ -55,6 +58,7 @@ class Erasure:
         found_in: Files in which one was found; none is what is wanted.
         copies: Files that may hold the person, to be deleted by hand.
         tracks: The tracks that the person was enrolled from.
+        others: Ids of further entries that were erased, which had another form of the same name.
     """
 
     person_id: str
@@ -66,10 +70,13 @@ class Erasure:
     found_in: tuple[Path, ...]
     copies: tuple[Copy, ...]
     tracks: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 def erase(gallery: Gallery, person: str) -> Erasure:
     """Delete a person's rows, overwrite where they stood, and look through the file for what is left.
+
+    Where an older version took two forms of the person's name for two people, both go.
 
     Deleted rows are overwritten with zeros, the write-ahead log is emptied, and the file is written anew
     without gaps. Then the gallery's files are searched for pieces of every blob that was stored of the
@@ -87,35 +94,54 @@ def erase(gallery: Gallery, person: str) -> Erasure:
         GalleryError: There is no such person, or others hold the file so that it cannot be cleaned: the rows
             are gone then, and the same command cleans when it is run again.
     """
-    found = gallery.find(person)
-    blobs = _stored(gallery, found.id)
-    tracks = tracks_of(gallery, found.id)
     with gallery.writing():
-        gallery.database.execute("DELETE FROM people WHERE id = ?", (found.id,))
+        found = gallery.find_all(person)
+        blobs = [blob for each in found for blob in _stored(gallery, each.id)]
+        tracks = tuple(dict.fromkeys(track for each in found for track in tracks_of(gallery, each.id)))
+        for each in found:
+            gallery.database.execute("DELETE FROM people WHERE id = ?", (each.id,))
+            gallery.audit.record(
+                "removed",
+                person=each.id,
+                templates=each.templates,
+                photos=each.photos,
+                negatives=each.negatives,
+            )
         gallery.count_removal()
-        gallery.audit.record(
-            "removed",
-            person=found.id,
-            templates=found.templates,
-            photos=found.photos,
-            negatives=found.negatives,
-        )
     clean(gallery)
-    shared = _still_stored(gallery, blobs)
-    pieces = [piece for blob in blobs if blob not in shared for piece in _pieces(blob)]
+    shared = _still_stored(gallery, [blob for blob, _ in blobs])
+    pieces = [piece for blob, whole in blobs if blob not in shared for piece in _pieces(blob, whole=whole)]
     searched, left = _search(gallery.path, pieces)
-    gallery.audit.record("erasure checked", person=found.id, pieces=len(pieces), found=len(left))
+    gallery.audit.record("erasure checked", person=found[0].id, pieces=len(pieces), found=len(left))
     return Erasure(
-        person_id=found.id,
-        templates=found.templates,
-        photos=found.photos,
-        negatives=found.negatives,
+        person_id=found[0].id,
+        templates=sum(each.templates for each in found),
+        photos=sum(each.photos for each in found),
+        negatives=sum(each.negatives for each in found),
         pieces=len(pieces),
         bytes_searched=searched,
         found_in=left,
-        copies=copies_since(gallery, found.created.isoformat()),
+        copies=copies_since(gallery, min(each.created for each in found).isoformat()),
         tracks=tracks,
+        others=tuple(each.id for each in found[1:]),
     )
+
+
+def ids_of(gallery: Gallery, person: str) -> tuple[str, ...]:
+    """Every id under which events may name a person: of all forms of the name, and of entries merged into it.
+
+    Args:
+        gallery: Open.
+        person: Id or name.
+
+    Raises:
+        GalleryError: There is no such person.
+    """
+    ids = [each.id for each in gallery.find_all(person)]
+    merged = [entry.detail for entry in gallery.audit.entries() if entry.action == "merged"]
+    for person_id in ids:  # grows while it is walked
+        ids += [str(each["gone"]) for each in merged if each.get("person") == person_id]
+    return tuple(dict.fromkeys(ids))
 
 
 def tracks_of(gallery: Gallery, person_id: str) -> tuple[str, ...]:
@@ -155,35 +181,47 @@ def copies_since(gallery: Gallery, created: str) -> tuple[Copy, ...]:
     return tuple(made.values())
 
 
-def _stored(gallery: Gallery, person_id: str) -> list[bytes]:
-    """Every blob that is stored of a person, and what was sealed in it."""
+def _stored(gallery: Gallery, person_id: str) -> list[tuple[bytes, bool]]:
+    """Every blob that is stored of a person, and what was sealed in it.
+
+    Each with whether it is to be looked for as a whole only: the names of two photographs are much alike.
+    """
+    database, place = gallery.database, {"id": person_id}
     with gallery.reading():
-        blobs = [bytes(row[0]) for row in gallery.database.execute(_BLOBS, {"id": person_id})]
+        blobs = [bytes(row[0]) for row in database.execute(_BLOBS, place)]
+        rows = database.execute(_FILE_NAMES, place) if gallery.has_file_names else ()
+        names = [bytes(row[0]) for row in rows]
+        raw_name = bytes(database.execute("SELECT name FROM people WHERE id = :id", place).fetchone()[0])
     if gallery.sealer is not None:
         own = gallery.templates(person_id)
         blobs += [each.embedding.astype("<f4").tobytes() for each in own]
         blobs += [each.embedding.astype("<f4").tobytes() for each in gallery.negatives(person_id)]
         blobs += [each.origin.encode() for each in own]
-        blobs.append(gallery.find(person_id).name.encode())
-    return blobs
+        blobs.append(gallery.unseal("name", person_id, raw_name))
+        names += [each.file.encode() for each in own]
+    return [*((blob, False) for blob in blobs), *((name, True) for name in names)]
 
 
 def _still_stored(gallery: Gallery, blobs: Sequence[bytes]) -> set[bytes]:
     """Those blobs that others have, too: one track may be Ann's and known not to be Bob's."""
+    columns = [(table, column) for table in ("templates", "negatives") for column in ("embedding", "origin")]
+    columns += [("file_names", "name")] if gallery.has_file_names else []
     shared: set[bytes] = set()
     for start in range(0, len(blobs), _BLOBS_AT_ONCE):
         some = blobs[start : start + _BLOBS_AT_ONCE]
         marks = ",".join("?" * len(some))
-        for table in ("templates", "negatives"):
-            for column in ("embedding", "origin"):
-                query = f"SELECT {column} FROM {table} WHERE {column} IN ({marks})"  # noqa: S608 - constants
-                shared.update(bytes(row[0]) for row in gallery.database.execute(query, some))
+        for table, column in columns:
+            query = f"SELECT {column} FROM {table} WHERE {column} IN ({marks})"  # noqa: S608 - constants
+            shared.update(bytes(row[0]) for row in gallery.database.execute(query, some))
     return shared
 
 
-def _pieces(blob: bytes) -> Iterator[bytes]:
+def _pieces(blob: bytes, *, whole: bool) -> Iterator[bytes]:
     """Windows of a blob, which may lie on several pages. Very short ones would be found by chance."""
     if len(blob) < _FEWEST_BYTES:
+        return
+    if whole:
+        yield blob
         return
     last = max(0, len(blob) - _WINDOW_BYTES)
     for start in sorted({last * step // (_WINDOWS - 1) for step in range(_WINDOWS)}):

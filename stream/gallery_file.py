@@ -18,9 +18,10 @@ from engine.errors import GalleryError
 from engine.package import Likeness
 from stream.gallery_audit import AuditTrail
 from stream.gallery_records import GalleryModel, Negative, Template
-from stream.gallery_schema import one_line, timestamp
+from stream.gallery_schema import BUSY_TIMEOUT_S, FILE_NAMES, one_line, timestamp
 from stream.sealing import Sealer
 
+_BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_BUSY_SNAPSHOT}
 _MODEL: Final = "SELECT model, model_sha256, mirror, size, likeness_factor, likeness_shift FROM gallery"
 
 
@@ -123,9 +124,14 @@ class GalleryFile:
         except BaseException as exc:
             with contextlib.suppress(sqlite3.Error):
                 self.database.execute("ROLLBACK")
+            if getattr(exc, "sqlite_errorcode", None) in _BUSY:
+                raise GalleryError(
+                    f"{self.path}: another process is writing to it, and had not finished after "
+                    f"{BUSY_TIMEOUT_S:.0f} s; run this again once it has"
+                ) from exc
             if isinstance(exc, sqlite3.OperationalError):
                 raise GalleryError(
-                    f"{self.path}: cannot be used now ({one_line(exc)}); make room, or let others finish"
+                    f"{self.path}: cannot be used now ({one_line(exc)}); make room, or check its permissions"
                 ) from exc
             if isinstance(exc, sqlite3.Error):
                 raise GalleryError(f"{self.path}: damaged ({one_line(exc)}); restore a copy of it") from exc
@@ -204,6 +210,16 @@ class GalleryFile:
         if self.keeps_photos and template.photo is not None:
             row = (cursor.lastrowid, self.seal("photo", person_id, template.photo))
             self.database.execute("INSERT INTO photos VALUES (?, ?)", row)
+        if template.file:
+            self.database.execute(FILE_NAMES)
+            row = (cursor.lastrowid, self.seal("file", person_id, template.file.encode()))
+            self.database.execute("INSERT INTO file_names VALUES (?, ?)", row)
+
+    @property
+    def has_file_names(self) -> bool:
+        """Whether it can hold what photographs' files were called: older galleries cannot until one comes."""
+        query = "SELECT 1 FROM sqlite_master WHERE name = 'file_names'"
+        return self.database.execute(query).fetchone() is not None
 
     def put_negative(self, person_id: str, negative: Negative) -> None:
         """Add a face that is not a person's within a transaction."""

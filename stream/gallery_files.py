@@ -27,15 +27,15 @@ from engine.errors import GalleryError
 from engine.package import Likeness
 from stream.gallery import Gallery
 from stream.gallery_records import (
-    MAX_NAME,
+    MAX_FILE,
     MAX_NOTES,
     MAX_PHOTO_BYTES,
     GalleryModel,
     Negative,
     Template,
-    check_name,
 )
 from stream.gallery_schema import right_sealer
+from stream.names import MAX_NAME, clean_name
 from stream.printable import printable
 from stream.sealing import KEY_VARIABLE, Sealer
 from stream.wire import load_object
@@ -132,6 +132,7 @@ def _place(number: int, people: int) -> bytes:
 
 
 def _template(template: Template) -> dict[str, Any]:
+    file = {"file": template.file} if template.file else {}
     return {
         "embedding": base64.b64encode(template.embedding.astype("<f4").tobytes()).decode(),
         "quality": template.quality,
@@ -139,6 +140,7 @@ def _template(template: Template) -> dict[str, Any]:
         "origin": template.origin,
         "added": None if template.added is None else template.added.isoformat(),
         "photo": None if template.photo is None else base64.b64encode(template.photo).decode(),
+        **file,
     }
 
 
@@ -196,16 +198,17 @@ class _Template(_Negative):
     quality: Annotated[float, Field(ge=0, le=1)]
     source: Literal["photo", "track"]
     photo: Annotated[str, Field(max_length=2 * MAX_PHOTO_BYTES)] | None
+    file: Annotated[str, Field(max_length=MAX_FILE)] = ""
 
     def template(self) -> Template:
         photo = None if self.photo is None else base64.b64decode(self.photo, validate=True)
         vector = _vector(self.embedding)
-        return Template(vector, self.quality, self.source, self.origin, _time(self.added), photo)
+        return Template(vector, self.quality, self.source, self.origin, _time(self.added), photo, self.file)
 
 
 class _Person(_Strict):
     id: Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,64}$")]
-    name: Annotated[str, Field(max_length=MAX_NAME)]
+    name: Annotated[str, Field(max_length=4 * MAX_NAME)]
     notes: Annotated[str, Field(max_length=MAX_NOTES)]
     created: Annotated[str, Field(max_length=40)]
     templates: Annotated[list[_Template], Field(max_length=MAX_TEMPLATES)]
@@ -237,17 +240,19 @@ def import_gallery(gallery: Gallery, path: Path, *, sealer: Sealer | None) -> tu
 
     Raises:
         GalleryError: The file cannot be read, is damaged, is of another model or wants another key, or
-            somebody in it has the name of somebody else here.
+            somebody in it has the name of somebody else here. Two forms of one name in it, as older versions
+            took for two people, become one person.
     """
     with _reading(path) as file, gallery.writing():
         header = _header(path, file)
         gallery.check_model(header.model.record())
         right = right_sealer(path, header.key, sealer)
         names = {each.name for each in gallery.people()}
+        forms: dict[str, tuple[str, str]] = {}
         people = rows = 0
         for number, person in enumerate(_people(path, file, header, right)):
             try:
-                is_new, added = _merge(gallery, person, names)
+                is_new, added = _merge(gallery, person, names, forms)
             except (ValueError, binascii.Error) as exc:
                 raise _refusal(path, f"line {number + 2}: {exc}") from exc
             people, rows = people + is_new, rows + added
@@ -307,27 +312,39 @@ def _complaint(error: ValidationError) -> str:
     return f"{place}: {item['msg']}"
 
 
-def _merge(gallery: Gallery, person: _Person, names: set[str]) -> tuple[bool, int]:
-    """Add a person, or what is missing of one, within a transaction. Keeps the names up to date."""
-    check_name(person.name)
-    row = gallery.database.execute("SELECT 1 FROM people WHERE id = ?", (person.id,)).fetchone()
-    if row is None:
-        if person.name in names:
-            raise ValueError(f"another person here is called {person.name!r}; rename one of them")
-        gallery.put_person(person.id, person.name, person.notes, _time(person.created))
-        names.add(person.name)
-    here = {each.embedding.tobytes() for each in gallery.templates(person.id)}
-    not_here = {each.embedding.tobytes() for each in gallery.negatives(person.id)}
+def _merge(
+    gallery: Gallery, person: _Person, names: set[str], forms: dict[str, tuple[str, str]]
+) -> tuple[bool, int]:
+    """Add a person, or what is missing of one, within a transaction.
+
+    Args:
+        gallery: To add to.
+        person: As the file has it.
+        names: Of everybody in the gallery, kept up to date.
+        forms: By name, id and spelling of the first whom the file calls so, kept up to date.
+    """
+    name, person_id = clean_name(person.name), person.id
+    is_new = gallery.database.execute("SELECT 1 FROM people WHERE id = ?", (person_id,)).fetchone() is None
+    if is_new and forms.get(name, ("", person.name))[1] != person.name:
+        is_new, person_id = False, forms[name][0]
+    elif is_new and name in names:
+        raise ValueError(f"another person here is called {name!r}; rename one: facestream gallery rename")
+    if is_new:
+        gallery.put_person(person_id, name, person.notes, _time(person.created))
+    names.add(name)
+    forms.setdefault(name, (person_id, person.name))
+    here_already = {each.embedding.tobytes() for each in gallery.templates(person_id)}
+    not_here = {each.embedding.tobytes() for each in gallery.negatives(person_id)}
     added = 0
     for template in (each.template() for each in person.templates):
-        if template.embedding.tobytes() not in here:
-            gallery.put_template(person.id, template)
+        if template.embedding.tobytes() not in here_already:
+            gallery.put_template(person_id, template)
             added += 1
     for negative in (each.record() for each in person.negatives):
         if negative.embedding.tobytes() not in not_here:
-            gallery.put_negative(person.id, negative)
+            gallery.put_negative(person_id, negative)
             added += 1
-    return row is None, added
+    return is_new, added
 
 
 def _vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -15,12 +15,14 @@ from engine.embeddings import Embeddings
 from engine.errors import GalleryError
 from engine.package import Likeness, ModelPackage
 from stream.events import EmbeddingModel, FaceEvent
+from stream.names import clean_name
 
 Source: TypeAlias = Literal["photo", "track"]
 
-MAX_NAME: Final = 200
 MAX_NOTES: Final = 10_000
 MAX_PHOTO_BYTES: Final = 32_000_000
+MAX_FILE: Final = 255
+"""Characters of a photograph's file name."""
 
 _MAX_SIZE: Final = 8192
 _UNIT_TOLERANCE: Final = 1e-3
@@ -93,6 +95,7 @@ class Template:
         origin: SHA-256 of the photograph's file, or the track's id.
         added: When, UTC; None for now.
         photo: The photograph's file, where it is kept.
+        file: What the photograph's file was called; empty where that is not known.
 
     Raises:
         ValueError: The embedding is no finite unit vector, or another value is out of range.
@@ -104,9 +107,12 @@ class Template:
     origin: str
     added: datetime | None = None
     photo: bytes | None = None
+    file: str = ""
 
     def __post_init__(self) -> None:
         check_embedding(self.embedding)
+        if self.file:
+            clean_name(self.file, what="file", longest=MAX_FILE)
         if not 0 <= self.quality <= 1 or self.source not in {"photo", "track"} or not self.origin:
             raise ValueError(
                 f"expected quality 0..1, source photo or track and an origin, "
@@ -213,18 +219,6 @@ class GallerySnapshot:
             keys=self.keys[there],
             templates=self.templates[there],
             owners=(np.cumsum(stay) - 1)[self.owners[there]],
-        )
-
-
-def check_name(name: str) -> None:
-    """See that a person can be called so.
-
-    Raises:
-        ValueError: It is empty, too long, or has characters that cannot be printed.
-    """
-    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
-        raise ValueError(
-            f"name: expected 1 to {MAX_NAME} printable characters without spaces at the ends, got {name!r}"
         )
 
 

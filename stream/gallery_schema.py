@@ -14,7 +14,15 @@ from stream.sealing import KEY_VARIABLE, Sealer
 SCHEMA_VERSION: Final = 1
 
 _APPLICATION_ID: Final = 0x66616367  # "facg"
-_BUSY_TIMEOUT_S: Final = 10.0
+BUSY_TIMEOUT_S: Final = 10.0
+"""So long is waited for another process that is writing."""
+FILE_NAMES: Final = """
+CREATE TABLE IF NOT EXISTS file_names (
+    template INTEGER PRIMARY KEY REFERENCES templates ON DELETE CASCADE,
+    name BLOB NOT NULL
+) STRICT"""
+"""What photographs' files were called. Galleries made before version 0.3 have no such table until one
+is needed, and earlier versions pass it over."""
 SCHEMA: Final = f"""
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -69,6 +77,7 @@ CREATE TABLE audit (
     action TEXT NOT NULL,
     detail TEXT NOT NULL
 ) STRICT;
+{FILE_NAMES};
 """
 
 
@@ -79,7 +88,7 @@ def connect(path: Path) -> sqlite3.Connection:
         GalleryError: It cannot be opened, or is no database.
     """
     try:
-        database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     except sqlite3.Error as exc:
         raise GalleryError(f"{path}: cannot be opened ({exc}); check the path and its permissions") from exc
     try:

@@ -122,7 +122,7 @@ class _Moved:
     def __init__(self, gallery: Gallery, embed: Embed | None, mapping: Mapping | None) -> None:
         self._gallery = gallery
         self._embed, self._mapping = embed, mapping
-        self._old_size = gallery.model.size
+        self._old = gallery.model
         self._made: dict[int, tuple[npt.NDArray[np.float32], float] | None] = {}
         self._embedded = self._mapped = 0
         self._last = -1
@@ -152,15 +152,24 @@ class _Moved:
             )
 
     def work(self, on_progress: Progress | None) -> None:
-        """Make what is not made yet."""
+        """Make what is not made yet.
+
+        Raises:
+            GalleryError: The gallery is of another model now.
+        """
         total = int(self._gallery.database.execute("SELECT count(*) FROM templates").fetchone()[0])
         while True:
             with self._gallery.reading():
+                if (model := self._gallery.model) != self._old:
+                    raise GalleryError(
+                        f"{self._gallery.path}: another process has moved it to {model} meanwhile; "
+                        "see facestream gallery audit"
+                    )
                 row = self._gallery.database.execute(_ROWS, (self._last,)).fetchone()
                 if row is None:
                     return
                 number, person_id, sealed, quality, photo = row
-                old = self._gallery.vector(person_id, sealed, self._old_size)
+                old = self._gallery.vector(person_id, sealed, self._old.size)
                 opened = None if photo is None else self._gallery.unseal("photo", person_id, photo)
             self._made[number] = self._move(old, quality, opened)
             self._last = number
@@ -226,7 +235,7 @@ class _Moved:
             "SELECT negatives.number, id, embedding FROM negatives JOIN people ON person = people.number"
         ).fetchall()
         return [
-            (number, each, self._mapping(self._gallery.vector(each, sealed, self._old_size)[None])[0])
+            (number, each, self._mapping(self._gallery.vector(each, sealed, self._old.size)[None])[0])
             for number, each, sealed in rows
         ]
 

@@ -48,11 +48,15 @@ def clean_name(text: str, *, what: str = "name", longest: int = MAX_NAME) -> str
         TextError: It is empty or too long, has spaces at its ends, begins with a combining mark, or has
             characters that cannot be seen.
     """
-    name = unicodedata.normalize("NFC", text)
-    name = "".join(" " if unicodedata.category(char) == "Zs" else char for char in name)
+    name = "".join(" " if unicodedata.category(char) == "Zs" else char for char in canonical(text))
     if complaint := _complaint(name, longest):
         raise TextError(f"{what}: {complaint}; got {quoted(text)}")
     return name
+
+
+def canonical(text: str) -> str:
+    """Text in NFC, the form in which names are compared; is not checked."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _complaint(name: str, longest: int) -> str:

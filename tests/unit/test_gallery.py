@@ -220,7 +220,7 @@ def test_an_erasure_tells_what_it_still_finds(tmp_path: Path, monkeypatch: pytes
 def test_a_reader_in_the_way_is_named_and_cleaning_can_be_done_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream.gallery_schema._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("stream.gallery_schema.BUSY_TIMEOUT_S", 0.05)
     with gallery_of(tmp_path / "g.db", "Ann", "Bob") as gallery:
         reader = sqlite3.connect(tmp_path / "g.db")
         reader.execute("BEGIN")
