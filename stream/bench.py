@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from engine.errors import SinkError, SourceError
@@ -23,6 +22,7 @@ from stream import runner
 from stream.config import override_settings
 from stream.decode_pipeline import count_frames
 from stream.portrait_clip import make_clip
+from stream.progress import Progress
 from stream.wiring import open_pipeline, open_sinks
 
 WHOLE_JOB = "facestream, the whole job"
@@ -62,7 +62,7 @@ def bench_stream(
     Args:
         source: Video file; when not given, a made clip of one face, encoded as an IP camera does.
         rounds: 1 or more.
-        console: For progress and the table.
+        console: For the table.
         json_out: File to write the figures to.
 
     Returns:
@@ -74,9 +74,9 @@ def bench_stream(
     with tempfile.TemporaryDirectory() as folder:
         clip = source or Path(folder) / "clip.mp4"
         if source is None:
-            with console.status("making a clip"):
+            with Progress("making a clip"):
                 make_clip(clip, bitrate_kbps=CAMERA_KBPS)
-        seconds = _rounds(clip, Path(folder), rounds, console)
+        seconds = _rounds(clip, Path(folder), rounds)
         frames = count_frames(clip.resolve().as_uri())
     speeds = {name: Speed(name, frames, tuple(times)) for name, times in seconds.items()}
     _show(speeds, console)
@@ -85,7 +85,7 @@ def bench_stream(
     return speeds
 
 
-def _rounds(clip: Path, folder: Path, rounds: int, console: Console) -> dict[str, list[float]]:
+def _rounds(clip: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
     detector, embedder = load_model("yunet"), load_model("sface")
     ways: dict[str, Callable[[], float]] = {
         WHOLE_JOB: lambda: time_whole_job(clip, folder, analysis_fps=None),
@@ -94,13 +94,12 @@ def _rounds(clip: Path, folder: Path, rounds: int, console: Console) -> dict[str
         OPENCV_LOOP: lambda: time_opencv_loop(clip, detector, embedder),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("", total=rounds * len(ways))
+    with Progress("measuring", total=rounds * len(ways)) as progress:
         for _ in range(rounds):
             for name, measure in ways.items():
-                progress.update(task, description=name)
+                progress.update(what=name)
                 seconds[name].append(measure())
-                progress.advance(task)
+                progress.advance()
     return seconds
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from engine.bench import SLICES, Timing, measure_peak, random_feeds, time_in_turns
@@ -27,6 +26,7 @@ from engine.store import CompiledKind
 from engine.zoo import load_model
 from stream.bench_plot import check_plot, draw
 from stream.bench_points import STOCK, EngineBench, Point
+from stream.progress import Progress
 
 KINDS: Final[tuple[CompiledKind, ...]] = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8")
@@ -63,7 +63,7 @@ def bench_engine(
 
     Args:
         models: Names or files, as ``load_model`` takes them.
-        console: For progress and the table.
+        console: For the table.
         batches: Images in a call.
         kinds: Of engines; by default all that can run on this machine.
         precisions: That are tried on each; what does not run here is left out and said.
@@ -81,7 +81,7 @@ def bench_engine(
     _check(batches, threads, seconds, plot_out)
     kinds = kinds or [kind for kind in KINDS if why_unavailable(kind, purpose="run") is None]
     left_out: dict[str, list[str]] = {}
-    with ExitStack() as stack, Progress(console=console, transient=True) as progress:
+    with ExitStack() as stack, Progress("opening engines") as progress:
         subjects = []
         for model in models:
             package = load_model(model)
@@ -144,13 +144,12 @@ def _open_one(package: ModelPackage, kind: Any, precision: str, threads: int) ->
 
 def _peaks(subjects: Sequence[_Subject], threads: int, progress: Progress) -> dict[str, float]:
     wanted = {engine.precision for subject in subjects for engine in subject.engines.values()}
-    task = progress.add_task("the processor's peak", total=len(wanted))
+    progress.update(what="measuring the processor's peak", done=0, total=len(wanted))
     peaks: dict[str, float] = {}
     for precision in (each for each in PRECISIONS if each in wanted):
         with suppress(ModelError):  # its share is not known then
             peaks[precision] = measure_peak(precision, threads=threads, seconds=_PEAK_SECONDS) * 2 / 1e9
-        progress.advance(task)
-    progress.remove_task(task)
+        progress.advance()
     return peaks
 
 
@@ -162,13 +161,13 @@ def _measure(
     progress: Progress,
 ) -> list[Point]:
     turns = sum(len(subject.engines) for subject in subjects) * len(batches) * SLICES
-    task = progress.add_task("", total=turns)
+    progress.update(done=0, total=turns)
     points: list[Point] = []
     for subject in subjects:
         for batch in batches:
-            progress.update(task, description=f"{subject.package.name}, batch {batch}")
+            progress.update(what=f"{subject.package.name}, batch {batch}")
             calls = {", ".join(key): _call(engine, subject, batch) for key, engine in subject.engines.items()}
-            timings = time_in_turns(calls, seconds=seconds, on_slice=lambda _: progress.advance(task))
+            timings = time_in_turns(calls, seconds=seconds, on_slice=lambda _: progress.advance())
             stock_ms = timings[f"{STOCK}, fp32"].p50_ms
             points += [
                 _point(

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from engine.embeddings import unit_rows
@@ -27,6 +26,7 @@ from stream.events import FaceEvent, TrackChange
 from stream.kafka_address import KafkaAddress
 from stream.kafka_admin import connect_admin
 from stream.kafka_sink import KafkaSink
+from stream.progress import Progress
 from stream.quick_json import quick_binary
 from stream.records import pack
 from stream.spool import Spool
@@ -86,7 +86,7 @@ def bench_events(
 
     Args:
         address: Brokers; topics are made and removed again.
-        console: For progress and the table.
+        console: For the table.
         events: In each round, at least 1000.
         rounds: Of each way to send.
         json_out: File to write the figures to.
@@ -99,8 +99,7 @@ def bench_events(
         raise ValueError(f"expected at least 1000 events and 1 round, got {events} and {rounds}")
     some = make_events(DIFFERENT)
     ways = [(at_once, states) for states in (False, True) for at_once in EVENTS_AT_ONCE]
-    with one_core(), Progress(console=console, transient=True) as progress:
-        task = progress.add_task("events to Kafka", total=len(ways) * rounds)
+    with one_core(), Progress("events to Kafka", total=len(ways) * rounds) as progress:
         packed = [_pack(event) for event in some]
         encode_us = _time_us(lambda: [_pack(event) for event in some]) / len(some)
         spool_us = {at_once: _spool_us(packed, at_once) for at_once in EVENTS_AT_ONCE}
@@ -110,7 +109,7 @@ def bench_events(
                 measured[at_once, states].append(
                     _send(address, some, events, at_once=at_once, track_states=states)
                 )
-                progress.advance(task)
+                progress.advance()
     costs = tuple(
         Cost(
             at_once,

@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from engine.embeddings import Embeddings, unit_rows
@@ -24,8 +23,9 @@ from engine.faces import FloatArray
 from engine.index import Keys, Store, TemplateIndex
 from engine.machine import one_core
 from engine.zoo import load_model
-from stream.enrolment import find_folders
 from stream.gallery_records import GalleryModel
+from stream.photo_folders import find_people
+from stream.progress import Progress
 from stream.stills import UnfitPhotoError, read_file
 from stream.wiring import open_stills
 
@@ -98,7 +98,7 @@ def bench_gallery(
         people: 1 or more, one template each.
         searches: Of each kind, 1 or more.
         adds: Made while others search, 0 or more.
-        console: For progress and the table.
+        console: For the table.
         size: Numbers of an embedding.
         store: How the index keeps them.
         faces: Folder of real faces, a folder a person, whose spread is measured, too.
@@ -109,14 +109,15 @@ def bench_gallery(
     """
     populations = [Population.like_faces(size), Population.uniform(size)]
     if faces is not None:
-        populations.append(Population.measured(*embed_faces(faces, console)))
+        populations.append(Population.measured(*embed_faces(faces)))
     figures = []
-    with Progress(console=console, transient=True) as progress, one_core() as cores:
+    with Progress("enrolling") as progress, one_core() as cores:
         for population in populations:
-            task = progress.add_task(population.name, total=people)
+            progress.update(what=f"enrolling, {population.name}", done=0, total=people)
             bench = _Bench(population, people, store)
             for count in bench.build():
-                progress.advance(task, count)
+                progress.advance(count)
+            progress.update(what=f"searching, {population.name}")
             figures.append(bench.measure(searches=searches, adds=adds, cores=cores))
     _show(figures, console)
     if json_out is not None:
@@ -207,33 +208,29 @@ def _root(covariance: npt.NDArray[np.float64]) -> FloatArray:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0)), np.float32)
 
 
-def embed_faces(
-    folders: Path, console: Console, *, model: str = "sface"
-) -> tuple[Embeddings, npt.NDArray[np.intp]]:
+def embed_faces(folders: Path, *, model: str = "sface") -> tuple[Embeddings, npt.NDArray[np.intp]]:
     """Embeddings of the photographs of a folder with a folder for each person, and whose each is.
 
     Args:
         folders: As ``facestream gallery enrol --folders`` takes it; the face in the middle counts.
-        console: For progress.
         model: Of ``facestream models list``.
 
     Raises:
         FacestreamError: The folder or the model cannot be read, or nobody has several faces.
     """
-    people = list(find_folders(folders))
+    people = find_people(folders).people
     found, owners = [], []
     gallery_model = GalleryModel.of(load_model(model), mirror=True)
     with (
         open_stills(gallery_model, detector="yunet", pick="centre", force=True) as reader,
-        Progress(console=console, transient=True) as progress,
+        Progress("embedding", total=len(people)) as progress,
     ):
-        task = progress.add_task("embedding", total=len(people))
-        for number, (_, photos) in enumerate(people):
+        for number, photos in enumerate(people.values()):
             for photo in photos:
                 with contextlib.suppress(UnfitPhotoError):
                     found.append(reader.read(read_file(photo)).embedding)
                     owners.append(number)
-            progress.advance(task)
+            progress.advance()
     if len(owners) == len(set(owners)):
         raise ConfigError(f"--faces: nobody in {folders} has several faces; give more photographs a person")
     return np.stack(found), np.array(owners, np.intp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import ExitStack
@@ -48,8 +49,11 @@ LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines 
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. What a terminal's encoding lacks, such as bytes of file names, is escaped."""
     telemetry.switch_off()  # before any library is imported, and for whatever this process starts
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="facestream")
 
 

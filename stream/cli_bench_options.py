@@ -92,7 +92,7 @@ def kept_embeddings(*, enabled: bool) -> VectorCache:
 
 @contextmanager
 def progress(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time that is left."""
+    """Tells how many of how many are done."""
     with staged_progress() as tell:
         yield partial(tell, unit)
 
@@ -100,12 +100,10 @@ def progress(unit: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def staged_progress() -> Iterator[Callable[[str, int, int], None]]:
     """The same, where what is counted changes on the way."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from stream.progress import Progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=open_console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)
+    with Progress("starting") as progress:
+        yield lambda stage, done, total: progress.update(what=stage, done=done, total=total)
 
 
 def finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None) -> None:

@@ -90,16 +90,17 @@ def cluster_tracks(
         if enrol and (merge or split or undo):
             raise ConfigError("--enrol: correct first, since numbers change, then enrol by the new ones")
         from stream.clusters import find_cluster, group_tracks
+        from stream.progress import Progress
         from stream.seen_tracks import read_tracks
 
-        with open_console(stderr=True).status("reading events"):
+        with Progress("reading events"):
             seen = read_tracks(source)
         tracks = _chosen(seen, model, min_quality)
         level = _preset(tracks[0].embedding_model)[0] if cut is None else cut
         kept: list[Edit] = []
         if edits is not None or merge or split or undo or "://" not in source:
             kept = _edited(tracks, level, _edits_path(source, edits), merge or [], split or [], undo=undo)
-        with open_console(stderr=True).status(f"grouping {len(tracks):,} tracks"):
+        with Progress(f"grouping {len(tracks):,} tracks"):
             clusters = group_tracks(tracks, level, kept)
         if show is None:
             _show(clusters, source, level, most)
@@ -277,21 +278,19 @@ def _report(
     cut: float,
     options: Sequence[str],
 ) -> None:
-    from rich.progress import Progress
-
     from stream.cluster_report import write_report
+    from stream.progress import Progress
     from stream.shot_reader import read_shots
     from stream.uris import redact_uri
 
     tracks = [track for each in clusters for track in each.tracks]
     sources = _sources(video, {track.camera_id for track in tracks})
     shots = {} if folder is None else _kept_shots(folder, tracks)
-    with Progress(console=open_console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading best shots", total=None, visible=bool(sources))
+    with Progress("reading best shots") as progress:
         shots |= read_shots(
             [track for track in tracks if track.track_id not in shots],
             sources,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_progress=lambda done, total: progress.update(done=done, total=total),
         )
     again = [*options, "--report", str(path)]
     write_report(clusters, shots, path, source=redact_uri(source), cut=cut, options=again)

@@ -8,10 +8,12 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from engine.errors import ConfigError, FacestreamError
+from engine.errors import ConfigError, FacestreamError, TextError
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_PARTLY: Final = 3
+"""Done for some, and somebody was left out."""
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error and log in detail.")]
 
@@ -28,13 +30,20 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
         if debug:
             raise
         say_error(exc)
-        raise typer.Exit(EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED) from None
+        raise typer.Exit(EXIT_USAGE if isinstance(exc, (ConfigError, TextError)) else EXIT_FAILED) from None
+    except ValueError as exc:  # UnicodeError, too: text that nothing has checked
+        if debug:
+            raise
+        say_error(exc)
+        raise typer.Exit(EXIT_FAILED) from None
 
 
-def say_error(error: FacestreamError) -> None:
+def say_error(error: Exception) -> None:
     """Print what is wrong as one line, without secrets."""
     from stream.printable import printable
     from stream.uris import redact_text
 
+    advice = "" if isinstance(error, FacestreamError) else "; --debug shows where"
+    text = " ".join(str(error).split())
     with suppress(OSError):  # a terminal that was closed
-        typer.echo(printable(f"error: {redact_text(str(error))}"), err=True)
+        typer.echo(printable(f"error: {redact_text(text)}{advice}"), err=True)

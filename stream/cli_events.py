@@ -12,7 +12,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engine.errors import ConfigError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from stream.event_check import LogCheck
     from stream.event_log import Entry
     from stream.formats import SchemaLookup
+    from stream.progress import Progress
 
 events_app = typer.Typer(
     help="Events that were written: tail, replay, verify, schema, topics.",
@@ -282,24 +282,19 @@ def _reader_may_leave() -> Iterator[None]:
 
 
 class _Advance:
-    """Moves a progress bar."""
+    """Tells how many events were read, and of what share of them."""
 
     def __init__(self, bar: Progress, what: str) -> None:
-        self._bar, self._task = bar, bar.add_task(what, total=1.0, count=0)
+        self._bar, self._what = bar, what
 
     def __call__(self, count: int, done: float | None) -> None:
-        self._bar.update(self._task, completed=done or 0.0, count=count)
+        self._bar.update(what=f"{self._what}: {count:,} events", done=done or 0.0)
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[_Advance]:
-    """A progress bar on standard error, where that is a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %  {task.fields[count]} events"),
-        TimeElapsedColumn(),
-    )
-    screen = open_console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+    """How far it is, on standard error."""
+    from stream.progress import Progress
+
+    with Progress(what, total=1.0) as bar:
         yield _Advance(bar, what)

@@ -10,7 +10,6 @@ import typer
 
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
-from stream.terminal import open_console
 
 
 def export_file(
@@ -22,9 +21,10 @@ def export_file(
     """Write everybody into one file, sealed with FACESTREAM_KEY."""
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         from stream.gallery_files import export_gallery
+        from stream.progress import Progress
         from stream.sealing import Sealer
 
-        with open_console(stderr=True).status("exporting"):
+        with Progress("exporting"):
             count = export_gallery(opened, file, sealer=Sealer.from_environment(os.environ), plain=plain)
         typer.echo(f"{file}: {count} people" + (", not sealed" if plain else ", sealed"))
 
@@ -38,6 +38,7 @@ def import_file(
     with one_line_errors(debug=debug):
         from stream.gallery import Gallery
         from stream.gallery_files import import_gallery, read_model
+        from stream.progress import Progress
         from stream.sealing import Sealer
 
         sealer = Sealer.from_environment(os.environ)
@@ -48,7 +49,7 @@ def import_file(
             else Gallery.open(gallery, sealer=sealer)
         )
         try:
-            with opened, open_console(stderr=True).status("importing"):
+            with opened, Progress("importing"):
                 people, rows = import_gallery(opened, file, sealer=sealer)
         except BaseException:
             if is_new:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
@@ -244,14 +243,8 @@ def _ytf_accuracy(
 
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A bar that shows the step that is under way, where somebody sees it."""
-    screen = open_console(stderr=True)
-    columns = (
-        TextColumn("{task.fields[title]}"),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("starting", total=1.0, title=title)
-        yield lambda step, share: progress.update(task, description=step, completed=share)
+    """Tells the step that is under way."""
+    from stream.progress import Progress
+
+    with Progress(f"{title}: starting", total=1.0) as progress:
+        yield lambda step, share: progress.update(what=f"{title}: {step}", done=share)

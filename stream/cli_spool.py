@@ -26,12 +26,13 @@ def spool_status(
 ) -> None:
     """Show what waits, and whether all of it can be read. Exit code 1 when a part is damaged."""
     with one_line_errors(debug=debug):
+        from stream.progress import Progress
         from stream.spool_files import spools_folder
         from stream.spool_keeping import list_spools, look_at_spool
 
         base = spools_folder(folder)
         console = open_console()
-        with console.status("reading the spools"):
+        with Progress("reading the spools"):
             states = [look_at_spool(each) for each in list_spools(base)]
         if not states:
             typer.echo(f"nothing waits in {base}")

@@ -380,5 +380,7 @@ def describe_validation_error(error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown key; check its spelling in docs/configuration.md"
+        if item["type"] == "string_unicode":
+            message = "is not valid UTF-8; rename the file, or correct the text"
         complaints.append(f"{place}: {message}")
     return "; ".join(complaints)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,10 +14,10 @@ import numpy.typing as npt
 from engine.errors import GalleryError
 from engine.index import TemplateIndex
 from engine.open_set import accept_threshold, impostor_tail, person_scores
-from engine.picture_kinds import PICTURE_SUFFIXES
 from stream.events import FaceEvent
 from stream.gallery import Gallery
-from stream.gallery_records import Negative, Template, check_event
+from stream.gallery_records import MAX_FILE, Negative, Template, check_event
+from stream.names import clean_name, fitting_name, look_alike
 from stream.stills import StillReader, UnfitPhotoError, read_file
 
 _SAME_PERSON: Final = 0.3
@@ -34,11 +35,13 @@ class Verdict:
         person: Name of the person that it was meant for.
         what: Path of the photograph, or the track's id.
         refusal: Why it was not taken; empty where it was.
+        is_known: Whether it was not taken because it is enrolled already, as this person.
     """
 
     person: str
     what: str
     refusal: str = ""
+    is_known: bool = False
 
     @property
     def is_taken(self) -> bool:
@@ -50,12 +53,16 @@ class Enroller:
     """Takes people into a gallery, one after the other.
 
     A face is refused that somebody else in the gallery is so near to that a camera would take one for the
-    other, that does not look like the person's other faces, or that is enrolled already.
+    other, that does not look like the person's other faces, or that is enrolled already. Several processes
+    may enrol at once: each decides and writes while no other writes, on all that the others have written.
 
     Args:
         gallery: Open, of the reader's model.
         reader: Of photographs; None where only tracks are enrolled.
         force: Refuse only what is enrolled already.
+
+    Attributes:
+        look_alikes: For each new person's name that a reader would take for another one here, that name.
     """
 
     def __init__(
@@ -66,50 +73,71 @@ class Enroller:
         force: bool = False,
     ) -> None:
         self._gallery = gallery
-        model = gallery.model
+        self._model = model = gallery.model
         self._likeness, self._tail = model.likeness, impostor_tail(model.name, model.likeness)
         self._reader = reader
         self._force = force
         self._enrolled = _Enrolled(gallery)
+        self.look_alikes: dict[str, str] = {}
 
-    def enrol_photos(self, name: str, photos: Sequence[Path], *, notes: str = "") -> list[Verdict]:
+    def enrol_photos(
+        self,
+        name: str,
+        photos: Sequence[Path],
+        *,
+        notes: str = "",
+        on_photo: Callable[[], None] = lambda: None,
+    ) -> list[Verdict]:
         """Enrol a person from photographs; the best ones come first.
 
         Args:
             name: Of the person, who is made when there is none of that name.
             photos: Picture files.
             notes: Of a new person.
+            on_photo: Called after each photograph that was read.
 
         Returns:
             What became of each, in the order of ``photos``.
 
         Raises:
-            GalleryError: The gallery cannot be written.
+            GalleryError: The gallery cannot be written, or is of another model now.
             ModelError: An engine failed.
-            ValueError: The name does not fit, or there is no reader.
+            TextError: The name does not fit.
+            ValueError: There is no reader.
         """
         if self._reader is None:
             raise ValueError("reader: photographs need one")
-        refusals: dict[Path, str] = {}
+        name = clean_name(name)
+        refusals: dict[Path, Verdict] = {}
         faces: list[tuple[Path, Template]] = []
         for path in dict.fromkeys(photos):
             try:
-                still = self._reader.read(read_file(path))
+                faces.append((path, self._read(self._reader, path)))
             except UnfitPhotoError as exc:
-                refusals[path] = str(exc)
-                continue
-            photo = still.photo if self._gallery.keeps_photos else None
-            faces.append((path, Template(still.embedding, still.quality, "photo", still.digest, photo=photo)))
+                refusals[path] = Verdict(name, str(path), str(exc))
+            on_photo()
         faces.sort(key=lambda face: -face[1].quality)
-        taken: list[Template] = []
-        for path, template in faces:
-            if reason := self._refusal(name, template, taken):
-                refusals[path] = reason
-            else:
-                taken.append(template)
-        if taken:
-            self._put(name, taken, notes)
-        return [Verdict(name, str(path), refusals.get(path, "")) for path in photos]
+        with self._deciding():
+            taken: list[Template] = []
+            for path, template in faces:
+                if (verdict := self._verdict(name, str(path), template, taken)).is_taken:
+                    taken.append(template)
+                else:
+                    refusals[path] = verdict
+            if taken:
+                self._put(name, taken, notes)
+        return [refusals.get(path, Verdict(name, str(path))) for path in photos]
+
+    def _read(self, reader: StillReader, path: Path) -> Template:
+        still = reader.read(read_file(path))
+        return Template(
+            still.embedding,
+            still.quality,
+            "photo",
+            still.digest,
+            photo=still.photo if self._gallery.keeps_photos else None,
+            file=fitting_name(path.name, longest=MAX_FILE),
+        )
 
     def enrol_track(self, name: str, event: FaceEvent, *, notes: str = "") -> Verdict:
         """Enrol a person from a track that was seen on camera.
@@ -121,30 +149,52 @@ class Enroller:
 
         Raises:
             GalleryError: The gallery is of another model, or cannot be written.
-            ValueError: The name does not fit.
+            TextError: The name does not fit.
         """
-        check_event(self._gallery.path, self._gallery.model, event)
+        name = clean_name(name)
+        check_event(self._gallery.path, self._model, event)
         template = Template(event.embedding, event.quality, "track", event.track_id)
-        reason = self._refusal(name, template, [])
-        if not reason and not self._force and event.quality < _LEAST_TRACK_QUALITY:
-            reason = f"its best face is poor (worth {event.quality:.2f}, expected {_LEAST_TRACK_QUALITY})"
-        if not reason:
-            self._put(name, [template], notes)
-        return Verdict(name, event.track_id, reason)
+        with self._deciding():
+            verdict = self._verdict(name, event.track_id, template, [])
+            if verdict.is_taken and not self._force and event.quality < _LEAST_TRACK_QUALITY:
+                poor = f"its best face is poor (worth {event.quality:.2f}, expected {_LEAST_TRACK_QUALITY})"
+                return Verdict(name, event.track_id, poor)
+            if verdict.is_taken:
+                self._put(name, [template], notes)
+        return verdict
+
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Nobody else writes meanwhile, and what they wrote before is known.
+
+        Raises:
+            GalleryError: The gallery has been moved to another model.
+        """
+        with self._gallery.exclusive():
+            if (model := self._gallery.model) != self._model:
+                raise GalleryError(
+                    f"{self._gallery.path}: was moved to {model} meanwhile; run this again with that model"
+                )
+            self._enrolled.update()
+            yield
 
     def _put(self, name: str, templates: Sequence[Template], notes: str) -> None:
+        if (other := self._enrolled.looks_like(name)) is not None:
+            self.look_alikes[name] = other
         self._gallery.enrol(name, templates, notes=notes)
-        self._enrolled.add(name, templates)
 
-    def _refusal(self, name: str, template: Template, taken: Sequence[Template]) -> str:
-        """Why a face is not to be taken; empty where it is."""
+    def _verdict(self, name: str, what: str, template: Template, taken: Sequence[Template]) -> Verdict:
+        """Whether a face is to be taken."""
         owner = self._enrolled.owner_of(template.origin)
         if owner is not None:
-            return "it is enrolled already" + ("" if owner == name else f", as {owner}")
+            reason = "it is enrolled already" + ("" if owner == name else f", as {owner}")
+            return Verdict(name, what, reason, is_known=owner == name)
         if template.origin in {each.origin for each in taken}:
-            return "it is the same file as another one"
-        if self._force:
-            return ""
+            return Verdict(name, what, "it is the same file as another one")
+        return Verdict(name, what, "" if self._force else self._unlikeness(name, template, taken))
+
+    def _unlikeness(self, name: str, template: Template, taken: Sequence[Template]) -> str:
+        """Why a face is hardly a person's; empty where it may well be."""
         near, cosine = self._enrolled.nearest_other(template.embedding, name)
         limit = accept_threshold(
             self._tail, false_accept_rate=_FALSE_ACCEPT_RATE, people=self._enrolled.people
@@ -165,28 +215,47 @@ class Enroller:
 
 
 class _Enrolled:
-    """Who is enrolled, kept up to date with what this process adds."""
+    """Who is enrolled, as of the last ``update``."""
 
     def __init__(self, gallery: Gallery) -> None:
-        snapshot = gallery.snapshot()
-        self._index = TemplateIndex(snapshot.model.size)
-        self._index.add(np.arange(len(snapshot.owners), dtype=np.int64), snapshot.templates)
-        self._names = [snapshot.names[owner] for owner in snapshot.owners.tolist()]
-        self._faces: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in snapshot.names}
-        for name, face in zip(self._names, snapshot.templates, strict=True):
-            self._faces[name].append(face)
-        self._origins = {
-            template.origin: name
-            for person_id, name in zip(snapshot.ids, snapshot.names, strict=True)
-            for template in gallery.templates(person_id)
-        }
+        self._gallery = gallery
+        self._seen = (-1, -1)
+        self._forget()
 
-    @property
-    def people(self) -> int:
-        return len(self._faces)
+    def _forget(self) -> None:
+        self._index = TemplateIndex(self._gallery.model.size)
+        self._last = 0
+        self._names: list[str] = []
+        self._faces: dict[str, list[npt.NDArray[np.float32]]] = {}
+        self._origins: dict[str, str] = {}
+        self._alike: dict[str, str] = {}
+
+    def update(self) -> None:
+        """Read what this process or another one has written since."""
+        changes = self._gallery.changes
+        if changes == self._seen:
+            return
+        if changes[1] != self._seen[1]:  # something was removed
+            self._forget()
+        new = self._gallery.faces_after(self._last)
+        if new:
+            keys = np.arange(len(self._names), len(self._names) + len(new), dtype=np.int64)
+            self._index.add(keys, np.stack([face.embedding for face in new]))
+            self._last = new[-1].number
+        for face in new:
+            self._names.append(face.name)
+            self._faces.setdefault(face.name, []).append(face.embedding)
+            self._origins[face.origin] = face.name
+            self._alike.setdefault(look_alike(face.name), face.name)
+        self.people = self._gallery.count()
+        self._seen = changes
 
     def owner_of(self, origin: str) -> str | None:
         return self._origins.get(origin)
+
+    def looks_like(self, name: str) -> str | None:
+        """Somebody else's name that looks the same as a new one."""
+        return None if name in self._faces else self._alike.get(look_alike(name))
 
     def faces_of(self, name: str) -> list[npt.NDArray[np.float32]]:
         return self._faces.get(name, [])
@@ -198,13 +267,6 @@ class _Enrolled:
             if key >= 0 and self._names[key] != name:
                 return self._names[key], cosine
         return "", -1.0
-
-    def add(self, name: str, templates: Sequence[Template]) -> None:
-        keys = np.arange(len(self._names), len(self._names) + len(templates), dtype=np.int64)
-        self._index.add(keys, np.stack([each.embedding for each in templates]))
-        self._names += [name] * len(templates)
-        self._faces.setdefault(name, []).extend(each.embedding for each in templates)
-        self._origins |= {each.origin: name for each in templates}
 
 
 def add_negative(gallery: Gallery, person: str, event: FaceEvent) -> None:
@@ -218,33 +280,6 @@ def add_negative(gallery: Gallery, person: str, event: FaceEvent) -> None:
     Raises:
         GalleryError: There is no such person, or the gallery is of another model.
     """
-    check_event(gallery.path, gallery.model, event)
-    gallery.add_negative(person, Negative(event.embedding, event.track_id))
-
-
-def find_folders(root: Path) -> Iterator[tuple[str, list[Path]]]:
-    """People of a folder that has a folder of photographs for each, as LFW has, by name.
-
-    Args:
-        root: The folder.
-
-    Yields:
-        Name of each folder that holds picture files, and these.
-
-    Raises:
-        GalleryError: There is no such folder.
-    """
-    try:
-        folders = sorted(each for each in root.iterdir() if each.is_dir())
-    except OSError as exc:
-        raise GalleryError(
-            f"{root}: cannot be read ({exc.strerror}); give a folder with a folder of photographs a person"
-        ) from exc
-    for folder in folders:
-        if pictures := pictures_of(folder):
-            yield folder.name, pictures
-
-
-def pictures_of(folder: Path) -> list[Path]:
-    """The picture files of a folder, by name."""
-    return sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURE_SUFFIXES)
+    with gallery.exclusive():
+        check_event(gallery.path, gallery.model, event)
+        gallery.add_negative(person, Negative(event.embedding, event.track_id))

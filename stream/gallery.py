@@ -22,6 +22,7 @@ from engine.errors import GalleryError
 from stream.gallery_file import GalleryFile
 from stream.gallery_records import (
     MAX_NOTES,
+    EnrolledFace,
     GalleryModel,
     GallerySnapshot,
     Negative,
@@ -44,6 +45,10 @@ _TEMPLATES: Final = """
 SELECT embedding, quality, source, origin, added, CASE ? WHEN 1 THEN data END, {file}
 FROM templates LEFT JOIN photos ON template = number
 WHERE person = (SELECT number FROM people WHERE id = ?) ORDER BY number"""
+_FACES: Final = """
+SELECT templates.number, people.id, people.name, embedding, origin
+FROM templates JOIN people ON person = people.number
+WHERE templates.number > ? ORDER BY templates.number"""
 _NEGATIVES: Final = """
 SELECT embedding, origin, added FROM negatives
 WHERE person = (SELECT number FROM people WHERE id = ?) ORDER BY number"""
@@ -133,6 +138,10 @@ class Gallery(GalleryFile):
         except BaseException:
             database.close()
             raise
+
+    def forget(self) -> None:
+        """Called when changes were not kept: names are read again."""
+        self._names = None
 
     def check_model(self, model: GalleryModel) -> None:
         """See that a model's embeddings compare with these.
@@ -289,10 +298,11 @@ class Gallery(GalleryFile):
         Raises:
             GalleryError: There is none.
         """
+        person = canonical(person).encode(errors="replace").decode()  # surrogates are in no name
         with self.reading():
             row = self.database.execute(_PEOPLE + " WHERE id = ?", (person,)).fetchone()
             first = None if row is None else self._person(row)
-            same = self._ids_by_name().get(canonical(person) if first is None else first.name, ())
+            same = self._ids_by_name().get(person if first is None else first.name, ())
             others = [each for each in same if first is None or each != first.id]
             rows = [self.database.execute(_PEOPLE + " WHERE id = ?", (each,)).fetchone() for each in others]
             found = [*([] if first is None else [first]), *map(self._person, rows)]
@@ -353,6 +363,29 @@ class Gallery(GalleryFile):
                     "" if row[6] is None else self.unseal("file", person_id, row[6]).decode(),
                 )
                 for row in rows
+            ]
+
+    def count(self) -> int:
+        """How many people there are."""
+        with self.reading():
+            return int(self.database.execute("SELECT count(*) FROM people").fetchone()[0])
+
+    def faces_after(self, number: int) -> list[EnrolledFace]:
+        """Everybody's faces that were added after one, oldest first.
+
+        Args:
+            number: Of that one; 0 for all.
+        """
+        with self.reading():
+            size = self.model.size
+            return [
+                EnrolledFace(
+                    row[0],
+                    self._name(row[1], row[2]),
+                    self.vector(row[1], row[3], size),
+                    self.unseal("origin", row[1], row[4]).decode(),
+                )
+                for row in self.database.execute(_FACES, (number,))
             ]
 
     def negatives(self, person_id: str) -> list[Negative]:

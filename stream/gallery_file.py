@@ -105,6 +105,19 @@ class GalleryFile:
         except (ValueError, TypeError, LookupError, OverflowError) as exc:
             raise GalleryError(f"{self.path}: damaged ({one_line(exc)}); restore a copy of it") from exc
 
+    @property
+    def changes(self) -> tuple[int, int]:
+        """Version, and how often something was removed."""
+        with self.reading():
+            row = self.database.execute("SELECT version, removals FROM gallery").fetchone()
+            return int(row[0]), int(row[1])
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Nobody else writes during the block, so that what is found out in it holds for what it writes."""
+        with self._transaction("BEGIN IMMEDIATE"):
+            yield
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """All changes of the block or none, and a higher version; errors of the database as GalleryError."""
@@ -124,6 +137,7 @@ class GalleryFile:
         except BaseException as exc:
             with contextlib.suppress(sqlite3.Error):
                 self.database.execute("ROLLBACK")
+            self.forget()
             if getattr(exc, "sqlite_errorcode", None) in _BUSY:
                 raise GalleryError(
                     f"{self.path}: another process is writing to it, and had not finished after "
@@ -136,6 +150,9 @@ class GalleryFile:
             if isinstance(exc, sqlite3.Error):
                 raise GalleryError(f"{self.path}: damaged ({one_line(exc)}); restore a copy of it") from exc
             raise
+
+    def forget(self) -> None:
+        """Called when changes were not kept: what was remembered of them does not hold."""
 
     def seal(self, kind: str, person_id: str, plain: bytes) -> bytes:
         """Seal something of a person, where there is a key.

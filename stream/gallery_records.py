@@ -140,6 +140,23 @@ class Negative:
         check_embedding(self.embedding)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EnrolledFace:
+    """One face of somebody, with what is needed to judge another one.
+
+    Attributes:
+        number: Higher than that of every face that was added before; never used again.
+        name: Of the person.
+        embedding: float32 (D,), unit length.
+        origin: SHA-256 of the photograph's file, or the track's id.
+    """
+
+    number: int
+    name: str
+    embedding: npt.NDArray[np.float32]
+    origin: str
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """Somebody who is enrolled.

@@ -54,6 +54,24 @@ def clean_name(text: str, *, what: str = "name", longest: int = MAX_NAME) -> str
     return name
 
 
+def fitting_name(text: str, *, longest: int = MAX_NAME) -> str:
+    """The name that is nearest to a text: a question mark for each character that cannot be seen.
+
+    Args:
+        text: From anywhere.
+        longest: Characters after which it is cut.
+
+    Returns:
+        What ``clean_name`` takes, or nothing where that takes nothing like it.
+    """
+    name = canonical(text)
+    seen = "".join(char if _is_seen(name, place) else "?" for place, char in enumerate(name))
+    try:
+        return clean_name(seen[:longest].strip(), longest=longest)
+    except TextError:
+        return ""
+
+
 def canonical(text: str) -> str:
     """Text in NFC, the form in which names are compared; is not checked."""
     return unicodedata.normalize("NFC", text)

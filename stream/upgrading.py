@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import typer
-from rich.progress import Progress
 
 from engine.errors import ConfigError
 from engine.mapping import EmbeddingMap, MapLoss, fit_map
 from engine.package import ModelPackage
 from engine.zoo import load_model
-from stream.enrolment import find_folders
 from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
 from stream.gallery_upgrade import Mapping, upgrade
+from stream.photo_folders import find_people
+from stream.progress import Progress
 from stream.stills import StillReader, UnfitPhotoError, read_file
-from stream.terminal import open_console
 from stream.wiring import open_stills
 
 
@@ -58,16 +57,15 @@ def run_upgrade(
     )
     with (
         open_stills(model, detector=detector, embedder=to, force=True) as reader,
-        Progress(console=open_console(stderr=True), transient=True) as progress,
+        Progress(f"moving to {model}") as progress,
     ):
-        task = progress.add_task(f"to {model}", total=None)
         done = upgrade(
             gallery,
             model,
             embed=lambda photo: _embed(reader, photo),
             mapping=mapping,
             leave_out=leave_out,
-            on_progress=lambda made, total: progress.update(task, completed=made, total=total),
+            on_progress=lambda made, total: progress.update(done=made, total=total),
         )
     typer.echo(
         f"{gallery.path}: from {old} to {model}: {done.embedded} faces embedded anew, {done.mapped} mapped, "
@@ -161,18 +159,17 @@ def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, 
     Raises:
         FacestreamError: Something is wrong, or there are too few photographs.
     """
-    people = list(find_folders(folders))
+    found = find_people(folders)
     first, second = (GalleryModel.of(_load_embedder(name), mirror=mirror) for name in (old, new))
     pairs: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]] = []
     with (
         open_stills(first, detector=detector, embedder=old, force=True) as old_reader,
         open_stills(second, detector=detector, embedder=new, force=True) as new_reader,
-        Progress(console=open_console(stderr=True), transient=True) as progress,
+        Progress("embedding", total=found.count) as progress,
     ):
-        task = progress.add_task("embedding", total=sum(len(photos) for _, photos in people))
-        for number, (_, photos) in enumerate(people):
+        for number, photos in enumerate(found.people.values()):
             for photo in photos:
-                progress.advance(task)
+                progress.advance()
                 try:
                     file = read_file(photo)
                     pairs.append((old_reader.read(file).embedding, new_reader.read(file).embedding, number))

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -11,11 +15,13 @@ from people import MODEL, gallery_of, template, vector
 
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.embeddings import unit_rows
-from engine.errors import GalleryError
+from engine.errors import GalleryError, TextError
 from engine.faces import Faces
-from stream.enrolment import Enroller, add_negative, find_folders
+from stream.enrolment import Enroller, Verdict, add_negative
 from stream.gallery import Gallery
-from stream.stills import Pick, StillReader, UnfitPhotoError, read_file
+from stream.gallery_erasure import erase
+from stream.gallery_upgrade import upgrade
+from stream.stills import Pick, Still, StillReader, UnfitPhotoError, read_file
 
 SIDE = 200
 
@@ -196,17 +202,6 @@ def test_a_poor_track_or_one_of_another_model_is_refused(gallery: Gallery) -> No
         add_negative(gallery, "Ann", face_event(embedding_model="dlib-resnet-v1"))
 
 
-def test_folders_are_people(tmp_path: Path) -> None:
-    for name in ("Bob", "Ann", "empty"):
-        (tmp_path / name).mkdir()
-    for name in ("Ann/2.JPG", "Ann/1.png", "Ann/notes.txt", "Bob/1.jpeg", "stray.jpg"):
-        (tmp_path / name).touch()
-    found = {name: [path.name for path in paths] for name, paths in find_folders(tmp_path)}
-    assert found == {"Ann": ["1.png", "2.JPG"], "Bob": ["1.jpeg"]}
-    with pytest.raises(GalleryError, match="folder of photographs"):
-        list(find_folders(tmp_path / "nowhere"))
-
-
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream.stills.MAX_PHOTO_BYTES", 10)
     (tmp_path / "large.jpg").write_bytes(bytes(11))
@@ -227,3 +222,73 @@ def test_the_people_of_an_earlier_run_are_known(gallery: Gallery, tmp_path: Path
     gallery.enrol("Old", [template(unit_rows(embedding_of(1)), origin="x")])
     (verdict,) = Enroller(gallery, reader=reader()).enrol_photos("New", files(tmp_path, 1))
     assert "too near to Old" in verdict.refusal
+
+
+def test_what_another_process_enrolled_meanwhile_is_known(gallery: Gallery, tmp_path: Path) -> None:
+    one, two = files(tmp_path, 1), files(tmp_path, 2)
+    with Gallery.open(gallery.path, sealer=None) as other:
+        here, there = Enroller(gallery, reader=reader()), Enroller(other, reader=reader())
+        assert here.enrol_photos("Ann", one)[0].is_taken
+        assert "too near to Ann" in there.enrol_photos("Bob", two)[0].refusal
+        assert there.enrol_photos("Bob", one)[0].refusal == "it is enrolled already, as Ann"
+        gallery.rename("Ann", "Anna")
+        assert "too near to Anna" in there.enrol_photos("Bob", two)[0].refusal
+        erase(gallery, "Anna")
+        assert there.enrol_photos("Bob", two)[0].is_taken
+        event = face_event(embedding=embedding_of(3), embedding_model=MODEL.name, track_id="t")
+        assert "too near to Bob" in here.enrol_track("Ann", event).refusal
+    assert [each.name for each in gallery.people()] == ["Bob"]
+
+
+def test_of_several_who_enrol_one_person_at_once_one_is_taken(gallery: Gallery, tmp_path: Path) -> None:
+    people = range(4)
+    meeting = threading.Barrier(3)
+
+    class Meeting(StillReader):
+        def read(self, photo: bytes) -> Still:
+            still = super().read(photo)
+            meeting.wait(60)  # everybody has read, and nobody has decided
+            return still
+
+    def enrol(number: int) -> list[Verdict]:
+        with Gallery.open(gallery.path, sealer=None) as own:
+            enroller = Enroller(own, reader=Meeting(Detector(), Embedder()))
+            return [
+                verdict
+                for person in people
+                for verdict in enroller.enrol_photos(
+                    f"{person} of {number}", files(tmp_path / str(number), 100 * person + number)
+                )
+            ]
+
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+    with ThreadPoolExecutor(3) as pool:
+        verdicts = [verdict for each in pool.map(enrol, range(3)) for verdict in each]
+    assert sorted(each.person.partition(" ")[0] for each in verdicts if each.is_taken) == list("0123")
+    assert all("too near to" in each.refusal for each in verdicts if not each.is_taken)
+    assert len(gallery.people()) == len(people)
+
+
+def test_a_gallery_that_is_moved_to_another_model_meanwhile_takes_nothing(
+    gallery: Gallery, tmp_path: Path
+) -> None:
+    enroller = Enroller(gallery, reader=reader())
+    upgrade(gallery, dataclasses.replace(MODEL, name="other", sha256="c" * 64), embed=lambda _: None)
+    with pytest.raises(GalleryError, match="was moved to other"):
+        enroller.enrol_photos("Ann", files(tmp_path, 1))
+    assert gallery.people() == []
+
+
+def test_names_come_in_one_form_and_files_keep_theirs(gallery: Gallery, tmp_path: Path) -> None:
+    enroller = Enroller(gallery, reader=reader())
+    (path,) = files(tmp_path, 1)
+    strange = path.rename(tmp_path / os.fsdecode(b"Ren\xe9e\n1.png"))
+    (verdict,) = enroller.enrol_photos("Rene\u0301e", [strange])
+    assert (verdict.person, verdict.is_taken) == ("Ren\u00e9e", True)
+    assert [each.file for each in gallery.templates(gallery.find("Ren\u00e9e").id)] == ["Ren?e?1.png"]
+    assert enroller.look_alikes == {}
+    enroller.enrol_photos("REN\u00c9E", files(tmp_path, 201))
+    assert enroller.look_alikes == {"REN\u00c9E": "Ren\u00e9e"}
+    with pytest.raises(TextError, match="cannot be seen"):
+        enroller.enrol_photos("A\u200bnn", files(tmp_path, 301))

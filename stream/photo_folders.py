@@ -1,0 +1,217 @@
+"""People in folders of photographs: who is there, from which files, and what is passed over and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from engine.errors import GalleryError, PictureError, TextError
+from engine.picture_kinds import PICTURE_SUFFIXES, picture_kind
+from stream.names import canonical, clean_name
+
+_HEAD_BYTES: Final = 512
+_DEEPEST: Final = 3
+"""Levels of folders that are looked through for photographs below a person's folder."""
+_MOST_ENTRIES: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something in a folder that nobody is enrolled from.
+
+    Attributes:
+        path: Of the folder or file.
+        reason: Why, and what to do about it.
+        is_person: Whether somebody may be missing because of it.
+    """
+
+    path: Path
+    reason: str
+    is_person: bool = True
+
+
+@dataclass(slots=True)
+class Photographs:
+    """What was found.
+
+    Attributes:
+        people: Files of each person by name, in the order of the folders' names.
+        left_out: What was passed over.
+    """
+
+    people: dict[str, list[Path]] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Photographs of everybody."""
+        return sum(map(len, self.people.values()))
+
+
+def find_people(
+    root: Path, *, known: Collection[str] = (), keep_underscores: bool = False, deep: bool = False
+) -> Photographs:
+    """People of a folder that has a folder of photographs for each, as LFW has.
+
+    Args:
+        root: The folder.
+        known: Names that are in use already: a folder that is called so is that person.
+        keep_underscores: Take folders' names as they are; otherwise ``Bill_Gates`` is "Bill Gates".
+        deep: Photographs in folders inside a person's folder are the person's, too.
+
+    Raises:
+        GalleryError: There is no such folder.
+    """
+    found = Photographs()
+    others: list[Path] = []
+    for path in _entries(root):
+        if path.name.startswith("."):
+            others.append(path)
+        elif path.is_dir():
+            _add_folder(found, path, known, keep_underscores=keep_underscores, deep=deep)
+        elif is_picture(path):
+            reason = "lies in no person's folder; enrol it with --name"
+            found.left_out.append(LeftOut(path, reason))
+        elif path.exists():
+            others.append(path)
+        else:
+            found.left_out.append(LeftOut(path, "is a link to nothing"))
+    if others:
+        found.left_out.append(LeftOut(root, f"passed over in it: {_kinds(others)}", is_person=False))
+    return found
+
+
+def find_photos(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[LeftOut]]:
+    """The photographs of a folder, by name, and what else is in it.
+
+    Args:
+        folder: Of one person.
+        deep: Look into folders inside it as well.
+
+    Raises:
+        GalleryError: It cannot be read.
+    """
+    photos: list[Path] = []
+    others: list[Path] = []
+    left_out: list[LeftOut] = []
+    for path in _entries(folder):
+        if path.name.startswith("."):
+            others.append(path)
+        elif path.is_dir():
+            inner = _photos_below(path)
+            if deep:
+                photos += inner
+            elif inner:
+                reason = f"{_counted(len(inner))} in it passed over; take them with --deep"
+                left_out.append(LeftOut(path, reason, is_person=False))
+        elif is_picture(path):
+            photos.append(path)
+        else:
+            others.append(path)
+    if others:
+        left_out.append(LeftOut(folder, f"passed over in it: {_kinds(others)}", is_person=False))
+    return photos, left_out
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by its name's ending or else by how it begins."""
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return path.is_file()
+    try:
+        with path.open("rb") as file:
+            picture_kind(file.read(_HEAD_BYTES))
+    except (OSError, PictureError):
+        return False
+    return True
+
+
+def _add_folder(
+    found: Photographs, folder: Path, known: Collection[str], *, keep_underscores: bool, deep: bool
+) -> None:
+    """Add a person's folder, or say why it is left out."""
+    try:
+        name = _name_of(folder, known, keep_underscores=keep_underscores)
+        photos, passed_over = find_photos(folder, deep=deep)
+    except (GalleryError, TextError) as exc:
+        found.left_out.append(LeftOut(folder, str(exc).removeprefix(f"{folder}: ")))
+        return
+    if photos:
+        found.people.setdefault(name, []).extend(photos)
+        found.left_out += passed_over
+        return
+    deeper = [each for each in passed_over if each.path != folder]
+    kinds = "".join(f" ({each.reason})" for each in passed_over if each.path == folder)
+    reason = f"has no photograph{kinds}"
+    if deeper:
+        reason = (
+            f"has photographs in folders inside it only, such as {deeper[0].path.name}: where they are this "
+            "person's, add --deep; where each folder is a person, give this one as --folders"
+        )
+    found.left_out.append(LeftOut(folder, reason))
+
+
+def _name_of(folder: Path, known: Collection[str], *, keep_underscores: bool) -> str:
+    """What the person of a folder is called.
+
+    Raises:
+        TextError: The folder's name does not fit.
+    """
+    name = clean_name(folder.name, what="its name")
+    spaced = " ".join(name.replace("_", " ").split())
+    if keep_underscores or (name in known and spaced not in known):
+        return name
+    return clean_name(spaced, what="its name")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir(), key=lambda path: (canonical(path.name), path.name))
+    except OSError as exc:
+        raise GalleryError(
+            f"{folder}: cannot be read ({exc.strerror}); give a folder of photographs"
+        ) from exc
+
+
+def _photos_below(folder: Path, depth: int = 1) -> list[Path]:
+    """Photographs in a folder and those inside it; links to folders are not followed."""
+    photos: list[Path] = []
+    try:
+        for path in _entries(folder)[:_MOST_ENTRIES]:
+            if path.name.startswith("."):
+                continue
+            if not path.is_dir():
+                photos += [path] if is_picture(path) else []
+            elif depth < _DEEPEST and not path.is_symlink():
+                photos += _photos_below(path, depth + 1)
+    except GalleryError:
+        return photos
+    return photos
+
+
+def _kinds(paths: Sequence[Path]) -> str:
+    """What files are, counted by the endings of their names."""
+    counts = Counter(_kind(path) for path in paths)
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
+
+
+def _kind(path: Path) -> str:
+    if path.name.startswith("."):
+        return "hidden"
+    return f"{path.suffix.lower()}" if path.suffix else "without an ending"
+
+
+def _counted(count: int) -> str:
+    return "1 photograph" if count == 1 else f"{count:,} photographs"
+
+
+def one_name_each(people: Iterable[tuple[str, Sequence[Path]]]) -> list[str]:
+    """A line for each person of several folders, whose photographs are taken for one person's."""
+    folders = {name: dict.fromkeys(path.parent for path in photos) for name, photos in people}
+    return [
+        f"{name}: is in {len(several)} folders: {', '.join(str(each) for each in several)}"
+        for name, several in folders.items()
+        if len(several) > 1
+    ]
