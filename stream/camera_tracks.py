@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.faces import Faces, FloatArray, Image
 from engine.package import Likeness
 from engine.quality import quality_bound
 from stream.association import Rows
+from stream.brief_faces import BriefFace, BriefFaces
 from stream.events import EmbeddingModel, FaceEvent, TrackChange
 from stream.frames import Frame
+from stream.pace import stretched
 from stream.scene_cut import SceneCutDetector
 from stream.tracker import NOBODY, FaceTracker
 from stream.tracks import EmbeddedFace, FaceTrack, LiveTrack, Sighting, TrackState, cut_shot, track_id
@@ -52,6 +55,7 @@ class Look:
         owners: For each row of ``faces`` that belongs to a tracklet, the tracklet's id.
         sightings: For the same rows, the face.
         candidates: Those of these rows that may be worth an embedding, whatever their sharpness.
+        brief: Other rows, whose views are to be held, since the camera may soon close.
     """
 
     frame: Frame
@@ -59,6 +63,7 @@ class Look:
     owners: dict[int, int]
     sightings: dict[int, Sighting]
     candidates: Rows
+    brief: Rows
 
 
 class CameraTracks:
@@ -71,7 +76,8 @@ class CameraTracks:
     its person: from the first of them on, the tracklet is split off. Place is good evidence and one bowed or
     blurred head is a poor counter-argument, so foreign means: no resemblance at all, or somebody known.
 
-    One frame is ``look``, then ``learn`` for each face that was embedded, then ``conclude``.
+    One frame is ``look``, then ``hold`` for each brief face and ``learn`` for each that was embedded, then
+    ``conclude``.
 
     Args:
         camera_id: Name in events.
@@ -80,7 +86,8 @@ class CameraTracks:
         embedder: What makes the embeddings.
         likeness: Brings the model's cosines to SFace's scale.
         rejoin_similarity: Cosine, on SFace's scale, from which a face is the person of a lost track, -1..1.
-        leave_after_s: A track that was not seen for longer has left.
+        leave_after_s: A track that was not seen for longer has left, but not for a single look that did not
+            see it.
         refresh_s: The template is due for another face after so long.
         update_every_s: Least time between two ``updated`` events of a track.
         min_quality: Faces below wait for a better one, 0..1.
@@ -120,6 +127,7 @@ class CameraTracks:
         self._followed: dict[int, FaceTrack] = {}
         self._suspects: dict[int, FaceTrack] = {}
         self._open: dict[int, FaceTrack] = {}
+        self._brief = BriefFaces()
         self._appeared = 0
         self.live: tuple[LiveTrack, ...] = ()
         """The open tracks after the last call; may be read from any thread."""
@@ -145,6 +153,7 @@ class CameraTracks:
             self._tracker.reset()
         ids = self._tracker.update(faces, frame.time_s)
         self._drop_unfollowed()
+        self._brief.count_look()
         owners = {row: int(ids[row]) for row in np.flatnonzero(ids != NOBODY).tolist()}
         sightings = {row: Sighting.of(frame, faces, row) for row in owners}
         for row, tracklet in owners.items():
@@ -152,11 +161,30 @@ class CameraTracks:
             if frame.time_s - track.last.time_s > _GAP_S:
                 track.gap_s = track.last.time_s
                 track.due_s = frame.time_s
-        return Look(frame, faces, owners, sightings, self._candidates(faces, owners, frame.time_s))
+        candidates = self._candidates(faces, owners, frame.time_s)
+        return Look(frame, faces, owners, sightings, candidates, self._brief_rows(faces, owners))
 
     def wants(self, look: Look, row: int, quality: float) -> bool:
         """Whether the face at ``row``, which has this quality or less, is to be embedded."""
         return self._wants(look.owners[row], quality, look.frame.time_s)
+
+    def hold(self, look: Look, row: int, quality: float, crop: npt.NDArray[np.uint8]) -> None:
+        """Keep a brief face, in case that the camera closes before there is more to see.
+
+        Args:
+            look: As ``look`` gave it for the camera's last frame.
+            row: One of its ``brief``.
+            quality: 0..1.
+            crop: The face, aligned for the embedder: uint8 (H, W, 3) BGR.
+        """
+        sighting = look.sightings[row]
+        shot = cut_shot(look.frame.image, sighting.box_xyxy)
+        face = BriefFace(sighting, sighting, 1, sighting, quality, crop.copy(), shot)
+        self._brief.keep(look.owners[row], face)
+
+    def held(self) -> Sequence[BriefFace]:
+        """Faces that are to be embedded before ``close``, since the camera showed too little for a track."""
+        return self._brief.best_first()
 
     def learn(self, look: Look, row: int, quality: float, embedding: FloatArray) -> None:
         """Take in the embedding of the face at ``row``.
@@ -169,13 +197,10 @@ class CameraTracks:
         """
         tracklet, sighting = look.owners[row], look.sightings[row]
         track = self._followed[tracklet]
+        self._brief.drop(tracklet)
         face = EmbeddedFace(sighting, quality, embedding, cut_shot(look.frame.image, sighting.box_xyxy))
         track.due_s = sighting.time_s + self._refresh_s
-        if (
-            track.best is None
-            or quality >= _FAR_BETTER * track.quality
-            or self._likeness(track, embedding) >= _FITS
-        ):
+        if track.best is None or self._fits(track, face):
             if suspect := self._suspects.pop(tracklet, None):
                 track.absorb(suspect, with_template=False)
             track.learn(face)
@@ -222,13 +247,57 @@ class CameraTracks:
         self._publish(time_s)
         return events
 
-    def close(self) -> list[FaceEvent]:
-        """Let every open track leave, at the time of the last frame."""
+    def close(self, held: Sequence[tuple[BriefFace, FloatArray]] = ()) -> list[FaceEvent]:
+        """Let every open track leave, at the time of the last frame.
+
+        Args:
+            held: What ``held`` gave, each with its embedding, float32 (D,), unit length. These become tracks
+                of their own, or join those of the same persons.
+        """
         if self._at is None:
             return []
-        events = self._leave(math.inf, self._at)
+        newcomers = self._waiting() if self._brief.is_open else []
+        newcomers += [track for face, embedding in held if (track := self._admit(face, embedding))]
+        events = [self._tell(TrackChange.APPEARED, track, self._at, self._time_s) for track in newcomers]
+        events += self._leave(math.inf, self._at)
         self._publish(math.inf)
         return events
+
+    def _waiting(self) -> list[FaceTrack]:
+        """Number the tracks that were still waiting for a view that tells who it is."""
+        waiting = [each for each in self._followed.values() if each.number is None and each.best is not None]
+        for track in waiting:
+            self._number(track)
+        return waiting
+
+    def _admit(self, face: BriefFace, embedding: FloatArray) -> FaceTrack | None:
+        """The new track of a brief face; None when it joined that of the same person."""
+        track = FaceTrack(face.first)
+        track.learn(EmbeddedFace(face.best, face.quality, embedding, face.shot))
+        track.faces_seen, track.last = face.seen, face.last
+        nearest = max(self._open.values(), key=lambda each: self._likeness(each, embedding), default=None)
+        if nearest and self._likeness(nearest, embedding) >= self._needed(face.quality, nearest):
+            nearest.absorb(track)
+            return None
+        self._number(track)
+        return track
+
+    def _number(self, track: FaceTrack) -> None:
+        self._appeared += 1
+        track.number = self._appeared
+        self._open[track.number] = track
+
+    def _brief_rows(self, faces: Faces, owners: dict[int, int]) -> Rows:
+        """Rows of sure faces without an embedding, while it is not known whether there is more."""
+        if not self._brief.is_open:
+            return np.empty(0, np.intp)
+        rows = [
+            row
+            for row, owner in owners.items()
+            if self._followed[owner].best is None
+            and (self._tracker.is_sure(faces.scores[row]) or self._tracker.is_confirmed(owner))
+        ]
+        return np.array(rows, np.intp)
 
     def _candidates(self, faces: Faces, owners: dict[int, int], time_s: float) -> Rows:
         confirmed = [row for row, owner in owners.items() if self._tracker.is_confirmed(owner)]
@@ -250,6 +319,13 @@ class CameraTracks:
         for tracklet in self._followed.keys() - kept:
             del self._followed[tracklet]
             self._suspects.pop(tracklet, None)
+
+    def _fits(self, track: FaceTrack, face: EmbeddedFace) -> bool:
+        """Whether a face may enter a track's template without further question."""
+        if self._likeness(track, face.embedding) >= _FITS:
+            return True
+        is_far_better = face.quality >= _FAR_BETTER * track.quality
+        return is_far_better and (self._tracker.trusts_places or not self._is_foreign(track, face))
 
     def _is_foreign(self, track: FaceTrack, face: EmbeddedFace) -> bool:
         """Whether a face that does not fit its track is somebody else's, and not just a bad view.
@@ -277,6 +353,9 @@ class CameraTracks:
     def _suspect(self, tracklet: int, face: EmbeddedFace) -> int:
         """Note that a face does not fit its track; split the tracklet off when it is the second in a row.
 
+        Where looks are far apart there may be no second one, and whoever stands there now is mostly not who
+        stood there: then the first is enough.
+
         Whoever else is in view is looked at too, since two tracklets may have swapped their faces.
 
         Returns:
@@ -286,10 +365,12 @@ class CameraTracks:
             track.due_s = min(track.due_s, face.sighting.time_s)
         suspect = self._suspects.get(tracklet)
         if suspect is None or self._likeness(suspect, face.embedding) < self._rejoin_similarity:
-            self._suspects[tracklet] = FaceTrack(face.sighting, is_split_off=True)
-            self._suspects[tracklet].learn(face)
-            return tracklet
-        suspect.learn(face)
+            suspect = self._suspects[tracklet] = FaceTrack(face.sighting, is_split_off=True)
+            suspect.learn(face)
+            if self._tracker.trusts_places:
+                return tracklet
+        else:
+            suspect.learn(face)
         suspect.due_s = face.sighting.time_s + self._refresh_s
         renamed = self._tracker.rename(tracklet)
         del self._followed[tracklet], self._suspects[tracklet]
@@ -317,15 +398,14 @@ class CameraTracks:
             in_view.add(id(lost))
             del unnamed[tracklet]
         newcomers = []
+        patience_s = 0.0 if self._tracker.spacing_s > _PATIENCE_S else _PATIENCE_S
         for tracklet, track in unnamed.items():
             may_be_a_swap = track.is_split_off and bool(self._suspects)
             may_be_known = matches[tracklet][0] >= -_MAYBE
-            if (may_be_a_swap or may_be_known) and time_s - track.first.time_s < _PATIENCE_S:
+            if (may_be_a_swap or may_be_known) and time_s - track.first.time_s < patience_s:
                 track.due_s = time_s
                 continue
-            self._appeared += 1
-            track.number = self._appeared
-            self._open[track.number] = track
+            self._number(track)
             newcomers.append(track)
         return newcomers
 
@@ -361,8 +441,9 @@ class CameraTracks:
 
     def _leave(self, time_s: float, at: datetime) -> list[FaceEvent]:
         events = []
+        leave_after_s = stretched(self._leave_after_s, self._tracker.spacing_s)
         for number, track in list(self._open.items()):
-            if time_s - track.last.time_s > self._leave_after_s:
+            if time_s - track.last.time_s > leave_after_s:
                 event = self._tell(TrackChange.LEFT, track, at, time_s)
                 del self._open[number]
                 for tracklet in [key for key, value in self._followed.items() if value is track]:

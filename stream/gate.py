@@ -85,13 +85,14 @@ class FrameGate:
             self._tickets.clear()
             self._first_ns = None
 
-    def admit(self, pts_ns: int | None, duration_ns: int | None) -> bool:
+    def admit(self, pts_ns: int | None, duration_ns: int | None, *, whenever: bool = False) -> bool:
         """Count a decoded frame and say whether it is to be looked at.
 
         Args:
             pts_ns: Its timestamp. Where it is missing or does not rise (some GIFs have 0 throughout), the
                 frame is taken to follow the one before by that one's duration.
             duration_ns: Its duration, where known.
+            whenever: Let it pass also when it is not due.
 
         Returns:
             True when the frame passes.
@@ -100,7 +101,7 @@ class FrameGate:
             number = self._decoded
             self._decoded += 1
             time_ns = self._media_ns(pts_ns, duration_ns)
-            if time_ns + _TOLERANCE_NS < self._due_ns:
+            if time_ns + _TOLERANCE_NS < self._due_ns and not whenever:
                 self._skipped += 1
                 return False
             if self._interval_ns:

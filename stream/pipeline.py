@@ -36,12 +36,14 @@ class Camera:
         run_id: Which run of the camera this is; part of every event's id.
         uri: For events and people: without user name and password.
         open_source: Makes its source, given the listener that is told of changes of state.
+        looks_apart_s: Least time between two frames that it gives out; 0 where none is set.
     """
 
     camera_id: str
     run_id: str
     uri: str
     open_source: Callable[[StatusListener], FrameSource]
+    looks_apart_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ class Pipeline:
             At least five batches a second, also empty ones, so that the caller can look around.
         """
         for lane in self._lanes.values():
-            self._recognizer.open_camera(lane.camera.camera_id, lane.camera.run_id)
+            camera = lane.camera
+            self._recognizer.open_camera(camera.camera_id, camera.run_id, looks_apart_s=camera.looks_apart_s)
             lane.thread = threading.Thread(
                 target=self._pump, args=(lane,), name=f"camera-{lane.camera.camera_id}", daemon=True
             )

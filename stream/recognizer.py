@@ -15,6 +15,7 @@ from engine.quality import face_quality
 from stream.camera_tracks import CameraTracks, LeftListener, Look
 from stream.events import EmbeddingModel, FaceEvent
 from stream.frames import Frame
+from stream.pace import Pace
 from stream.tracker import FaceTracker
 from stream.tracks import LiveTrack
 
@@ -110,19 +111,22 @@ class Recognizer:
         )
         self._cameras: dict[str, CameraTracks] = {}
 
-    def open_camera(self, camera_id: str, run_id: str) -> None:
+    def open_camera(self, camera_id: str, run_id: str, *, looks_apart_s: float = 0.0) -> None:
         """Begin with a camera.
 
         Args:
             camera_id: As in its frames.
             run_id: Which run of the camera this is; begins the id of every track.
+            looks_apart_s: Least time between two of its frames, where it is known, >= 0; how far apart they
+                are in fact is measured.
 
         Raises:
-            ValueError: The camera is open already.
+            ValueError: The camera is open already, or the time is negative.
         """
         if camera_id in self._cameras:
             raise ValueError(f"camera_id: expected one that is not open yet, got {camera_id!r}")
-        self._cameras[camera_id] = self._new_camera(camera_id, run_id, tracker=self._new_tracker())
+        tracker = self._new_tracker(pace=Pace(least_s=looks_apart_s))
+        self._cameras[camera_id] = self._new_camera(camera_id, run_id, tracker=tracker)
 
     def process(self, frames: Sequence[Frame]) -> Recognition:
         """Look at some frames: one detector batch for all, one embedder batch for one frame of each camera.
@@ -167,12 +171,19 @@ class Recognizer:
     def close_camera(self, camera_id: str) -> list[FaceEvent]:
         """End with a camera: its open tracks leave.
 
+        Whoever was in a camera that gave so few frames that nobody could be followed is told of now.
+
         Raises:
             ValueError: The camera is not open.
+            ModelError: An engine failed.
         """
         camera = self._camera(camera_id)
         del self._cameras[camera_id]
-        return camera.close()
+        held = camera.held()
+        if not held:
+            return camera.close()
+        embeddings = self._embedder.embed(np.stack([face.crop for face in held]))
+        return camera.close(list(zip(held, embeddings, strict=True)))
 
     def live_tracks(self, camera_id: str) -> tuple[LiveTrack, ...]:
         """The tracks of a camera that have appeared and have not left, in order of appearance.
@@ -187,11 +198,22 @@ class Recognizer:
             raise ValueError(f"camera_id: expected an open one of {sorted(self._cameras)}, got {camera_id!r}")
         return self._cameras[camera_id]
 
+    def _hold(self, camera: CameraTracks, look: Look) -> None:
+        """Cut out the faces that count if the camera closes now."""
+        if not len(look.brief):
+            return
+        brief = look.faces[look.brief]
+        aligned = self._embedder.align(look.frame.image, brief.landmarks_xy)
+        qualities = face_quality(brief, self._embedder.portraits(aligned)).tolist()
+        for row, crop, quality in zip(look.brief.tolist(), aligned, qualities, strict=True):
+            camera.hold(look, row, quality, crop)
+
     def _embed(self, seen: Sequence[tuple[CameraTracks, Look]]) -> None:
         """Embed, in one batch, the faces that turn out to be worth it once their sharpness is known."""
         chosen = []
         crops = []
         for camera, look in seen:
+            self._hold(camera, look)
             if not len(look.candidates):
                 continue
             candidates = look.faces[look.candidates]

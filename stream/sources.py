@@ -63,7 +63,8 @@ def open_source(
     Args:
         camera_id: Name in frames and reports.
         uri: As ``stream.uris.parse_source`` takes it.
-        analysis_fps: Most frames a second of media time that are given out; None for all.
+        analysis_fps: Most frames a second of media time that are given out; None for all. A folder of less
+            than a second is given out whole.
         realtime: Play a finite source at the clock's pace and let a late consumer lose frames.
         loop: Play a finite source again and again; numbers and times go on rising.
         start_at: Wall-clock time of a finite source's first frame; the moment of opening when not given.
@@ -305,9 +306,12 @@ class FileSource:
         pictures = list_pictures(folder)
         self._gate.restart()
         begun_at_s, count = self._clock(), 0
+        # Of less than a second, nothing is left out: these are photographs, or somebody is seen once.
+        is_short = len(pictures) < self._folder_fps and not self._realtime and not self._loop
+        step_ns = round(_NS / self._folder_fps)
         for position, path in enumerate(pictures):
             pts_ns = round(position / self._folder_fps * _NS)
-            if self._closing.is_set() or not self._gate.admit(pts_ns, round(_NS / self._folder_fps)):
+            if self._closing.is_set() or not self._gate.admit(pts_ns, step_ns, whenever=is_short):
                 continue
             ticket = self._gate.take(pts_ns)
             if self._realtime and self._is_past(begun_at_s + ticket.media_s):

@@ -11,11 +11,15 @@ from engine.faces import Faces, FloatArray
 from engine.geometry import iou
 from stream import kalman
 from stream.association import Rows, associate
+from stream.pace import Pace, stretched
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 
 NOBODY = -1
 """In place of a tracklet's id: the face belongs to none."""
+
+_PLACE_HOLDS = 1.2
+"""Times ``lost_after_s``; with some room, so that a spacing of just that much does not waver."""
 
 
 class FaceTracker:
@@ -28,7 +32,10 @@ class FaceTracker:
     that the last look did not find choose after those that it found, as in DeepSORT's cascade (Wojke et al.,
     arXiv 1703.07402, section 2.3): who stands where somebody was lost is mostly somebody else.
 
-    All limits are times, not counts of frames, so dropped frames do no harm. An id is never used twice.
+    All limits are times, not counts of frames, so dropped frames do no harm. Where looks are so far apart
+    that one that finds nothing exceeds a limit, the limit follows their spacing; where ``confirm_after`` of
+    them take longer than ``lost_after_s``, one sure look confirms a face, since few people stay for more.
+    An id is never used twice.
 
     Args:
         high_score: Faces that score at least this begin tracklets and are associated first, 0..1.
@@ -36,9 +43,11 @@ class FaceTracker:
         min_overlap: Least overlap of a face with a prediction, after widening both by ``margin``; > 0..1.
         margin: See ``stream.association.associate``.
         confirm_after: Looks in a row that must find a face before its tracklet is confirmed, >= 1.
-        lost_after_s: A tracklet that was not found for longer is given up; longer than the time between two
-            looks.
+        lost_after_s: A tracklet that was not found for longer is given up, but not for a single look that
+            did not find it.
         duplicate_iou: Of two tracklets whose boxes overlap more, one is dropped.
+        sure_score: A face that scores at least this is no false detection, ``high_score``..1.
+        pace: Measures how far apart the looks are; a new one when not given.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -54,6 +63,8 @@ class FaceTracker:
         confirm_after: int = 3,
         lost_after_s: float = 1.0,
         duplicate_iou: float = 0.7,
+        sure_score: float = 0.8,
+        pace: Pace | None = None,
     ) -> None:
         if not 0 <= low_score <= high_score <= 1:
             raise ValueError(f"expected 0 <= low_score <= high_score <= 1, got {low_score} and {high_score}")
@@ -74,11 +85,14 @@ class FaceTracker:
         self._confirm_after = confirm_after
         self._lost_after_s = lost_after_s
         self._duplicate_iou = duplicate_iou
+        self._sure_score = max(sure_score, high_score)
+        self._pace = pace or Pace()
         self._time_s = -np.inf
         self._next_id = 0
         self._ids: Ids = np.empty(0, np.int64)
         self._motion = kalman.begin(np.empty((0, 4), np.float32))
         self._hits: Ids = np.empty(0, np.int64)
+        self._confirmed = np.empty(0, np.bool_)
         self._found_s: kalman.Float64Array = np.empty(0)
 
     @property
@@ -86,9 +100,28 @@ class FaceTracker:
         """int64 (T,), the tracklets that are being followed: in view or not, confirmed or not."""
         return self._ids.copy()
 
+    @property
+    def spacing_s(self) -> float:
+        """Usual time between two looks."""
+        return self._pace.spacing_s
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether looks are so far apart that many people are seen once."""
+        return self.spacing_s * max(1, self._confirm_after - 1) > self._lost_after_s
+
+    @property
+    def trusts_places(self) -> bool:
+        """Whether looks follow each other so soon that a place mostly holds who stood there before."""
+        return self.spacing_s <= _PLACE_HOLDS * self._lost_after_s
+
+    def is_sure(self, score: float) -> bool:
+        """Whether a face with this score is a face also when no other look finds it."""
+        return score >= self._sure_score
+
     def is_confirmed(self, tracklet_id: int) -> bool:
         """Whether enough looks found this tracklet's face; False for ids that are not followed any more."""
-        return bool((self._hits[self._ids == tracklet_id] >= self._confirm_after).any())
+        return bool(self._confirmed[self._ids == tracklet_id].any())
 
     def update(self, faces: Faces, time_s: float) -> Ids:
         """Take in one look at the camera.
@@ -107,13 +140,14 @@ class FaceTracker:
             raise ValueError(f"time_s: expected a time from {self._time_s} s on, got {time_s}")
         in_view_s, dt_s = self._time_s, time_s - self._time_s
         self._time_s = time_s
-        self._keep(time_s - self._found_s <= self._lost_after_s)
+        self._pace.note(time_s)
+        self._keep(time_s - self._found_s <= stretched(self._lost_after_s, self.spacing_s))
         if len(self._ids):
             self._motion = kalman.predict(self._motion, dt_s)
         in_view = self._found_s >= in_view_s
         high = faces.scores >= self._high_score
         low = ~high & (faces.scores >= self._low_score)
-        confirmed = self._hits >= self._confirm_after
+        confirmed = self._confirmed.copy()
 
         owner = np.full(len(faces), NOBODY, np.int64)
         predicted = self._motion.boxes_xyxy()
@@ -124,11 +158,11 @@ class FaceTracker:
             (~confirmed, high),
         ):
             self._pair(owner, faces.boxes_xyxy, predicted, tracklets=tracklets, candidates=candidates)
-        self._follow(owner, faces.boxes_xyxy)
+        self._follow(owner, faces)
         owner[owner >= 0] = self._ids[owner[owner >= 0]]
 
-        self._keep((self._found_s == time_s) | (self._hits >= self._confirm_after))
-        self._begin(owner, faces.boxes_xyxy, rows=np.flatnonzero(high & (owner == NOBODY)))
+        self._keep((self._found_s == time_s) | self._confirmed)
+        self._begin(owner, faces, rows=np.flatnonzero(high & (owner == NOBODY)))
         self._drop_duplicates()
         owner[~np.isin(owner, self._ids)] = NOBODY
         return owner
@@ -183,25 +217,33 @@ class FaceTracker:
         )
         owner[face_rows[paired_faces]] = tracklet_rows[paired_tracklets]
 
-    def _follow(self, owner: Ids, faces_xyxy: FloatArray) -> None:
+    def _follow(self, owner: Ids, faces: Faces) -> None:
         """Correct the tracklets that were found; ``owner`` holds rows."""
         face_rows = np.flatnonzero(owner >= 0)
         if not len(face_rows):
             return
         rows: Rows = owner[face_rows].astype(np.intp)
-        corrected = kalman.correct(self._motion[rows], faces_xyxy[face_rows])
+        corrected = kalman.correct(self._motion[rows], faces.boxes_xyxy[face_rows])
         self._motion = kalman.replace(self._motion, rows, corrected)
         self._hits[rows] += 1
+        self._confirmed[rows] |= self._confirms(self._hits[rows], faces.scores[face_rows])
         self._found_s[rows] = self._time_s
 
-    def _begin(self, owner: Ids, faces_xyxy: FloatArray, *, rows: Rows) -> None:
+    def _confirms(self, hits: Ids, scores: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether so many looks in a row, the last one with this score, are enough."""
+        enough: npt.NDArray[np.bool_] = hits >= self._confirm_after
+        return enough | (scores >= self._sure_score) if self.is_slow else enough
+
+    def _begin(self, owner: Ids, faces: Faces, *, rows: Rows) -> None:
         """Begin a tracklet with each of these faces; writes ids into ``owner``."""
         if not len(rows):
             return
         owner[rows] = self._new_ids(len(rows))
         self._ids = np.concatenate([self._ids, owner[rows]])
-        self._motion = kalman.join(self._motion, kalman.begin(faces_xyxy[rows]))
-        self._hits = np.concatenate([self._hits, np.ones(len(rows), np.int64)])
+        self._motion = kalman.join(self._motion, kalman.begin(faces.boxes_xyxy[rows]))
+        hits = np.ones(len(rows), np.int64)
+        self._hits = np.concatenate([self._hits, hits])
+        self._confirmed = np.concatenate([self._confirmed, self._confirms(hits, faces.scores[rows])])
         self._found_s = np.concatenate([self._found_s, np.full(len(rows), self._time_s)])
 
     def _drop_duplicates(self) -> None:
@@ -223,3 +265,4 @@ class FaceTracker:
         if not rows.all():
             self._ids, self._motion = self._ids[rows], self._motion[rows]
             self._hits, self._found_s = self._hits[rows], self._found_s[rows]
+            self._confirmed = self._confirmed[rows]

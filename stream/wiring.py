@@ -315,6 +315,7 @@ def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> C
         camera_id=camera.id,
         run_id=hashlib.sha256(valid_text(identity).encode()).hexdigest()[:12],
         uri=redact_uri(camera.uri),
+        looks_apart_s=1 / camera.analysis_fps if camera.analysis_fps else 0.0,
         open_source=lambda on_status: open_source(
             camera_id=camera.id,
             uri=camera.uri,

@@ -10,13 +10,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from camera_process import CameraProcess
 from real_time import in_real_time
 from rich.console import Console
 
 from engine.errors import SourceError
-from stream.config import RunSettings
+from stream.config import RunSettings, override_settings
 from stream.console import camera_table, describe_event
 from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
 from stream.frames import CameraState
@@ -194,6 +196,32 @@ def test_watch_iterates_over_events(portrait_clip: Path) -> None:
     changes = [event.change for event in watch(str(portrait_clip))]
     assert changes[:2] == [CameraChange.UP, TrackChange.APPEARED]
     assert changes[-2:] == [TrackChange.LEFT, CameraChange.DOWN]
+
+
+def tracks_left(*sources: object, analysis_fps: float = 10.0) -> list[FaceEvent]:
+    given = override_settings(
+        None, sources=[str(each) for each in sources], sinks=[], environment={}, analysis_fps=analysis_fps
+    )
+    events = list(watch(settings=given))
+    return [e for e in events if isinstance(e, FaceEvent) and e.change is TrackChange.LEFT]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_folder_of_a_few_pictures_shows_who_is_in_it(
+    portrait: np.ndarray, tmp_path: Path, count: int
+) -> None:
+    for number in range(count):
+        picture = np.roll(portrait, 40 * number, axis=1)  # in another place in each
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    (track,) = tracks_left(tmp_path)
+    assert track.faces_seen == count
+
+
+def test_who_is_there_is_seen_below_one_look_a_second(portrait_clip: Path) -> None:
+    """The clip shows one person, who leaves and comes back, and is small for a while."""
+    found = tracks_left(portrait_clip, analysis_fps=0.8)
+    assert 1 <= len(found) <= 3
+    assert sum(track.faces_seen for track in found) >= 10
 
 
 def test_watch_may_be_left_at_any_time(portrait_clip: Path) -> None:

@@ -14,6 +14,7 @@ from engine.package import Likeness
 from stream.camera_tracks import CameraTracks
 from stream.events import EmbeddingModel, FaceEvent, TrackChange
 from stream.frames import Frame
+from stream.pace import Pace
 from stream.tracker import FaceTracker
 from stream.tracks import TrackState
 
@@ -21,13 +22,14 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 FPS = 10
 SIDE = 110.0
 PICTURE = np.zeros((360, 640, 3), np.uint8)
+CROP = {name: np.full((4, 4, 3), ord(name), np.uint8) for name in "abc"}
 PEOPLE = dict(zip("abc", np.eye(8, dtype=np.float32), strict=False))
 
 
 class Stage:
     """One camera before which people stand; plays the part of detector and embedder."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, *, fps: float = FPS, **settings: object) -> None:
         defaults = {
             "embedder": EmbeddingModel("made-up"),
             "likeness": Likeness(),
@@ -38,7 +40,9 @@ class Stage:
             "min_quality": 0.2,
             "on_left": None,
         }
-        self.tracks = CameraTracks("door", "run", tracker=FaceTracker(), **defaults | settings)
+        tracker = FaceTracker(pace=Pace(least_s=1 / fps))
+        self.tracks = CameraTracks("door", "run", tracker=tracker, **defaults | settings)
+        self.fps = fps
         self.events: list[FaceEvent] = []
         self.embedded: list[tuple[str, float]] = []
         self.number = -1
@@ -54,11 +58,13 @@ class Stage:
     ) -> list[FaceEvent]:
         """Let people, by name their horizontal place in pixels, be seen for some time; the new events."""
         known = len(self.events)
-        for _ in range(round(seconds * FPS)):
+        for _ in range(round(seconds * self.fps)):
             self.number += 1
-            time_s = self.number / FPS
+            time_s = self.number / self.fps
             frame = Frame("door", self.number, time_s, START + timedelta(seconds=time_s), image)
             look = self.tracks.look(frame, faces_at(people.values()))
+            for row in look.brief.tolist():
+                self.tracks.hold(look, row, quality, CROP[list(people)[row]])
             for row in look.candidates.tolist():
                 name = list(people)[row]
                 if self.tracks.wants(look, row, quality):
@@ -67,6 +73,15 @@ class Stage:
                     self.tracks.learn(look, row, quality, PEOPLE[person])
             self.events += self.tracks.conclude(look)
         return self.events[known:]
+
+    def look(self, people: Mapping[str, float], looks: int = 1, **how: object) -> list[FaceEvent]:
+        """The same, for so many looks."""
+        return self.show(people, looks / self.fps, **how)
+
+    def close(self) -> list[FaceEvent]:
+        """The camera ends; faces that it showed briefly are embedded now."""
+        held = [(face, PEOPLE[chr(face.crop[0, 0, 0])]) for face in self.tracks.held()]
+        return self.tracks.close(held)
 
     def wait(self, seconds: float) -> list[FaceEvent]:
         return self.show({}, seconds)
@@ -258,3 +273,83 @@ def test_the_same_scene_gives_the_same_events():
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.embedding, other.embedding)
         assert one.box_xyxy == other.box_xyxy
+
+
+SLOW_FPS = (1.5, 1.0, 0.8, 0.5, 0.2, 0.1)
+
+
+@pytest.mark.parametrize("fps", [5.0, 2.0, *SLOW_FPS])
+def test_whoever_stays_is_one_track_at_any_pace(fps: float):
+    stage = Stage(fps=fps)
+    stage.look({"a": 100, "b": 400}, 4)
+    stage.look({"b": 400})  # one look does not find somebody
+    stage.look({"a": 100, "b": 400}, 3)
+    changes = told(stage.events)
+    assert [each for each in changes if each[1] != "updated"] == [
+        ("run-1", "appeared"),
+        ("run-2", "appeared"),
+    ]
+
+
+@pytest.mark.parametrize("fps", [0.8, 0.5, 0.2, 0.1])
+def test_at_a_slow_pace_each_who_passes_is_seen_in_one_place_or_in_many(fps: float):
+    stage = Stage(fps=fps)
+    for number, name in enumerate("abaca"):
+        stage.look({name: 100 + 10 * number})
+    appeared = [event for event in stage.events if event.change is TrackChange.APPEARED]
+    assert len(appeared) == 3, "who comes back soon is known"
+    for event, name in zip(appeared, "abc", strict=True):
+        np.testing.assert_allclose(event.embedding, PEOPLE[name])
+
+
+@pytest.mark.parametrize("fps", SLOW_FPS)
+def test_at_a_slow_pace_who_walks_about_is_one_track(fps: float):
+    stage = Stage(fps=fps)
+    for place in (0, 300, 120, 450, 0):
+        stage.look({"a": place})
+    assert {event.track_id for event in stage.events} == {"run-1"}
+
+
+@pytest.mark.parametrize("fps", [10.0, 2.0, 0.8, 0.1])
+def test_whoever_is_gone_for_three_looks_and_the_limit_has_left(fps: float):
+    stage = Stage(fps=fps)
+    stage.look({"a": 100}, 5)
+    stage.wait(3.2 + 3 / fps)
+    assert stage.events[-1].change is TrackChange.LEFT
+
+
+@pytest.mark.parametrize("fps", [10.0, 0.5])
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_camera_that_ends_at_once_tells_who_was_there(fps: float, looks: int):
+    stage = Stage(fps=fps)
+    stage.look({"a": 100, "b": 400}, looks)
+    stage.events += stage.close()
+    changes = [each for each in told(stage.events) if each[1] != "updated"]
+    assert sorted(changes) == [(f"run-{n}", what) for n in (1, 2) for what in ("appeared", "left")]
+    assert {event.faces_seen for event in stage.events if event.change is TrackChange.LEFT} == {looks}
+
+
+def test_single_pictures_of_people_are_a_track_each():
+    stage = Stage()
+    for name, place in (("a", 100), ("b", 350), ("a", 20), ("c", 200), ("b", 100)):
+        stage.look({name: place})
+    assert stage.events == []
+    events = stage.close()
+    left = [event for event in events if event.change is TrackChange.LEFT]
+    assert sorted(event.faces_seen for event in left) == [1, 2, 2]
+
+
+def test_a_poor_face_of_a_camera_that_ends_at_once_is_told_of():
+    stage = Stage()
+    stage.look({"a": 100}, 4, quality=0.05)
+    assert stage.events == []
+    assert told(stage.close()) == [("run-1", "appeared"), ("run-1", "left")]
+
+
+def test_a_face_that_came_once_is_nobody_where_there_was_more_to_see():
+    stage = Stage()
+    stage.look({"a": 100})
+    stage.wait(3)
+    stage.look({"b": 100})
+    assert stage.tracks.held() == []
+    assert stage.close() == []

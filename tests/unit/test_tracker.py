@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.faces import Faces
+from stream.pace import Pace
 from stream.tracker import NOBODY, FaceTracker
 
 
@@ -211,3 +212,36 @@ def test_ids_are_given_once_and_a_look_gives_each_to_one_face(steps):
         assert all(owner in before or owner > newest for owner in given_out)
         assert all(score >= 0.3 for *_, score in np.array(found, float).reshape(-1, 4)[owners != NOBODY])
         ended |= before - set(tracker.ids.tolist())
+
+
+@given(st.floats(2.0, 50.0), st.lists(st.floats(0.6, 1.0), min_size=1, max_size=8))
+def test_at_a_usual_pace_a_face_is_confirmed_by_three_looks_however_sure(fps, scores):
+    tracker = FaceTracker(pace=Pace(least_s=1 / fps))
+    for step, score in enumerate([0.9, *scores]):
+        tracker.update(look(square(100), scores=[score]), step / fps)
+        assert tracker.is_confirmed(0) == (step >= 2)
+
+
+@given(st.floats(0.01, 1.9), st.floats(0.3, 1.0))
+def test_at_a_slow_pace_one_sure_look_is_enough(fps, score):
+    tracker = FaceTracker(pace=Pace(least_s=1 / fps))
+    assert tracker.is_slow
+    tracker.update(look(square(100), scores=[score]), 0.0)
+    assert tracker.is_confirmed(0) == (score >= 0.8)
+
+
+@given(st.floats(0.02, 1.9), st.integers(1, 5))
+def test_at_a_slow_pace_a_still_face_is_one_tracklet_that_a_missed_look_does_not_end(fps, missed_at):
+    tracker = FaceTracker(pace=Pace(least_s=1 / fps))
+    for step in range(8):
+        tracker.update(look(*[square(100)] * (step != missed_at)), step / fps)
+    assert tracker.ids.tolist() == [0]
+
+
+def test_a_slow_camera_is_known_by_its_looks():
+    tracker = FaceTracker()
+    confirmed = []
+    for step in range(3):
+        (face,) = tracker.update(look(square(300 * step)), 5.0 * step).tolist()
+        confirmed.append(tracker.is_confirmed(face))
+    assert confirmed == [False, True, True]
