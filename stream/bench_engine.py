@@ -27,6 +27,7 @@ from engine.zoo import load_model
 from stream.bench_plot import check_plot, draw
 from stream.bench_points import STOCK, EngineBench, Point
 from stream.progress import Progress
+from stream.terminal import show_commands
 
 KINDS: Final[tuple[CompiledKind, ...]] = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8")
@@ -232,8 +233,13 @@ def _show(bench: EngineBench, threads: int, console: Console) -> None:
         console.print(table)
     peaks = ", ".join(f"{name} {gflops:.0f}" for name, gflops in bench.peak_gflops.items())
     console.print(f"the processor's measured peak, GFLOP/s: {peaks or 'not known'}")
-    for what, models in bench.left_out.items():
-        console.print(f"left out: {what} ({', '.join(models)})", style="dim", highlight=False, markup=False)
+    for reason, models in bench.left_out.items():
+        what, _, command = reason.partition("; run: ")
+        left_out = f"left out: {what} ({', '.join(models)})"
+        if command:
+            show_commands(console, [(left_out, command)])
+        else:
+            console.print(left_out, style="dim", highlight=False, markup=False)
 
 
 def _cells(point: Point) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Final, Literal
@@ -14,6 +16,8 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_PARTLY: Final = 3
 """Done for some, and somebody was left out."""
+EXIT_READER_LEFT: Final = 128 + signal.SIGPIPE
+"""As a shell has it of a program that nobody reads any more."""
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error and log in detail.")]
 
@@ -26,6 +30,9 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
     configure_logging(fmt=log_format, level="debug" if debug else "info")
     try:
         yield
+    except BrokenPipeError:  # the reader has left, as in "… | head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(EXIT_READER_LEFT) from None
     except FacestreamError as exc:
         if debug:
             raise

@@ -108,7 +108,12 @@ def tail(
         console = open_console(soft_wrap=True)
         with stop_on_signals() as stopping:
             entries = read_log(
-                source, since=begin, follow=goes_on, lookup=_lookup(registry), stopping=stopping
+                source,
+                since=begin,
+                follow=goes_on,
+                lookup=_lookup(registry),
+                stopping=stopping,
+                on_end=lambda: _say_waiting(source, is_all=begin is not None),
             )
             events = (event for event, _ in chosen(entries, wanted, on_problem=_say_problem))
             with _reader_may_leave():
@@ -127,11 +132,14 @@ def replay(
         str, typer.Option(help="Where to: kafka://HOST:PORT/TOPIC, jsonl:PATH, jsonl:- or sqlite:PATH.")
     ],
     begin: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="10m, 2h, 7d ago, or an ISO time.")
+        str | None,
+        typer.Option("--since", metavar="TIME", help="From 10m, 2h, 7d ago on, or from an ISO time on."),
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Up to here, itself excluded.")
+        str | None, typer.Option("--until", metavar="TIME", help="Up to here, itself excluded.")
     ] = None,
+    old_begin: Annotated[str | None, typer.Option("--from", hidden=True)] = None,
+    old_end: Annotated[str | None, typer.Option("--to", hidden=True)] = None,
     camera: Cameras = None,
     kind: Kinds = None,
     track: Tracks = None,
@@ -156,9 +164,11 @@ def replay(
         from stream.topic_tools import replay as replay_events
 
         source, now = _expand(source), datetime.now(UTC)
-        since, until = (parse_time(text, now) if text else None for text in (begin, end))
+        since, until = (
+            parse_time(text, now) if text else None for text in (begin or old_begin, end or old_end)
+        )
         if since and until and since >= until:
-            raise ConfigError("--from and --to: expected the first to be earlier; exchange them")
+            raise ConfigError("--since and --until: expected the first to be earlier; exchange them")
         wanted = EventFilter(camera or (), kind or (), track or (), person or (), since=since, until=until)
         with (
             stop_on_signals() as stopping,
@@ -251,6 +261,17 @@ def _show_check(check: LogCheck) -> None:
     for finding in check.findings():
         console.print(printable(finding))
     console.print("whole" if check.is_whole else "not whole")
+
+
+def _say_waiting(source: str, *, is_all: bool) -> None:
+    """That nothing more comes for now, which looks like nothing at all."""
+    from stream.uris import redact_uri
+
+    older = (
+        "" if is_all or not source.startswith("kafka://") else "; older ones: --since 1h, all: --no-follow"
+    )
+    text = f"at the end of {redact_uri(source)}, waiting for more{older} (Ctrl-C ends)"
+    typer.echo(printable(text), err=True)
 
 
 def _say_problem(entry: Entry) -> None:

@@ -42,12 +42,14 @@ def identify_tracks(
         str,
         typer.Option(help="Processes of one group share the work; start as many as there are partitions."),
     ] = "facestream-identify",
-    from_: Annotated[
+    since: Annotated[
         str,
         typer.Option(
-            "--from", metavar="earliest|latest|TIME", help="Where a group begins that has read nothing yet."
+            metavar="earliest|latest|TIME",
+            help="Where a group begins that has read nothing yet; TIME as 2h, 7d ago or an ISO time.",
         ),
     ] = "earliest",
+    old_since: Annotated[str | None, typer.Option("--from", hidden=True)] = None,
     false_accepts: Annotated[float, typer.Option(help="Share of strangers who may be named anybody.")] = 0.01,
     min_quality: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="A track is not named while its best face is worth less.")
@@ -82,7 +84,7 @@ def identify_tracks(
         from stream.runner import stop_on_signals
         from stream.sealing import Sealer
 
-        start = parse_start(from_)
+        start = parse_start(old_since or since)
         address = parse_kafka(source, environment=os.environ)
         target = identities_of(address if to is None else parse_kafka(to, environment=os.environ))
         known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
@@ -140,7 +142,10 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def parse_start(text: str) -> Start:
-    """Where reading begins: ``earliest``, ``latest``, or a time of ISO 8601, local where it has no zone.
+    """Where reading begins: ``earliest``, ``latest``, or a time, local where it has no zone.
+
+    Args:
+        text: One of these two words, ``2h`` ago and the like, or a time of ISO 8601.
 
     Raises:
         ConfigError: It is none of these.
@@ -148,12 +153,16 @@ def parse_start(text: str) -> Start:
     match text:
         case "earliest" | "latest":
             return text
+    from stream.event_log import parse_time
+
     try:
         return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as exc:
-        raise ConfigError(
-            f"--from: expected earliest, latest or a time such as 2026-03-01T12:30:00Z, got {text!r}"
-        ) from exc
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return parse_time(text, datetime.now().astimezone())
+    except ConfigError as exc:
+        raise ConfigError(f"--since: expected earliest or latest; or {exc}") from exc
 
 
 def describe(stats: IdentifyStats) -> str:

@@ -14,7 +14,7 @@ from engine.errors import ConfigError
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.cli_model_import import import_model
 from stream.model_tables import engine_table, model_table
-from stream.terminal import open_console, text_table
+from stream.terminal import open_console, show_commands, text_table
 
 if TYPE_CHECKING:
     from engine.child import Report
@@ -43,11 +43,16 @@ def list_models(debug: Debug = False) -> None:
 
         table = text_table("name", "task", "licence", "state", "what it is")
         for model in shipped_models():
-            state = "installed" if model.installed else f"not installed; run: {model.install}"
+            state = "installed" if model.installed else "not installed"
             table.add_row(model.name, model.task, model.licence, state, model.provenance)
         for package in imported_models():
             table.add_row(package.name, package.task, package.licence, "imported", package.provenance)
-        open_console().print(table)
+        console = open_console()
+        console.print(table)
+        lacking = [model for model in shipped_models() if not model.installed]
+        installs = dict.fromkeys(model.install for model in lacking)
+        names = {each: ", ".join(m.name for m in lacking if m.install == each) for each in installs}
+        show_commands(console, [(f"to install {names[each]}", each) for each in installs])
 
 
 @models_app.command("show")

@@ -153,7 +153,8 @@ def describe_event(event: Event) -> str:
     clock = local_time(event.at, "%H:%M:%S")
     if isinstance(event, CameraEvent):
         because = f": {event.reason}" if event.reason else ""
-        return f"{clock}  {event.camera_id}  camera {event.change.value}{because}"
+        planned = " as planned" if event.planned else ""
+        return f"{clock}  {event.camera_id}  camera {event.change.value}{planned}{because}"
     if isinstance(event, IdentityEvent):
         who = "unknown" if event.person_name is None else event.person_name
         score = "" if event.similarity is None else f"  similarity {event.similarity:.2f}"

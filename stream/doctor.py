@@ -21,6 +21,7 @@ from engine.errors import FacestreamError
 from engine.select import EngineKind, open_engine
 from engine.tensorrt import Flavour, flavour_available, runtime_version
 from engine.zoo import load_model, shipped_models
+from stream.terminal import show_commands
 
 _PROBE_TIMEOUT_S = 5.0
 
@@ -71,15 +72,19 @@ def examine(*, broker: str | None = None) -> list[Finding]:
 
 
 def show_findings(findings: list[Finding], console: Console) -> None:
-    """Print the table."""
+    """Print the table, and below it the commands that mend what is amiss."""
     colours = {Verdict.OK: "green", Verdict.ABSENT: "yellow", Verdict.FAILED: "red"}
     table = Table()
-    for heading in ("what", "state", "found", "to mend it"):
+    for heading in ("what", "state", "found"):
         table.add_column(heading, overflow="fold")
     for each in findings:
         state = Text(each.verdict.value, colours[each.verdict])
-        table.add_row(each.what, state, each.detail, each.mend)
+        table.add_row(each.what, state, each.detail)
     console.print(table)
+    mends = list(dict.fromkeys(each.mend for each in findings if each.mend))
+    show_commands(
+        console, [(", ".join(each.what for each in findings if each.mend == mend), mend) for mend in mends]
+    )
 
 
 def _gstreamer() -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,12 +21,16 @@ from stream.formats import SchemaLookup, decode
 from stream.kafka_address import KafkaAddress, show_kafka
 from stream.logs import get_logger
 from stream.sinks import JsonLinesAddress, SqliteAddress, parse_sink
+from stream.uris import redact_uri
 from stream.wire import MAX_EVENT_BYTES, load_object
 
 log = get_logger(__name__)
 
 POLL_S: Final = 0.2
 """How often a source that is followed is looked at when nothing comes."""
+
+KNOWN_SOURCES: Final = "kafka://HOST/TOPIC, jsonl:PATH or sqlite:PATH"
+"""Where events can be read."""
 
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 30.0
@@ -62,6 +66,7 @@ def read_log(
     follow: bool = False,
     lookup: SchemaLookup | None = None,
     stopping: threading.Event | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[Entry]:
     """Everything that stands in a source, the events of each camera in the order in which they were written.
 
@@ -72,6 +77,7 @@ def read_log(
             ``since`` says otherwise. Not for SQLite.
         lookup: As in ``stream.formats.decode``.
         stopping: Ends it at the next entry, or within a second.
+        on_end: Told once, when a source that is followed has been read to its end and is waited at.
 
     Yields:
         Entries. What comes in while a source is read to its end is left out.
@@ -84,9 +90,11 @@ def read_log(
     stopping = stopping or threading.Event()
     match parse_log(source):
         case KafkaAddress() as address:
-            return read_topic(address, since=since, follow=follow, lookup=lookup, stopping=stopping)
+            return read_topic(
+                address, since=since, follow=follow, lookup=lookup, stopping=stopping, on_end=on_end
+            )
         case JsonLinesAddress(Path() as path):
-            return _read_lines(path, stopping, follow=follow)
+            return _read_lines(path, stopping, follow=follow, on_end=on_end)
         case SqliteAddress(path) if not follow:
             return _read_table(path, stopping)
     raise ConfigError(f"{source}: cannot be followed; leave --follow out")
@@ -117,20 +125,33 @@ def parse_log(source: str) -> KafkaAddress | JsonLinesAddress | SqliteAddress:
     Raises:
         ConfigError: It means nothing.
     """
-    path = Path(source)
-    if path.is_file():
-        with path.open("rb") as file:
-            is_sqlite = file.read(16) == b"SQLite format 3\0"
-        return SqliteAddress(path) if is_sqlite else JsonLinesAddress(path)
+    if _is_there(path := Path(source)) and path.is_file():
+        return SqliteAddress(path) if _is_sqlite(path) else JsonLinesAddress(path)
+    if not source.startswith(("kafka://", "jsonl:", "sqlite:")):
+        shown, why = redact_uri(source), "is a folder" if _is_there(path) else "there is no such file"
+        raise ConfigError(f"{shown}: {why}; name one that was written, or {KNOWN_SOURCES}")
     try:
         address = parse_sink(source)
     except SinkError as exc:
-        raise ConfigError(
-            f"SOURCE: expected kafka://…, jsonl:PATH, sqlite:PATH or a file that is there ({exc})"
-        ) from None
+        raise ConfigError(f"SOURCE: {exc}") from None
     if isinstance(address, JsonLinesAddress) and address.path is None:
         raise ConfigError("SOURCE: standard output cannot be read; name a file")
     return address
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a zero byte
+        return False
+
+
+def _is_sqlite(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError as exc:
+        raise SourceError(f"{path}: cannot be read ({exc.strerror}); check its permissions") from exc
 
 
 def parse_time(text: str, now: datetime) -> datetime:
@@ -164,6 +185,7 @@ def read_topic(
     follow: bool = False,
     lookup: SchemaLookup | None = None,
     stopping: threading.Event | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[Entry]:
     """Everything that stands in a topic, as ``read_log`` reads it.
 
@@ -176,7 +198,9 @@ def read_topic(
 
     consumer = connect_consumer(address, group=None, timeout_s=_CONNECT_S)
     try:
-        yield from _poll(consumer, address, since, lookup, stopping or threading.Event(), follow=follow)
+        yield from _poll(
+            consumer, address, since, lookup, stopping or threading.Event(), follow=follow, on_end=on_end
+        )
     except KafkaError as exc:
         raise SinkError(explain_failure(exc, address)) from None
     finally:
@@ -191,14 +215,18 @@ def _poll(
     stopping: threading.Event,
     *,
     follow: bool,
+    on_end: Callable[[], None],
 ) -> Iterator[Entry]:
     from stream.kafka_poll import poll
 
     begins, ends = _span(consumer, address.topic, since, at_end=follow and since is None)
     places = dict(begins)
     total = sum(max(0, ends[each] - begins[each]) for each in begins)
-    heard_s, read = time.monotonic(), 0
+    heard_s, read, is_told = time.monotonic(), 0, False
     while not stopping.is_set() and (follow or any(places[each] < ends[each] for each in places)):
+        if follow and not is_told and all(places[each] >= ends[each] for each in places):
+            is_told = True
+            on_end()
         batch, unreadable = poll(consumer, POLL_S, most=_BATCH)
         if unreadable is not None:
             place = f"partition {unreadable.partition}, offset {unreadable.offset}"
@@ -255,8 +283,10 @@ def _entry(record: Any, lookup: SchemaLookup | None, done: float | None) -> Entr
     return Entry(event, "", place, record.partition, done)
 
 
-def _read_lines(path: Path, stopping: threading.Event, *, follow: bool) -> Iterator[Entry]:
-    number, torn = 0, b""
+def _read_lines(
+    path: Path, stopping: threading.Event, *, follow: bool, on_end: Callable[[], None]
+) -> Iterator[Entry]:
+    number, torn, is_told = 0, b"", False
     try:
         with path.open("rb") as file:
             size = max(1, path.stat().st_size)
@@ -265,6 +295,9 @@ def _read_lines(path: Path, stopping: threading.Event, *, follow: bool) -> Itera
                 line = torn + file.readline(MAX_EVENT_BYTES + 2 - len(torn))
                 if follow and not line.endswith(b"\n") and len(line) <= MAX_EVENT_BYTES:
                     torn = line  # its end is not written yet
+                    if not line and not is_told:
+                        is_told = True
+                        on_end()
                     stopping.wait(POLL_S)
                     continue
                 torn = b""

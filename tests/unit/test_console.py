@@ -3,17 +3,20 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 
 import pytest
 from event_checks import camera_event, face_event
 from rich.console import Console
+from rich.table import Table
 
 from stream.console import RateMeter, camera_table, describe_event
+from stream.doctor import Finding, Verdict, show_findings
 from stream.events import TrackChange
 from stream.frames import CameraState
 from stream.logs import configure_logging, get_logger
 from stream.pipeline import CameraReport
-from stream.terminal import text_table
+from stream.terminal import open_console, text_table
 
 
 def test_events_in_a_line():
@@ -86,6 +89,45 @@ def test_a_table_of_texts_cuts_nothing_off():
     out.print(table)
     assert sum(map(out.file.getvalue().count, "0123456789")) >= 40
     assert "\u2026" not in out.file.getvalue()
+
+
+WIDE = Table("what", "found", "a path", title="found here")
+WIDE.add_row("GStreamer", "a few words that go on and on for a while", "/usr/lib/" + "long/" * 8)
+WIDE.add_row("大厅", "nothing", "")
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 100, 200])
+def test_no_terminal_breaks_a_word_of_a_table(width: int):
+    out = open_console()
+    out.file, out.width, out._force_terminal = io.StringIO(), width, True
+    out.print(WIDE)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out.file.getvalue())
+    words = {word for column in WIDE.columns for cell in column.cells for word in cell.split()}
+    assert words <= set(text.split())
+    assert "\u2026" not in text
+
+
+def test_a_pipe_gets_a_table_in_plain_lines():
+    out = open_console()
+    out.file, out.width = io.StringIO(), 40
+    out.print(WIDE)
+    path = "/usr/lib/" + "long/" * 8
+    assert out.file.getvalue().splitlines() == [
+        "found here",
+        "what       found                                      a path",
+        f"GStreamer  a few words that go on and on for a while  {path}",
+        "大厅       nothing",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_a_command_to_copy_has_a_line_of_its_own(width: int):
+    out = open_console()
+    out.file, out.width, out._force_terminal = io.StringIO(), width, True
+    command = "sudo apt install gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-libav"
+    found = [Finding("decodes AV1", Verdict.FAILED, "no decoder", command), Finding("x", Verdict.OK, "y")]
+    show_findings(found, out)
+    assert f"    {command}" in re.sub(r"\x1b\[[0-9;]*m", "", out.file.getvalue()).splitlines()
 
 
 def test_secrets_in_logs_are_hidden():

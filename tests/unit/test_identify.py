@@ -309,7 +309,10 @@ def test_a_beginning_is_a_time() -> None:
     local = parse_start("2026-03-01")
     assert isinstance(local, datetime)
     assert local.tzinfo is not None
-    with pytest.raises(ConfigError, match="--from: expected earliest, latest or a time such as"):
+    ago = parse_start("2h")
+    assert isinstance(ago, datetime)
+    assert ago < datetime.now(UTC)
+    with pytest.raises(ConfigError, match=r"--since: expected earliest or latest; or .*expected 90s, 10m"):
         parse_start("yesterday")
 
 

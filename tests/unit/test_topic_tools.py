@@ -99,9 +99,18 @@ def test_rows_that_somebody_spoilt_are_told(tmp_path: Path):
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path):
-    for source in ("nowhere", "jsonl:-", "http://x", "kafka://x"):
+    for source in ("jsonl:-", "kafka://x"):
         with pytest.raises(ConfigError, match="SOURCE"):
             parse_log(source)
+    for source in ("nowhere", "http://me:geheim@x", "x" * 5000, "a\0b"):
+        with pytest.raises(
+            ConfigError, match=r"there is no such file; name one .* kafka://HOST/TOPIC"
+        ) as told:
+            parse_log(source)
+        assert "sink" not in str(told.value)
+        assert "geheim" not in str(told.value)
+    with pytest.raises(ConfigError, match="is a folder"):
+        parse_log(str(tmp_path))
     with pytest.raises(SourceError, match="cannot be read"):
         list(read_log(f"jsonl:{tmp_path / 'none'}"))
     with pytest.raises(SourceError, match="no such file"):
