@@ -13,6 +13,9 @@ from stream.events import FaceEvent, IdentityEvent
 
 WHAT = {"appeared": "enters", "left": "leaves", "decided": "is", "corrected": "is rather"}
 
+if len(sys.argv) != 3:
+    sys.stderr.write(f"usage: python {sys.argv[0]} SOURCE CSV_FILE\n\n{__doc__}\n")
+    sys.exit(2)
 source, log = sys.argv[1], Path(sys.argv[2])
 log.touch()
 with log.open(newline="") as file:  # what was written before this process began

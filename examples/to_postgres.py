@@ -26,6 +26,9 @@ def row(event: FaceEvent) -> tuple[object, ...]:
     return event.track_id, event.camera_id, event.change.value, event.sequence, *times, event.quality
 
 
+if len(sys.argv) != 3:
+    sys.stderr.write(f"usage: python {sys.argv[0]} SOURCE DATABASE_URL\n\n{__doc__}\n")
+    sys.exit(2)
 source, database_url = sys.argv[1:]
 with psycopg.connect(database_url) as database, EventConsumer(source, group="to-postgres") as events:
     signal.signal(signal.SIGTERM, lambda *_: events.stop())

@@ -32,6 +32,9 @@ def post(url: str, body: bytes) -> None:
             time.sleep(wait_s)
 
 
+if len(sys.argv) != 3:
+    sys.stderr.write(f"usage: python {sys.argv[0]} SOURCE URL\n\n{__doc__}\n")
+    sys.exit(2)
 source, url = sys.argv[1:]
 with EventConsumer(source, group="to-webhook", batch=20) as events:
     signal.signal(signal.SIGTERM, lambda *_: events.stop())

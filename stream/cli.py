@@ -77,7 +77,9 @@ def run(
         ),
     ] = None,
     detector: Annotated[str | None, typer.Option(help="A model of `facestream models list`.")] = None,
-    embedder: Annotated[str | None, typer.Option(help="The same; fused is the most accurate.")] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="The same: sface, dlib, fused, or one that you imported.")
+    ] = None,
     engine: Annotated[
         Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] | None,
         typer.Option(help="What computes the models."),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from training.results import BenchRun
 
 Detector = Annotated[str, typer.Option(help="A detector of `facestream models list`.")]
-Embedder = Annotated[str, typer.Option(help="An embedder of the same; fused is the most accurate.")]
+Embedder = Annotated[
+    str, typer.Option(help="An embedder of the same: sface, dlib, fused, or one that you imported.")
+]
 Engine = Annotated[
     Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"],
     typer.Option(help="What computes the embedder."),

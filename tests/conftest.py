@@ -68,6 +68,33 @@ def short_clip(portrait_clip: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that ``facestream demo`` has made, and what it has said."""
+    from typer.testing import CliRunner
+
+    from stream.cli import app
+
+    out = tmp_path_factory.mktemp("demo")
+    done = CliRunner().invoke(app, ["demo", "--out", str(out)], env={"COLUMNS": "40"})
+    assert done.exit_code == 0, done.output
+    return out, done.stdout
+
+
+@pytest.fixture(scope="session")
+def short_demo(demo: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the first 8 s of its clip, in which all three people come."""
+    out = tmp_path_factory.mktemp("short-demo")
+    shutil.copytree(demo[0] / "enrolled", out / "enrolled")
+    cut = f"filesrc location={demo[0] / 'clip.mp4'} ! qtdemux ! h264parse ! identity eos-after=160 ! mp4mux"
+    subprocess.run(
+        ["gst-launch-1.0", "-q", *cut.split(), "!", "filesink", f"location={out / 'clip.mp4'}"],
+        check=True,
+        timeout=300,
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
 def kafka_home() -> Path:
     """Folder of the command ``kafka``, with which tests start brokers that they may kill."""
     if os.environ.get("FACESTREAM_TEST_KAFKA"):

@@ -40,16 +40,8 @@ def test_who_is_away_is_not_in_the_picture() -> None:
     assert not np.array_equal(compose(room, people, 5.0), room)
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    out = tmp_path_factory.mktemp("demo")
-    done = CliRunner().invoke(app, ["demo", "--out", str(out)], env={"COLUMNS": "40"})
-    assert done.exit_code == 0, done.output
-    return out, done.stdout
-
-
-def test_the_demo_tells_who_came_and_who_is_a_stranger(shown: tuple[Path, str]) -> None:
-    out, said = shown
+def test_the_demo_tells_who_came_and_who_is_a_stranger(demo: tuple[Path, str]) -> None:
+    out, said = demo
     story = [line for line in said.splitlines() if " to 0:" in line]
     assert len(story) == 4, said
     grace, eileen, drawn, grace_again = story
@@ -61,8 +53,8 @@ def test_the_demo_tells_who_came_and_who_is_a_stranger(shown: tuple[Path, str]) 
     assert (out / "events.jsonl").read_text().count('"Grace Hopper"') == 2
 
 
-def test_the_demo_makes_all_that_it_names(shown: tuple[Path, str]) -> None:
-    out, said = shown
+def test_the_demo_makes_all_that_it_names(demo: tuple[Path, str]) -> None:
+    out, said = demo
     made = {path.name for path in out.iterdir()}
     assert made == {
         "clip.mp4",
@@ -75,10 +67,10 @@ def test_the_demo_makes_all_that_it_names(shown: tuple[Path, str]) -> None:
     assert all(f"{out}/{name}" in said for name in made - {"clip.mp4"})
 
 
-def test_a_video_of_ones_own_takes_the_place_of_an_earlier_demo(shown: tuple[Path, str]) -> None:
-    out, _ = shown
-    done = CliRunner().invoke(app, ["demo", "--out", str(out), "--source", "test://ball?frames=30"])
+def test_a_video_of_ones_own_takes_the_place_of_an_earlier_demo(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"of an earlier demo")
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--source", "test://ball?frames=30"])
     assert done.exit_code == 0, done.output
     assert "nobody was seen" in done.stdout
-    assert len((out / "events.jsonl").read_text().splitlines()) == 2
-    assert not (out / "clip.mp4").exists()
+    assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 2
+    assert not (tmp_path / "clip.mp4").exists()
