@@ -14,6 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from engine.errors import ModelError
+from engine.libraries import why_unusable
 from engine.protocol import Engine
 
 Call: TypeAlias = Callable[[], object]
@@ -115,7 +116,8 @@ def measure_peak(precision: str, *, threads: int, seconds: float) -> float:
     try:
         from engine.openvino import OpenVinoEngine
     except (ImportError, OSError) as exc:
-        raise ModelError(f"the peak is measured by OpenVINO ({exc}); run: pip install openvino") from exc
+        trouble = why_unusable("openvino", exc, title="OpenVINO", install="pip install openvino")
+        raise ModelError(f"the peak is measured by OpenVINO: {trouble}") from exc
     engine = OpenVinoEngine(_matrix_products(precision), precision=precision, threads=threads)
     feed = np.random.default_rng(0).normal(size=(_PEAK_SIDE, _PEAK_SIDE)).astype(np.float32)
     try:

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import ModelError
+from engine.libraries import why_unusable
 
-_INSTALL: Final = "install NVIDIA's driver and CUDA toolkit, then run: pip install 'pycuda>=2025.1'"
+_INSTALL: Final = "pip install 'pycuda>=2025.1'"
 _RETAINING: Final = Lock()
 
 
@@ -198,7 +199,8 @@ def _load_driver() -> Any:
     try:
         from pycuda import driver
     except (ImportError, OSError) as exc:
-        raise ModelError(f"PyCUDA cannot be loaded ({exc}); {_INSTALL}") from exc
+        trouble = why_unusable("pycuda", exc, title="PyCUDA", install=_INSTALL)
+        raise ModelError(f"{trouble}; it needs NVIDIA's driver and CUDA toolkit") from exc
     return driver
 
 

@@ -31,6 +31,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from engine.errors import PictureError
 from engine.faces import Image
+from engine.libraries import why_unusable
 from engine.picture_kinds import RAW, PictureKind, is_cut_off, picture_kind
 
 MAX_PIXELS: Final = 100_000_000
@@ -134,11 +135,11 @@ def _without_warnings() -> Iterator[None]:
 def _open_heif(file: io.BytesIO) -> PIL.Image.Image:
     try:
         import pillow_heif
-    except ImportError as exc:
-        raise PictureError(
-            "it is a HEIC picture, whose decoder is not installed; run: pip install 'facestream[heif]', or "
-            "save it as JPEG"
-        ) from exc
+    except (ImportError, OSError) as exc:
+        trouble = why_unusable(
+            "pillow_heif", exc, title="its decoder", install="pip install 'facestream[heif]'"
+        )
+        raise PictureError(f"it is a HEIC picture: {trouble}, or save it as JPEG") from exc
     plugin: Callable[[io.BytesIO], PIL.Image.Image] = pillow_heif.HeifImageFile
     return plugin(file)
 

@@ -6,6 +6,7 @@ import importlib.metadata
 from typing import Literal, TypeGuard
 
 from engine.errors import ModelError
+from engine.libraries import why_unusable
 from engine.machine import processor_key
 from engine.precision import Precision
 from engine.protocol import Engine
@@ -48,6 +49,11 @@ def why_unavailable(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> 
     from engine.tensorrt import flavour_available
 
     return flavour_available(kind, purpose=purpose)
+
+
+def _unusable(kind: Literal["openvino", "onnxruntime"], error: Exception) -> str:
+    title = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[kind]
+    return why_unusable(kind, error, title=title, install=f"pip install {kind}")
 
 
 def engine_version(kind: CompiledKind) -> str:
@@ -163,15 +169,13 @@ def open_graph(
             try:
                 from engine.openvino import OpenVinoEngine
             except (ImportError, OSError) as exc:
-                raise ModelError(f"OpenVINO cannot be loaded ({exc}); run: pip install openvino") from exc
+                raise ModelError(_unusable("openvino", exc)) from exc
             return OpenVinoEngine(data, precision=precision, threads=threads, streams=streams)
         case "onnxruntime":
             try:
                 from engine.onnxruntime import OnnxRuntimeEngine
             except (ImportError, OSError) as exc:
-                raise ModelError(
-                    f"ONNX Runtime cannot be loaded ({exc}); run: pip install onnxruntime"
-                ) from exc
+                raise ModelError(_unusable("onnxruntime", exc)) from exc
             return OnnxRuntimeEngine(data, precision=precision, threads=threads, streams=streams)
         case "tensorrt" | "tensorrt-rtx":
             from engine.tensorrt_run import TensorRtEngine

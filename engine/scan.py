@@ -8,6 +8,8 @@ template: there is no graph to build and no cell to miss. Exact cosines of its c
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -15,19 +17,30 @@ import numpy.typing as npt
 
 from engine.embeddings import Embeddings
 from engine.errors import ConfigError
+from engine.libraries import is_installed, trouble_with, why_unusable
 
+log = logging.getLogger(f"facestream.{__name__}")
+
+_INSTALL: Final = "pip install 'facestream[gallery]'"
 _NUMBERS_A_CODE: Final = 2
 _BITS: Final = 4
 _FEWEST_TO_TRAIN: Final = 1024
 
 
 def can_scan(size: int) -> bool:
-    """Whether embeddings of a length can be scanned here: faiss is installed, and the length is even."""
-    try:
-        import faiss  # noqa: F401
-    except ImportError:
+    """Whether embeddings of a length can be scanned here: faiss is installed, and the length is even.
+
+    One that is installed and does not load is told of once, since without it large galleries are slow.
+    """
+    return size % _NUMBERS_A_CODE == 0 and _loads()
+
+
+@cache
+def _loads() -> bool:
+    if is_installed("faiss") and (trouble := trouble_with("faiss", install=_INSTALL)):
+        log.warning("large galleries are searched face by face: %s", trouble)
         return False
-    return size % _NUMBERS_A_CODE == 0
+    return is_installed("faiss")
 
 
 class CompressedScan:
@@ -90,9 +103,8 @@ def _one_thread() -> Any:
     """
     try:
         import faiss
-    except ImportError:
-        raise ConfigError(
-            "faiss is not installed; run: pip install 'facestream[gallery]', or use an exact index"
-        ) from None
+    except (ImportError, OSError) as exc:
+        trouble = why_unusable("faiss", exc, install=_INSTALL)
+        raise ConfigError(f"{trouble}, or use an exact index") from exc
     faiss.omp_set_num_threads(1)
     return faiss

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from engine.cuda import cuda_missing
 from engine.errors import ModelError
+from engine.libraries import why_unusable
 
 Flavour: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -53,9 +54,8 @@ def library(flavour: Flavour) -> Any:
             case _:
                 raise ValueError(f"flavour: expected {' or '.join(_INSTALL)}, got {flavour!r}")
     except (ImportError, OSError, RuntimeError) as exc:
-        raise ModelError(
-            f"{_TITLE[flavour]} cannot be loaded ({one_line(str(exc))}); run: {_INSTALL[flavour]}"
-        ) from exc
+        module, install = flavour.replace("-", "_"), _INSTALL[flavour]
+        raise ModelError(why_unusable(module, exc, title=_TITLE[flavour], install=install)) from exc
     return trt
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import ConfigError, SinkError
 from engine.folders import lend
+from engine.libraries import trouble_with
 from stream.bench_points import STOCK, EngineBench, Point
 
 if TYPE_CHECKING:
@@ -36,14 +36,9 @@ def check_plot(path: Path) -> None:
     """
     if path.suffix.lower() not in {".png", ".svg"}:
         raise ConfigError(f"{path}: expected a plot whose name ends in .png or .svg")
-    try:
-        found = find_spec("matplotlib")
-    except ValueError:  # a stand-in without a specification
-        found = None
-    if found is None:
-        raise ConfigError(
-            'plots need matplotlib, which is not installed; run: pip install "facestream[bench]"'
-        )
+    lend("MPLCONFIGDIR", "matplotlib")
+    if trouble := trouble_with("matplotlib", install='pip install "facestream[bench]"'):
+        raise ConfigError(f"plots need matplotlib: {trouble}")
 
 
 def draw(bench: EngineBench, path: Path) -> None:

@@ -38,6 +38,13 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
             raise
         say_error(exc)
         raise typer.Exit(EXIT_USAGE if isinstance(exc, (ConfigError, TextError)) else EXIT_FAILED) from None
+    except ImportError as exc:
+        if debug:
+            raise
+        from engine.libraries import describe
+
+        say_error(FacestreamError(describe(exc)))
+        raise typer.Exit(EXIT_FAILED) from None
     except ValueError as exc:  # UnicodeError, too: text that nothing has checked
         if debug:
             raise

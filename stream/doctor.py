@@ -18,12 +18,15 @@ from rich.text import Text
 
 from engine import telemetry
 from engine.errors import FacestreamError
+from engine.folders import lend
+from engine.libraries import trouble_with
 from engine.select import EngineKind, open_engine
 from engine.tensorrt import Flavour, flavour_available, runtime_version
 from engine.zoo import load_model, shipped_models
 from stream.terminal import show_commands
 
 _PROBE_TIMEOUT_S = 5.0
+_EXTRAS = {"matplotlib": "demo", "sklearn": "bench", "faiss": "gallery", "pillow_heif": "heif"}
 
 
 class Verdict(Enum):
@@ -65,6 +68,7 @@ def examine(*, broker: str | None = None) -> list[Finding]:
     findings = [Finding("Python", Verdict.OK, platform.python_version())]
     findings += _gstreamer()
     findings += [*_models(), _engine("openvino"), _engine("onnxruntime"), _telemetry()]
+    findings += [*_extras()]
     findings += [_gpu(), _tensorrt("tensorrt"), _tensorrt("tensorrt-rtx")]
     if broker is not None:
         findings.append(_broker(broker))
@@ -147,6 +151,18 @@ def _telemetry() -> Finding:
         return Finding("telemetry", Verdict.OK, "off: ONNX Runtime's and OpenVINO's; no device id is kept")
     note = f"off; a device id that another program left is in {found}"
     return Finding("telemetry", Verdict.OK, note, f"rm -r {shlex.quote(str(found))}")
+
+
+def _extras() -> Iterator[Finding]:
+    """The libraries that some commands need, each loaded to see whether it does."""
+    lend("MPLCONFIGDIR", "matplotlib")
+    for module, extra in _EXTRAS.items():
+        install = f"pip install 'facestream[{extra}]'"
+        trouble = trouble_with(module, install=install)
+        if trouble is None:
+            yield Finding(f"extra {extra}", Verdict.OK, module)
+        else:
+            yield Finding(f"extra {extra}", Verdict.ABSENT, trouble.partition("; ")[0], install)
 
 
 def _gpu() -> Finding:

@@ -23,6 +23,7 @@ import numpy as np
 from engine import folders
 from engine.errors import FacestreamError
 from engine.faces import Image
+from engine.libraries import why_unusable
 from stream.gstreamer_elements import APT_COMMAND, HARDWARE_DECODERS, NEEDED_ELEMENTS
 from stream.picture_size import square_pixels
 
@@ -54,10 +55,11 @@ def _load() -> Any:
             # PyGObject's importer is of an older kind than Python likes.
             warnings.simplefilter("ignore", ImportWarning)
             from gi.repository import Gst, GstApp, GstVideo  # noqa: F401 - adds methods to Gst's classes
-    except (ImportError, ValueError) as exc:
-        raise FacestreamError(
-            f"GStreamer's Python bindings cannot be loaded ({exc}); install them: {APT_COMMAND}"
-        ) from exc
+    except ImportError as exc:
+        title = "GStreamer's Python binding (gi)"
+        raise FacestreamError(why_unusable("gi", exc, title=title, install=APT_COMMAND)) from exc
+    except ValueError as exc:  # what the binding is for is not there
+        raise FacestreamError(f"GStreamer is not installed ({exc}); run: {APT_COMMAND}") from exc
     Gst.init(None)
     _prefer_hardware(Gst)
     return Gst

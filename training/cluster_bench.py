@@ -12,6 +12,7 @@ import numpy as np
 from engine.clustering import StreamClusterer, cluster
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError, ModelError
+from engine.libraries import why_unusable
 from training.clusters import b_cubed, pairwise
 from training.embedding_cache import VectorCache
 from training.face_crops import Progress
@@ -219,11 +220,11 @@ def _cuts(vectors: Embeddings) -> list[float]:
 def _rivals(vectors: Embeddings, people: Indices) -> list[tuple[str, Indices]]:
     try:
         from sklearn.cluster import DBSCAN, HDBSCAN
-    except ImportError as exc:
-        raise ModelError(
-            "the rivals need scikit-learn, which is not installed; "
-            "pip install 'facestream[bench]', or leave them out with --no-rivals"
-        ) from exc
+    except (ImportError, OSError) as exc:
+        trouble = why_unusable(
+            "sklearn", exc, title="scikit-learn", install="pip install 'facestream[bench]'"
+        )
+        raise ModelError(f"the rivals need scikit-learn: {trouble}, or leave them out (--no-rivals)") from exc
     distances = np.maximum(1 - vectors.astype(np.float64) @ vectors.T, 0)
     tried = [
         _no_noise(DBSCAN(eps=max(1 - each, 1e-9), min_samples=2, metric="precomputed").fit_predict(distances))

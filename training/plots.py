@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from engine.errors import ConfigError
 from engine.folders import lend
+from engine.libraries import trouble_with
 from training.markup import clean
 from training.roc import Roc
 from training.verification import Scores
@@ -49,14 +49,9 @@ def check_plots() -> None:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
-        found = find_spec("matplotlib")
-    except ValueError:  # a stand-in without a specification
-        found = None
-    if found is None:
-        raise ConfigError(
-            'the report needs matplotlib, which is not installed; run: pip install "facestream[bench]"'
-        )
+    lend("MPLCONFIGDIR", "matplotlib")
+    if trouble := trouble_with("matplotlib", install='pip install "facestream[bench]"'):
+        raise ConfigError(f"the report needs matplotlib: {trouble}")
 
 
 @dataclass
@@ -79,7 +74,6 @@ def _drawing(name: str, height_in: float) -> Iterator[_Sheet]:
         ConfigError: matplotlib is not installed.
     """
     check_plots()
-    lend("MPLCONFIGDIR", "matplotlib")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -106,10 +106,8 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in make_stand_in().modules.items():
         monkeypatch.setitem(sys.modules, name, None if name.startswith("pycuda") else module)
     assert why_unavailable("tensorrt-rtx", purpose="build") is None
-    assert "PyCUDA cannot be loaded" in (why_unavailable("tensorrt-rtx", purpose="run") or "")
-    with pytest.raises(
-        ModelError, match=r"^tensorrt cannot be used here: PyCUDA cannot be loaded"
-    ) as failure:
+    assert "PyCUDA is" in (why_unavailable("tensorrt-rtx", purpose="run") or "")
+    with pytest.raises(ModelError, match=r"^tensorrt cannot be used here: PyCUDA is ") as failure:
         check_available("tensorrt", purpose="build")
     assert "\n" not in str(failure.value)
 

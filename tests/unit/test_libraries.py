@@ -1,0 +1,182 @@
+"""A library that is missing, and one that is there and broken, are told apart wherever one is wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from engine import libraries
+from engine.errors import FacestreamError
+from engine.libraries import describe, is_installed, trouble_with, why_unusable
+from stream.cli_errors import one_line_errors
+
+LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
+ABI = "numpy.dtype size changed, may indicate binary incompatibility"
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a package before the others that fails as real ones do."""
+
+    def put(module: str, statement: str) -> None:
+        (tmp_path / f"{module}.py").write_text(statement)
+        for name in [each for each in sys.modules if each.partition(".")[0] == module]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    return put
+
+
+def gone(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    for name in [each for each in sys.modules if each.startswith(f"{module}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_what_is_there_is_no_trouble() -> None:
+    assert is_installed("json")
+    assert trouble_with("json", install="pip install json") is None
+
+
+def test_what_is_missing_is_not_installed() -> None:
+    assert trouble_with("nolib", title="NoLib", install="pip install nolib") == (
+        "NoLib is not installed; run: pip install nolib"
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (
+            f"raise ImportError({LIBGL!r})",
+            "install the system's libGL.so.1, or run: pip install --force-rein",
+        ),
+        (f"raise ImportError({ABI!r})", f"({ABI}); run: pip install --force-reinstall 'x[extra]'"),
+        ("import nothing_of_this_name", "does not load (No module named 'nothing_of_this_name'); run: "),
+        ("raise OSError('undefined\\n  symbol')", "(undefined symbol); run: "),
+        ("raise RuntimeError", "(RuntimeError); run: "),
+    ],
+)
+def test_what_is_there_and_fails_says_how(broken: Callable[..., None], statement: str, says: str) -> None:
+    broken("frail", statement)
+    trouble = trouble_with("frail", title="Frail", install="pip install 'x[extra]'") or ""
+    assert trouble.startswith("Frail is installed but does not load (")
+    assert says in trouble
+    assert "not installed" not in trouble
+    assert "\n" not in trouble
+
+
+def _heif() -> None:
+    from engine.picture_file import _open_heif
+
+    _open_heif(None)
+
+
+def _plot() -> None:
+    from stream.bench_plot import check_plot
+
+    check_plot(Path("plot.svg"))
+
+
+def _report() -> None:
+    from training.plots import check_plots
+
+    check_plots()
+
+
+def _rivals() -> None:
+    import numpy as np
+
+    from training.cluster_bench import _rivals
+
+    _rivals(np.eye(4, dtype=np.float32), np.arange(4))
+
+
+def _scan() -> None:
+    from engine.scan import _one_thread
+
+    _one_thread()
+
+
+def _rtx() -> None:
+    from engine.tensorrt import library
+
+    library("tensorrt-rtx")
+
+
+def _cuda() -> None:
+    from engine.cuda import _load_driver
+
+    _load_driver()
+
+
+def _gi() -> None:
+    from stream.gstreamer import _load
+
+    _load.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("pillow_heif", _heif),
+        ("matplotlib", _plot),
+        ("matplotlib", _report),
+        ("sklearn", _rivals),
+        ("faiss", _scan),
+        ("tensorrt_rtx", _rtx),
+        ("pycuda", _cuda),
+        ("gi", _gi),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__.strip("_"),
+)
+def test_every_optional_library(
+    module: str, use: Callable[[], None], broken: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(module, f"raise ImportError({LIBGL!r})")
+    with pytest.raises(FacestreamError, match=r"is installed but does not load \(libGL\.so\.1: cannot open"):
+        use()
+    gone(monkeypatch, module)
+    with pytest.raises(FacestreamError, match=r"is not installed; run: .*install"):
+        use()
+
+
+def test_a_large_gallery_with_a_broken_faiss_is_told_of(
+    broken: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    from engine import scan
+
+    broken("faiss", f"raise ImportError({ABI!r})")
+    scan._loads.cache_clear()
+    try:
+        assert not scan.can_scan(128)
+        assert not scan.can_scan(128)
+    finally:
+        scan._loads.cache_clear()
+    (record,) = caplog.records
+    assert f"faiss is installed but does not load ({ABI})" in record.getMessage()
+
+
+def test_an_import_that_nobody_guards_is_one_line(
+    broken: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken("frail", f"raise ImportError({LIBGL!r}, name='frail')")
+    with pytest.raises(typer.Exit) as end, one_line_errors(debug=False):
+        import frail  # noqa: F401
+    assert end.value.exit_code == 1
+    assert capsys.readouterr().err.startswith("error: frail is installed but does not load (libGL.so.1")
+    with pytest.raises(typer.Exit), one_line_errors(debug=False):
+        import nothing_of_this_name  # noqa: F401
+    assert capsys.readouterr().err == (
+        "error: nothing_of_this_name is not installed; run: pip install nothing_of_this_name\n"
+    )
+
+
+def test_errors_that_name_no_library() -> None:
+    assert describe(ImportError("broken")).startswith("a library does not load (broken)")
+    assert "not installed" in why_unusable("nolib", ModuleNotFoundError("x"), install="pip install nolib")
+    assert libraries.is_installed("nolib") is False
