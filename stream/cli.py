@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Turns camera feeds into identity events.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,12 @@ from engine.folders import KINDS
 _CACHE, _MODELS, _ENGINES, _STATE, _SPOOL = (
     KINDS[kind] for kind in ("cache", "models", "engines", "state", "spool")
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"facestream {importlib.metadata.version('facestream')}")
+        raise typer.Exit
 
 
 def choose_folders(
@@ -32,6 +39,10 @@ def choose_folders(
     spool_dir: Annotated[
         Path | None, typer.Option(envvar=_SPOOL.variable, help="Folder of the spools.")
     ] = None,
+    version: Annotated[  # noqa: ARG001 - the callback prints it and ends
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end."),
+    ] = False,
 ) -> None:
     """Turns camera feeds into identity events."""
     # By the environment they reach every part, and the processes that are started.

@@ -65,7 +65,11 @@ def examine(*, broker: str | None = None) -> list[Finding]:
     Args:
         broker: ``HOST:PORT`` or ``kafka://…`` of a Kafka broker to be asked as well.
     """
-    findings = [Finding("Python", Verdict.OK, platform.python_version())]
+    own = importlib.metadata.version("facestream")
+    findings = [
+        Finding("facestream", Verdict.OK, own),
+        Finding("Python", Verdict.OK, platform.python_version()),
+    ]
     findings += _gstreamer()
     findings += [*_models(), _engine("openvino"), _engine("onnxruntime"), _telemetry()]
     findings += [*_extras()]
