@@ -24,7 +24,8 @@ from pydantic import (
 
 from engine.errors import ConfigError
 from stream.camera_ids import clean_camera_id, name_sources
-from stream.config_tree import expand_environment, parse_tree
+from stream.config_tree import expand_environment, find_lines, parse_tree
+from stream.config_words import describe_validation_error
 from stream.logs import get_logger
 from stream.uris import redact_uri
 
@@ -348,7 +349,7 @@ def override_settings(
     try:
         return RunSettings.model_validate(tree)
     except ValidationError as exc:
-        raise ConfigError(describe_validation_error(exc)) from exc
+        raise ConfigError(describe_validation_error(exc, RunSettings)) from exc
 
 
 def parse_settings(
@@ -369,18 +370,5 @@ def parse_settings(
     try:
         return RunSettings.model_validate(expand_environment(tree, env, where))
     except ValidationError as exc:
-        raise ConfigError(f"{where}: {describe_validation_error(exc)}") from exc
-
-
-def describe_validation_error(error: ValidationError) -> str:
-    """Every complaint of pydantic in one line, without the values, which may be secrets."""
-    complaints = []
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        place = ".".join(str(part) for part in item["loc"]) or "settings"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key; check its spelling in docs/configuration.md"
-        if item["type"] == "string_unicode":
-            message = "is not valid UTF-8; rename the file, or correct the text"
-        complaints.append(f"{place}: {message}")
-    return "; ".join(complaints)
+        told = describe_validation_error(exc, RunSettings, lines=find_lines(raw))
+        raise ConfigError(f"{where}: {told}") from exc

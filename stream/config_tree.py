@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from engine.errors import ConfigError
+from stream.config_words import Place, key_lines, yaml_trouble
 from stream.uris import fill_references
 
 
@@ -25,15 +27,38 @@ def parse_tree(raw: bytes | str, *, where: str) -> dict[Any, Any]:
     Raises:
         ConfigError: It is not YAML, or holds no keys.
     """
+    text = _decoded(raw, where) if isinstance(raw, bytes) else raw
     try:
-        tree = yaml.load(raw, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader made stricter
+        tree = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader made stricter
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(exc).split())}") from exc
+        raise ConfigError(f"{where}: not valid YAML: {yaml_trouble(exc)}") from exc
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{where}: expected keys such as 'cameras:', got a {type(tree).__name__}")
+        got = "a list" if isinstance(tree, list) else "a single value"
+        raise ConfigError(f"{where}: line 1: expected keys such as 'cameras:', got {got}")
     return tree
+
+
+def find_lines(raw: bytes | str) -> dict[Place, int]:
+    """On which line each key and list item of a text stands that ``parse_tree`` has read.
+
+    Args:
+        raw: The text.
+
+    Returns:
+        Line numbers, from 1.
+    """
+    return dict(key_lines(yaml.compose(raw, Loader=_PlainLoader)))
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as exc:
+        line = raw[: exc.start].count(b"\n") + 1
+        raise ConfigError(f"{where}: line {line}: is not UTF-8; save the file as UTF-8") from exc
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -43,7 +68,7 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             alias = self.get_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it untyped
             raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not supported", alias.start_mark
+                None, None, "aliases (*name) are not supported; write the value out", alias.start_mark
             )
         return super().compose_node(parent, index)
 
@@ -53,10 +78,17 @@ class _PlainLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands there twice", key_node.start_mark
+                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
                 )
             seen.add(key) if isinstance(key, Hashable) else None
         return super().construct_mapping(node, deep=deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, OverflowError) as exc:
+            problem = "looks like a number or a date, and is none; put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from exc
 
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from stream.config import RunSettings, load_settings, parse_address, parse_settings
+from stream.config import CameraSettings, RunSettings, load_settings, parse_address, parse_settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -65,6 +67,87 @@ def test_what_is_not_understood_is_refused_in_one_line(text: str, complaint: str
         parse_settings(text, environment={})
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("cameras:\n- id: a\n  url: x", "line 3: cameras.0.url: unknown key; did you mean uri?"),
+        ("cameras:\n- id: a\n  url: x", "line 2: cameras.0.uri: missing; add it: uri: …"),
+        ("cameras: [{name: a, uri: x}]", "did you mean id?"),
+        ("camera: []", "line 1: camera: unknown key; did you mean cameras?"),
+        ("sources: []", "did you mean cameras?"),
+        ("\nmodels:\n  flip: yes", "line 3: models.flip: unknown key; did you mean mirror?"),
+        ("min_score: 1", "line 1: min_score: unknown key; it belongs below detection:"),
+        ("models: {xyzzy: 1}", "known here: detector, embedder"),
+        ("cameras: {id: a, uri: x}", "cameras: expected a list: items in lines of their own"),
+        ("sinks: jsonl:x", "sinks: expected a list"),
+        ("models: sface", "models: expected keys and values in the lines below it"),
+        ("cameras: [{id: 5, uri: x}]", "cameras.0.id: expected text; put quotes round"),
+        ("cameras: [{id: a, uri: x, realtime: perhaps}]", "realtime: expected true or false"),
+        ("cameras: [{id: a, uri: x, analysis_fps: -1}]", "analysis_fps: expected a number above 0"),
+        ("cameras: [{id: a, uri: x, start_at: soon}]", "start_at: expected a time such as"),
+        ("detection: {long_side_px: 100.5}", "long_side_px: expected a whole number"),
+        ("detection: {long_side_px: 10}", "long_side_px: expected a number from 64 on"),
+        ("models: {engine: cuda}", "models.engine: expected auto, openvino, onnxruntime"),
+        ("1: 2", "unknown key"),
+        ("a: 1\n\tb: 2", "line 2: a tab; indent with spaces"),
+        (b"a: \xff", "line 1: is not UTF-8; save the file as UTF-8"),
+        ("metrics: null\nmetrics: null", "line 2: the key 'metrics' stands there twice"),
+        ("a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]", "line 2: aliases (*name) are not supported; write"),
+        ("a: [1,\nb: 2", "a list that begins with ["),
+        ("a: 'b", "a text in quotes that does not end"),
+        ("a: b: c", "line 1: a colon too many"),
+        ("a: @b", "line 1: a value that begins with @ needs quotes"),
+        ("a:\n  b: 1\n c: 2", "line 3: its indentation does not fit the lines above it"),
+        ("a: 2026-13-45", "line 1: looks like a number or a date, and is none; put it in quotes"),
+        ("a: 1\n---\nb: 2", "a second document begins"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: \x07", "a character that cannot be seen"),
+        ("- a", "line 1: expected keys such as 'cameras:', got a list"),
+        ("a", "line 1: expected keys such as 'cameras:', got a single value"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line_and_what_was_meant(text: str | bytes, complaint: str):
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(text, environment={})
+    assert complaint in str(caught.value)
+    for jargon in (
+        "Input should",
+        "Extra",
+        "Field required",
+        "valid dictionary",
+        "instance of",
+        "<",
+        "tuple",
+    ):
+        assert jargon not in str(caught.value)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+keys = st.sampled_from([*RunSettings.model_fields, *CameraSettings.model_fields, "url"])
+cameras = st.lists(st.dictionaries(keys, values, max_size=3), max_size=2)
+
+
+@given(st.binary() | st.text() | st.text(":-[]{}&*!|>'\"%@`#, \n\ta1?", max_size=30))
+def test_any_text_is_settings_or_is_refused(text: str | bytes):
+    with contextlib.suppress(ConfigError):
+        parse_settings(text, environment={})
+
+
+@given(st.dictionaries(keys, values | cameras, max_size=4))
+def test_any_tree_is_settings_or_is_refused_in_our_words(tree: dict[str, object]):
+    told = ""
+    try:
+        parse_settings(yaml.safe_dump(tree), environment={})
+    except ConfigError as exc:
+        told = str(exc)
+    assert not told or "line " in told
+    assert not re.search(r"[Ii]nput|valid|Extra", told), told
 
 
 def test_errors_do_not_repeat_values_which_may_be_secrets():
