@@ -22,6 +22,7 @@ from stream.cli_gallery import gallery_app
 from stream.cli_identify import identify_tracks
 from stream.cli_models import compile_model, models_app
 from stream.cli_spool import spool_app
+from stream.open_files import raise_limit
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    raise_limit()
     app(prog_name="facestream")
 
 
@@ -129,6 +131,7 @@ def run(
     """Watch sources and emit identity events until they end or Ctrl-C."""
     with one_line_errors(debug=debug, log_format=log_format):
         from stream.config import load_settings, override_settings
+        from stream.open_files import check_limit
 
         settings = override_settings(
             load_settings(config) if config else None,
@@ -149,6 +152,7 @@ def run(
         )
         if not settings.cameras:
             raise ConfigError("nothing to watch: give a SOURCE, or a --config with cameras; see --help")
+        check_limit(len(settings.cameras))
         failed = _run(settings, render=render, max_s=max_seconds)
     if failed:
         raise typer.Exit(EXIT_FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
     except BrokenPipeError:  # the reader has left, as in "… | head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(EXIT_READER_LEFT) from None
+    except OSError as exc:
+        if debug or exc.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        say_error(FacestreamError(f"{exc.filename or 'facestream'}: {exc.strerror}"))
+        raise typer.Exit(EXIT_FAILED) from None
     except FacestreamError as exc:
         if debug:
             raise
@@ -54,10 +60,13 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
 
 def say_error(error: Exception) -> None:
     """Print what is wrong as one line, without secrets."""
+    from stream.open_files import ran_out, too_many
     from stream.printable import printable
     from stream.uris import redact_text
 
     advice = "" if isinstance(error, FacestreamError) else "; --debug shows where"
     text = " ".join(str(error).split())
+    if ran_out(error):
+        text = f"{text.partition(': ')[0]}: {too_many()}"
     with suppress(OSError):  # a terminal that was closed
         typer.echo(printable(f"error: {redact_text(text)}{advice}"), err=True)

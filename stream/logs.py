@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TextIO
 
 import structlog
 
+from stream.open_files import explained
 from stream.printable import printable
 from stream.uris import redact_text
 
@@ -76,6 +77,7 @@ def configure_logging(
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if fmt == "json" else "%H:%M:%S", utc=fmt == "json"),
         redact_secrets,
+        say_way_out,
         structlog.processors.format_exc_info,
         *(() if fmt == "json" else (show_as_it_stands,)),
         render,
@@ -130,6 +132,14 @@ def redact_secrets(
     for key, value in entry.items():
         if isinstance(value, str) and "://" in value:
             entry[key] = redact_text(value)
+    return entry
+
+
+def say_way_out(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Where too many files are open, say how that is mended (structlog processor)."""
+    for key, value in entry.items():
+        if isinstance(value, str):
+            entry[key] = explained(value)
     return entry
 
 

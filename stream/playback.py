@@ -14,6 +14,7 @@ from stream.failures import connect_trouble, plain_words
 from stream.gate import FrameGate, Ticket
 from stream.gstreamer import PipelineFailure
 from stream.media_files import PLAYLIST_SUFFIXES
+from stream.open_files import FILES_OF_A_CAMERA, files_left, too_many
 from stream.uris import (
     CaptureDevice,
     LocalPath,
@@ -55,6 +56,7 @@ class Playback:
         clock: Monotonic seconds.
 
     Raises:
+        SourceError: Too many files are open for one more.
         FacestreamError: GStreamer or a part of it is missing (from ``start``).
     """
 
@@ -72,6 +74,8 @@ class Playback:
         self._address, self._credentials = address, credentials
         self._gate, self._clock = gate, clock
         self._closed = self._delivered = False
+        if (left := files_left()) is not None and left < FILES_OF_A_CAMERA:
+            raise SourceError(f"{show_address(address)}: {too_many()}")
         uri, launch = _locate(address)
         self._pipeline = DecodePipeline(
             uri,

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from stream.frames import CameraState, CameraStatus
 from stream.logs import get_logger
+from stream.open_files import explained
 
 log = get_logger(__name__)
 
@@ -55,6 +56,7 @@ class StatusReporter:
             reason: Why, without secrets.
             attempt: Connection attempts since the camera was last up.
         """
+        reason = explained(reason)
         is_new = (state, reason) != self._last
         if not is_new or not self._is_settled(state, reason):
             self._returned = reason if is_new else None
