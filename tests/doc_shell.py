@@ -84,7 +84,7 @@ def calls_of(page: Path, checkout: Path) -> list[Call]:
         AssertionError: The shell refuses it: a variable that was not set, a program that is not there.
     """
     notes = checkout.parent / "notes" / page_id(page).replace("/", "-")
-    notes.mkdir(parents=True)
+    notes.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", script_of(page)],
         cwd=checkout,

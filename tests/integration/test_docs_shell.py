@@ -6,6 +6,8 @@ line, and carried out wherever what it needs is at hand; ``ONLY_PARSED`` says wh
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
 import re
 import shutil
@@ -13,8 +15,9 @@ import subprocess
 import sys
 import tomllib
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import typer
@@ -26,6 +29,8 @@ from stream.cli import app
 from stream.config import load_settings
 from stream.sinks import parse_sink
 from stream.uris import parse_source
+
+CallsOf: TypeAlias = Callable[[Path], list[Call]]
 
 ONLY_PARSED = {
     r"kafka://": "needs a broker; README's are run with one below",
@@ -71,8 +76,8 @@ def demo_checkout(checkout: Path, short_demo: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(scope="module")
-def calls(checkout: Path) -> dict[str, list[Call]]:
-    return {page_id(page): calls_of(page, checkout) for page in WITH_SHELL}
+def calls(checkout: Path) -> CallsOf:
+    return functools.cache(lambda page: calls_of(page, checkout))
 
 
 def reason_not_to_run(call: Call) -> str | None:
@@ -87,24 +92,33 @@ def test_every_block_says_what_it_is(page: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_python_blocks_are_python_and_import_what_there_is(page: Path) -> None:
+    for language, text in fenced(page):
+        if language == "python":
+            tree = ast.parse(text)
+            imports = [each for each in ast.walk(tree) if isinstance(each, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.unparse(ast.Module(imports, [])), page.name, "exec"), {})
+
+
 @pytest.mark.parametrize("page", WITH_SHELL, ids=page_id)
-def test_the_shell_takes_all_blocks_of_a_page(page: Path, calls: dict[str, list[Call]]) -> None:
-    assert calls[page_id(page)]
+def test_the_shell_takes_all_blocks_of_a_page(page: Path, calls: CallsOf) -> None:
+    assert calls(page)
 
 
 @pytest.mark.parametrize("page", WITH_SHELL, ids=page_id)
 def test_every_command_is_one_that_there_is(
-    page: Path, calls: dict[str, list[Call]], checkout: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, calls: CallsOf, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(checkout)
-    for call in calls[page_id(page)]:
+    for call in calls(page):
         check_call(call)
 
 
 @pytest.mark.parametrize("page", WITH_SHELL, ids=page_id)
-def test_extras_are_installed_before_they_are_needed(page: Path, calls: dict[str, list[Call]]) -> None:
+def test_extras_are_installed_before_they_are_needed(page: Path, calls: CallsOf) -> None:
     extras: set[str] = set()
-    for call in calls[page_id(page)]:
+    for call in calls(page):
         if call.program == "pip":
             extras |= {
                 name for found in re.findall(r"facestream\[(.*?)]", str(call)) for name in found.split(",")
@@ -112,6 +126,22 @@ def test_extras_are_installed_before_they_are_needed(page: Path, calls: dict[str
         for pattern, extra in EXTRAS.items():
             if call.program == "facestream" and re.search(pattern, str(call)):
                 assert extra in extras, f"{call}: needs pip install 'facestream[{extra}]' before it"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_in_running_text_are_some_that_there_are(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for span in re.findall(r"`facestream ([^`]+)`", prose):
+        words = re.split(r"\s\\?\|\s", span)[0].split()
+        command: Any = typer.main.get_command(app)
+        while (
+            words and hasattr(command, "commands") and (found := words[0].split("|")[0]) in command.commands
+        ):
+            command, words = command.commands[found], words[1:]
+        assert not (hasattr(command, "commands") and words and re.match(r"[a-z]", words[0])), span
+        options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        told = {word.split("=")[0].strip("[]") for word in words if word.startswith("-")}
+        assert told <= {*options, "--help", "--"}, span
 
 
 def check_call(call: Call) -> None:
@@ -173,10 +203,8 @@ def run(call: Call) -> None:
 
 
 @pytest.mark.parametrize("page", WITH_OURS, ids=page_id)
-def test_what_can_be_run_here_runs(
-    page: Path, calls: dict[str, list[Call]], request: pytest.FixtureRequest
-) -> None:
-    ours = [each for each in calls[page_id(page)] if each.program == "facestream"]
+def test_what_can_be_run_here_runs(page: Path, calls: CallsOf, request: pytest.FixtureRequest) -> None:
+    ours = [each for each in calls(page) if each.program == "facestream"]
     mine = [each for each in ours if reason_not_to_run(each) is None]
     if not mine:
         pytest.skip(f"only parsed: {'; '.join(sorted({str(reason_not_to_run(each)) for each in ours}))}")
@@ -185,8 +213,8 @@ def test_what_can_be_run_here_runs(
         run(call)
 
 
-def test_every_reason_not_to_run_something_is_needed(calls: dict[str, list[Call]]) -> None:
-    ours = [str(each) for page in calls.values() for each in page if each.program == "facestream"]
+def test_every_reason_not_to_run_something_is_needed(calls: CallsOf) -> None:
+    ours = [str(each) for page in WITH_OURS for each in calls(page) if each.program == "facestream"]
     unused = [pattern for pattern in ONLY_PARSED if not any(re.search(pattern, each) for each in ours)]
     assert not unused
 
@@ -194,7 +222,7 @@ def test_every_reason_not_to_run_something_is_needed(calls: dict[str, list[Call]
 @pytest.mark.kafka
 def test_the_readme_writes_to_kafka_and_reads_it_back(
     kafka_broker: str,
-    calls: dict[str, list[Call]],
+    calls: CallsOf,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -205,7 +233,7 @@ def test_the_readme_writes_to_kafka_and_reads_it_back(
     monkeypatch.chdir(tmp_path)
     topic = f"readme-{uuid.uuid4().hex[:12]}"
     ran = []
-    for call in calls["README.md"]:
+    for call in calls(ROOT / "README.md"):
         is_mine = call.program == "facestream" and "kafka://localhost" in str(call)
         if is_mine and "rtsp://" not in str(call) and "tail" not in call.arguments:  # it waits for ever
             told = (
