@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
 
-from engine.errors import ConfigError, ModelError
+from engine.errors import ConfigError, GalleryError, ModelError, SourceError
 from stream.cli_errors import Debug, one_line_errors
 from stream.printable import local_time, printable
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from engine.faces import Image
-    from stream.clusters import Cluster, Edit
+    from stream.clusters import Cluster, Edit, Places
     from stream.events import FaceEvent
     from stream.live_clusters import Finding
 
@@ -63,12 +65,24 @@ def cluster_tracks(
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back the last merge or split.")] = False,
     enrol: Annotated[
-        list[str] | None, typer.Option(metavar="N=NAME", help="Enrol this cluster's best tracks as a person.")
+        list[str] | None,
+        typer.Option(
+            metavar="N=NAME",
+            help="Enrol this cluster's best tracks as a person: its number, or a track of it, and the name.",
+        ),
     ] = None,
-    gallery: Annotated[Path | None, typer.Option(help="For --enrol: the gallery's file.")] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help="The people's file: whom --enrol adds to, and who is called by name.")
+    ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Leave pictures out of the page, also those of before.")
+    ] = False,
     edits: Annotated[
         Path | None,
-        typer.Option(help="Where merges and splits are kept.  [default: SOURCE.clusters.json]"),
+        typer.Option(
+            help="Where merges, splits, --gallery, --shots and --video are kept for the next time.  "
+            "[default: SOURCE.clusters.json]"
+        ),
     ] = None,
     show: Annotated[
         int | None, typer.Option(metavar="N", help="Print the tracks of one cluster instead of all clusters.")
@@ -87,9 +101,13 @@ def cluster_tracks(
                 raise ConfigError("--follow: groups as they come; it goes with --cut, --model, --min-quality")
             _follow(source, cut, model, min_quality)
             return
-        if enrol and (merge or split or undo):
-            raise ConfigError("--enrol: correct first, since numbers change, then enrol by the new ones")
-        from stream.clusters import find_cluster, group_tracks
+        if (merge or split or undo) and any(
+            text.partition("=")[0].strip().isdecimal() for text in enrol or []
+        ):
+            raise ConfigError(
+                "--enrol: correct first, since numbers change, then enrol by the new ones; or name a track"
+            )
+        from stream.clusters import Places, find_cluster, group_tracks, load_places
         from stream.progress import Progress
         from stream.seen_tracks import read_tracks
 
@@ -97,24 +115,39 @@ def cluster_tracks(
             seen = read_tracks(source)
         tracks = _chosen(seen, model, min_quality)
         level = _preset(tracks[0].embedding_model)[0] if cut is None else cut
+        if (video or shots is not None) and report is None:
+            raise ConfigError("--video and --shots: are for the page; give --report FILE.html too")
         kept: list[Edit] = []
+        path: Path | None = None
         if edits is not None or merge or split or undo or "://" not in source:
-            kept = _edited(tracks, level, _edits_path(source, edits), merge or [], split or [], undo=undo)
+            path = _edits_path(source, edits)
+            kept = _edited(tracks, level, path, merge or [], split or [], undo=undo)
+        before = Places() if path is None else load_places(path)
+        places = _places(before, gallery=gallery, shots=shots, video=video or [])
         with Progress(f"grouping {len(tracks):,} tracks"):
             clusters = group_tracks(tracks, level, kept)
+        if enrol:
+            _enrol(clusters, enrol, places.gallery)
+        names = _names_of(clusters, places.gallery, is_given=gallery is not None)
         if show is None:
-            _show(clusters, source, level, most)
+            _show(clusters, names, source, level, most)
         else:
             _show_tracks(find_cluster(clusters, show))
         if report is not None:
             options = _options(
-                cut=cut, model=model, min_quality=min_quality or None, edits=edits, shots=shots, video=video
+                cut=cut,
+                model=model,
+                min_quality=min_quality or None,
+                edits=edits,
+                shots=shots,
+                video=video,
+                gallery=gallery,
             )
-            _report(clusters, report, video or [], shots, source, level, options)
-        elif video or shots is not None:
-            raise ConfigError("--video and --shots: are for the page; give --report FILE.html too")
-        if enrol:
-            _enrol(clusters, enrol, gallery)
+            found = {} if no_pictures else _shots(clusters, places, are_given=bool(video or shots))
+            again = [*options, *(["--no-pictures"] if no_pictures else []), "--report", str(report)]
+            _report(clusters, report, found, source, level, again, names, places.gallery)
+        if path is not None:
+            _remember(path, kept, places, before)
 
 
 def _follow(source: str, cut: float | None, model: str | None, min_quality: float) -> None:
@@ -232,6 +265,63 @@ def _edited(
     return kept
 
 
+def _places(before: Places, *, gallery: Path | None, shots: Path | None, video: Sequence[str]) -> Places:
+    """Where names and pictures come from: what is given now, else what was given before."""
+    return replace(
+        before,
+        gallery=before.gallery if gallery is None else str(gallery.absolute()),
+        shots=before.shots if shots is None else str(shots.absolute()),
+        video=tuple(map(_absolute, video)) or before.video,
+    )
+
+
+def _remember(path: Path, kept: Sequence[Edit], places: Places, before: Places) -> None:
+    """Keep in the file where names and pictures come from, but for addresses, which may hold secrets."""
+    from stream.clusters import save_edits
+
+    to_keep = replace(places, video=tuple(each for each in places.video if "://" not in each))
+    if to_keep == before:
+        return
+    try:
+        save_edits(kept, path, to_keep)
+    except ConfigError as exc:
+        typer.echo(
+            printable(f"note: give --gallery, --shots and --video the next time, too: {exc}"), err=True
+        )
+
+
+def _absolute(video: str) -> str:
+    """``[CAMERA=]PATH`` with a path that leads there from anywhere."""
+    if Path(video).exists():
+        return str(Path(video).absolute())
+    camera, equals, path = video.partition("=")
+    return f"{camera}={Path(path).absolute()}" if equals and Path(path).exists() else video
+
+
+def _names_of(clusters: Sequence[Cluster], gallery: str, *, is_given: bool) -> dict[int, str]:
+    """Names of those clusters of which tracks are enrolled, by number."""
+    from stream.gallery import Gallery
+    from stream.sealing import Sealer
+
+    if not gallery:
+        return {}
+    try:
+        with Gallery.open(Path(gallery), sealer=Sealer.from_environment(os.environ)) as opened:
+            owners = {face.origin: face.name for face in opened.faces_after(0)}
+    except GalleryError as exc:
+        if is_given:
+            raise
+        typer.echo(printable(f"note: nobody is called by name: {exc}"), err=True)
+        return {}
+    found = {
+        each.number: Counter(owners[track.track_id] for track in each.tracks if track.track_id in owners)
+        for each in clusters
+    }
+    return {
+        number: ", ".join(name for name, _ in names.most_common()) for number, names in found.items() if names
+    }
+
+
 def _show_tracks(cluster: Cluster) -> None:
     """The tracks of one cluster, with the ids that --split takes."""
     from stream.clusters import span
@@ -241,12 +331,15 @@ def _show_tracks(cluster: Cluster) -> None:
         typer.echo(printable(f"{track.track_id}  {track.camera_id}  {seen} UTC  quality {track.quality:.2f}"))
 
 
-def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> None:
+def _show(clusters: Sequence[Cluster], names: Mapping[int, str], source: str, cut: float, most: int) -> None:
     from stream.clusters import span, told
     from stream.uris import redact_uri
 
     table = Table()
-    for heading in ("person", "tracks", "seen, s"):
+    table.add_column("person", justify="right")
+    if names:
+        table.add_column("name", overflow="fold")
+    for heading in ("tracks", "seen, s"):
         table.add_column(heading, justify="right")
     table.add_column("first and last seen, UTC", no_wrap=True)
     table.add_column("cameras", overflow="fold")
@@ -254,6 +347,7 @@ def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> No
     for each in sorted(largest, key=lambda each: each.number):
         table.add_row(
             str(each.number),
+            *([printable(names.get(each.number, ""))] if names else []),
             f"{len(each.tracks):,}",
             f"{each.seen_s:,.0f}",
             span(each.first_seen, each.last_seen),
@@ -269,35 +363,57 @@ def _show(clusters: Sequence[Cluster], source: str, cut: float, most: int) -> No
     )
 
 
+def _shots(clusters: Sequence[Cluster], places: Places, *, are_given: bool) -> dict[str, Image]:
+    """Pictures by track: those that cameras kept, and others from the video."""
+    from stream.progress import Progress
+    from stream.shot_reader import read_shots
+
+    tracks = [track for each in clusters for track in each.tracks]
+    shots: dict[str, Image] = {}
+    try:
+        sources = _sources(places.video, {track.camera_id for track in tracks})
+        shots = _kept_shots(Path(places.shots), tracks) if places.shots else {}
+        with Progress("reading best shots") as progress:
+            shots |= read_shots(
+                [track for track in tracks if track.track_id not in shots],
+                sources,
+                on_progress=lambda done, total: progress.update(done=done, total=total),
+            )
+    except (ConfigError, SourceError) as exc:
+        if are_given:
+            raise
+        typer.echo(
+            printable(f"note: pictures of before are missing: {exc}; give --video or --shots"), err=True
+        )
+    return shots
+
+
 def _report(
     clusters: Sequence[Cluster],
     path: Path,
-    video: Sequence[str],
-    folder: Path | None,
+    shots: Mapping[str, Image],
     source: str,
     cut: float,
     options: Sequence[str],
+    names: Mapping[int, str],
+    gallery: str,
 ) -> None:
     from stream.cluster_report import write_report
-    from stream.progress import Progress
-    from stream.shot_reader import read_shots
     from stream.uris import redact_uri
 
-    tracks = [track for each in clusters for track in each.tracks]
-    sources = _sources(video, {track.camera_id for track in tracks})
-    shots = {} if folder is None else _kept_shots(folder, tracks)
-    with Progress("reading best shots") as progress:
-        shots |= read_shots(
-            [track for track in tracks if track.track_id not in shots],
-            sources,
-            on_progress=lambda done, total: progress.update(done=done, total=total),
-        )
-    again = [*options, "--report", str(path)]
-    write_report(clusters, shots, path, source=redact_uri(source), cut=cut, options=again)
-    without = len(tracks) - len(shots)
-    typer.echo(
-        f"{path}: best shots: {len(shots):,}" + (f"; tracks without one: {without:,}" if without else "")
+    write_report(
+        clusters,
+        shots,
+        path,
+        source=redact_uri(source),
+        cut=cut,
+        options=options,
+        names=names,
+        gallery=gallery,
     )
+    without = sum(len(each.tracks) for each in clusters) - len(shots)
+    advice = f"; tracks without one: {without:,} (--video and --shots say where pictures are)"
+    typer.echo(f"{path}: best shots: {len(shots):,}" + (advice if without else ""))
 
 
 def _options(**given: object) -> list[str]:
@@ -321,25 +437,19 @@ def _kept_shots(folder: Path, tracks: Sequence[FaceEvent]) -> dict[str, Image]:
     return {track_id: shot for track_id, shot in found.items() if shot is not None}
 
 
-def _enrol(clusters: Sequence[Cluster], wanted: Sequence[str], path: Path | None) -> None:
+def _enrol(clusters: Sequence[Cluster], wanted: Sequence[str], gallery: str) -> None:
     """Take the best tracks of clusters into a gallery as people."""
-    from stream.clusters import find_cluster
+    from stream.cli_enrol import warn_of_look_alikes
+    from stream.clusters import parse_naming
     from stream.enrolment import Enroller
     from stream.gallery import Gallery
-    from stream.names import clean_name
     from stream.sealing import Sealer
 
-    if path is None:
+    if not gallery:
         raise ConfigError("--enrol: give --gallery FILE too")
-    people = []
-    for text in wanted:
-        number, equals, name = text.partition("=")
-        if not equals or not number.strip().isdecimal() or not name.strip():
-            raise ConfigError(f"--enrol: expected a cluster and a name such as 3=Ann, got {text!r}")
-        name = clean_name(name.strip(), what="--enrol")
-        people.append((name, find_cluster(clusters, int(number))))
-    with Gallery.open(path, sealer=Sealer.from_environment(os.environ)) as gallery:
-        enroller = Enroller(gallery)
+    people = [parse_naming(clusters, text) for text in wanted]
+    with Gallery.open(Path(gallery), sealer=Sealer.from_environment(os.environ)) as opened:
+        enroller = Enroller(opened)
         for name, each in people:
             best = sorted(each.tracks, key=lambda track: -track.quality)[:_MOST_TEMPLATES]
             verdicts = [enroller.enrol_track(name, track) for track in best]
@@ -347,7 +457,8 @@ def _enrol(clusters: Sequence[Cluster], wanted: Sequence[str], path: Path | None
             typer.echo(f"{name}: {taken} of {len(each.tracks)} tracks enrolled")
             for verdict in verdicts:
                 if not verdict.is_taken:
-                    typer.echo(f"refused: {verdict.what}: {verdict.refusal}", err=True)
+                    typer.echo(printable(f"refused: {verdict.what}: {verdict.refusal}"), err=True)
+        warn_of_look_alikes(enroller.look_alikes, Path(gallery))
 
 
 def _sources(video: Sequence[str], cameras: set[str]) -> dict[str, str]:

@@ -18,11 +18,14 @@ from engine.faces import Image
 from engine.files import write_atomically
 from stream.clusters import Cluster, span, told
 from stream.events import FaceEvent
+from stream.names import MAX_NAME
 from stream.printable import printable
 
 _MOST_TILES: Final = 24
 """So many tracks of a cluster have a tile, the best ones; the others are listed."""
 _JPEG_QUALITY: Final = 80
+_UNNAMED: Final = "people.db"
+"""Stands for a gallery in commands where none is known."""
 
 
 def write_report(
@@ -33,6 +36,8 @@ def write_report(
     source: str,
     cut: float,
     options: Sequence[str] = (),
+    names: Mapping[int, str] | None = None,
+    gallery: str = "",
 ) -> None:
     """Write the page, which its owner alone may read where it is made anew.
 
@@ -43,18 +48,26 @@ def write_report(
         source: Where the events come from, without secrets.
         cut: Similarity that the tracks were grouped at.
         options: Of the command that makes this page again; corrections are put before them.
+        names: Of people who are enrolled, by number of the cluster.
+        gallery: Their file, which ``options`` name as well; empty where none is known.
 
     Raises:
         ConfigError: The file cannot be written.
     """
     begin, end = shlex.join(["facestream", "cluster", source]), shlex.join(options)
-    people = "\n".join(_section(each, len(clusters), shots) for each in clusters)
+    named = names or {}
+    people = "\n".join(_section(each, len(clusters), shots, named.get(each.number, "")) for each in clusters)
+    advice = "" if gallery else f"If there is no gallery yet: facestream gallery create {_UNNAMED}"
+    options_of_names = "" if gallery else shlex.join(["--gallery", _UNNAMED])
     script = _file("cluster_report.js")
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head>{_head(told(clusters), script)}</head>\n<body>'
         f"<header>{_header(clusters, source, cut, len(shots))}</header>\n<main>\n{people}\n</main>\n"
-        '<aside hidden aria-live="polite"><p>Run this, then load the page again:</p>'
-        f'<pre><code data-begin="{_text(begin)}" data-end="{_text(end)}"></code></pre></aside>\n'
+        '<aside hidden aria-live="polite"><p>Run this, then load the page again: '
+        '<button type="button">copy</button></p>'
+        f'<pre tabindex="0"><code data-begin="{_text(begin)}" data-end="{_text(end)}" '
+        f'data-gallery="{_text(options_of_names)}"></code></pre>'
+        f'<p class="advice" hidden>{_text(advice)}</p></aside>\n'
         f"<script>{script}</script>\n</body></html>\n"
     )
     try:
@@ -97,7 +110,8 @@ def _header(clusters: Sequence[Cluster], source: str, cut: float, shots: int) ->
         f'<h1>{told(clusters)}</h1><p class="about">{about}{seen}</p>'
         + (f'<p class="warning">{warning}</p>' if shots else "")
         + '<p class="how" hidden>Where two are one person, type the number of the one at the other; tick '
-        "the tracks of somebody else. The command that does it then stands at the foot of the window.</p>"
+        "the tracks of somebody else; type a name to enrol a person. The command that does it then stands at "
+        "the foot of the window.</p>"
     )
 
 
@@ -106,7 +120,7 @@ def _text(value: object) -> str:
     return html.escape(printable(str(value)))
 
 
-def _section(cluster: Cluster, people: int, shots: Mapping[str, Image]) -> str:
+def _section(cluster: Cluster, people: int, shots: Mapping[str, Image], name: str) -> str:
     count, number = len(cluster.tracks), cluster.number
     about = ""
     if count > 1:
@@ -124,14 +138,19 @@ def _section(cluster: Cluster, people: int, shots: Mapping[str, Image]) -> str:
     if others:
         lines = "".join(f"<p>{_lines(track)}</p>{_split(track, count)}" for track in others)
         more = f"<details><summary>{len(others):,} more</summary>{lines}</details>"
+    first, who = _text(cluster.tracks[0].track_id), _text(name) or f"Person {number}"
     same = (
         f'<label hidden>same as <input type="number" min="1" max="{people}" data-number="{number}" '
-        f'data-track="{_text(cluster.tracks[0].track_id)}" '
-        f'autocomplete="off" aria-label="Person {number} is the same as person"></label>'
+        f'data-track="{first}" autocomplete="off" aria-label="{who} is the same as person"></label>'
     )
+    naming = (
+        f'<label hidden>name <input type="text" maxlength="{MAX_NAME}" data-track="{first}" '
+        f'autocomplete="off" spellcheck="false" aria-label="Name of {who}, to enrol"></label>'
+    )
+    heading = f'<bdi>{who}</bdi> <span class="about">{number}</span>' if name else who
     return (
-        f'<section id="c{number}" aria-labelledby="p{number}"><h2 id="p{number}">Person {number}</h2>{about}'
-        f"{same if people > 1 else ''}<ul>{tiles}</ul>{more}</section>"
+        f'<section id="c{number}" aria-labelledby="p{number}"><h2 id="p{number}">{heading}</h2>{about}'
+        f"{naming}{same if people > 1 else ''}<ul>{tiles}</ul>{more}</section>"
     )
 
 

@@ -15,6 +15,7 @@ from engine.clustering import cluster
 from engine.errors import ConfigError, ModelError
 from engine.files import write_atomically
 from stream.events import FaceEvent
+from stream.names import clean_name
 
 _FORMAT: Final = "facestream-clusters/1"
 _MOST_BYTES: Final = 16 * 2**20
@@ -71,6 +72,21 @@ class Split:
     """A track does not show the person of its cluster: it becomes one of its own."""
 
     track: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where pictures and names of the tracks come from, so that they are named once.
+
+    Attributes:
+        gallery: File of the people; empty for none.
+        shots: Folder of best shots that cameras kept; empty for none.
+        video: ``CAMERA=PATH`` of each camera's video.
+    """
+
+    gallery: str = ""
+    shots: str = ""
+    video: tuple[str, ...] = ()
 
 
 Edit = Merge | Split
@@ -160,6 +176,28 @@ def split_track(clusters: Sequence[Cluster], track_id: str) -> Edit:
     return Split(track_id)
 
 
+def parse_naming(clusters: Sequence[Cluster], text: str) -> tuple[str, Cluster]:
+    """A cluster and what it is to be called.
+
+    Args:
+        clusters: As they are now.
+        text: ``3=Ann``, or a track of it, which stays when more is seen: ``door-7f3a-12=Ann``.
+
+    Raises:
+        ConfigError: It means nothing, or there is no such cluster.
+        TextError: The name does not fit.
+    """
+    number, equals, name = text.partition("=")
+    if equals and number.strip().isdecimal():
+        return clean_name(name.strip(), what="--enrol"), find_cluster(clusters, int(number))
+    for each in clusters:
+        for track in each.tracks:
+            if text.startswith(f"{track.track_id}="):
+                rest = text[len(track.track_id) + 1 :]
+                return clean_name(rest.strip(), what="--enrol"), each
+    raise ConfigError(f"--enrol: expected a person or a track here and a name such as 3=Ann, got {text!r}")
+
+
 def find_cluster(clusters: Sequence[Cluster], number: int) -> Cluster:
     """The cluster of a number.
 
@@ -178,11 +216,24 @@ def load_edits(path: Path) -> list[Edit]:
     Raises:
         ConfigError: The file cannot be read, or is no list of edits.
     """
+    return _load(path)[0]
+
+
+def load_places(path: Path) -> Places:
+    """The places that ``save_edits`` wrote; a file that is not there names none. Trusts nothing.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no list of edits.
+    """
+    return _load(path)[1]
+
+
+def _load(path: Path) -> tuple[list[Edit], Places]:
     try:
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
-        return []
+        return [], Places()
     except OSError as exc:
         raise ConfigError(f"{path}: edits cannot be read ({exc.strerror}); check the path") from exc
     try:
@@ -192,7 +243,7 @@ def load_edits(path: Path) -> list[Edit]:
         raise ConfigError(f"{path}: no list of edits ({reason}); mend it, or remove it") from exc
 
 
-def _parsed(raw: bytes) -> list[Edit]:
+def _parsed(raw: bytes) -> tuple[list[Edit], Places]:
     if len(raw) > _MOST_BYTES:
         raise ValueError(f"longer than {_MOST_BYTES:,} bytes")
     document = json.loads(raw)
@@ -200,8 +251,20 @@ def _parsed(raw: bytes) -> list[Edit]:
         raise ValueError(f"expected an object of the format {_FORMAT}")
     match document.get("edits"):
         case list() as listed:
-            return [_edit(number, each) for number, each in enumerate(listed, 1)]
+            return [_edit(number, each) for number, each in enumerate(listed, 1)], _places(document)
     raise ValueError("expected a list of edits")
+
+
+def _places(document: dict[str, Any]) -> Places:
+    video = document.get("video", [])
+    texts = [
+        document.get("gallery", ""),
+        document.get("shots", ""),
+        *(video if isinstance(video, list) else [0]),
+    ]
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise ValueError("expected paths as gallery, shots and video")
+    return Places(gallery=texts[0], shots=texts[1], video=tuple(texts[2:]))
 
 
 def _edit(number: int, entry: Any) -> Edit:
@@ -213,8 +276,13 @@ def _edit(number: int, entry: Any) -> Edit:
     raise ValueError(f"edit {number}: expected a merge of two tracks or a split of one")
 
 
-def save_edits(edits: Iterable[Edit], path: Path) -> None:
+def save_edits(edits: Iterable[Edit], path: Path, places: Places | None = None) -> None:
     """Write edits; readers see the old file or the whole new one.
+
+    Args:
+        edits: All of them.
+        path: Of the file.
+        places: What is remembered beside them; those that stand there already when not given.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -223,7 +291,10 @@ def save_edits(edits: Iterable[Edit], path: Path) -> None:
         {"merge": [edit.first, edit.second]} if isinstance(edit, Merge) else {"split": edit.track}
         for edit in edits
     ]
-    text = json.dumps({"format": _FORMAT, "edits": listed}, indent=1) + "\n"
+    kept = load_places(path) if places is None else places
+    named = {"gallery": kept.gallery, "shots": kept.shots, "video": list(kept.video)}
+    tree = {"format": _FORMAT, "edits": listed, **{key: value for key, value in named.items() if value}}
+    text = json.dumps(tree, indent=1) + "\n"
     try:
         write_atomically(path, text.encode(), private=True)
     except ModelError as exc:

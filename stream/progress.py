@@ -14,10 +14,8 @@ from rich.progress import Progress as Bar
 
 from stream.terminal import open_console
 
-FIRST_S: Final = 2.0
-"""Seconds after which the first line is written where there is no terminal."""
 EVERY_S: Final = 10.0
-"""Seconds between lines."""
+"""Seconds between lines where there is no terminal, and before the first one."""
 
 _NEVER_S: Final = 30 * 86_400.0
 """A guess that is longer is none."""
@@ -89,8 +87,7 @@ class Progress:
             )
 
     def _write_lines(self) -> None:
-        wait_s = FIRST_S
-        while not self._ended.wait(wait_s):
+        while not self._ended.wait(EVERY_S):
             seconds = time.monotonic() - self._since_s
             told = describe(self._done, self._total)
             left = remaining(self._done, self._total, seconds)
@@ -98,7 +95,6 @@ class Progress:
             with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
                 line = f"{self._what}: {', '.join(part for part in parts if part)}"
                 self._console.print(line, soft_wrap=True, highlight=False)
-            wait_s = EVERY_S
 
 
 def describe(done: float, total: float | None) -> str:

@@ -78,14 +78,27 @@ def joined_by(separator: str, parts: Iterable[object]) -> Markup:
 
 
 def table(caption: str, headings: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
-    """A table whose first column heads its rows; it scrolls alone where it is too wide."""
+    """A table whose first column heads its rows; it scrolls alone where it is too wide.
+
+    On a telephone each row becomes a list, in which the headings stand before the values.
+    """
     head = element("tr", *(element("th", heading, scope="col") for heading in headings))
+    corner, *labels = map(_words, headings)
     body = [
-        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
+        element(
+            "tr",
+            element("th", first, scope="row", data_label=corner),
+            *(element("td", cell, data_label=label) for label, cell in zip(labels, rest, strict=False)),
+        )
         for first, *rest in rows
     ]
     whole = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
     return element("div", whole, class_="wide", tabindex="0", role="region", aria_label=caption)
+
+
+def _words(value: object) -> str:
+    """Text of a value without its elements."""
+    return html.unescape(re.sub("<[^>]*>", "", value)) if isinstance(value, Markup) else clean(value)
 
 
 def listing(values: Mapping[str, object]) -> Markup:

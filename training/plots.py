@@ -37,6 +37,10 @@ _NAMED: Final = {
     _ACCENT: "var(--accent)",
 }
 _WIDTH_IN: Final = 8.6
+_NARROW_IN: Final = 4.4
+"""Width of the drawing for telephones, on which letters then have their usual size."""
+_NARROW_HEIGHT: Final = 1.15
+"""Height of that drawing, of the other one's."""
 _LONGEST_LABEL: Final = 32
 _ROW_OF_LABELS: Final = 80  # characters of labels below an axis that stand beside each other; more are turned
 _LOG_SPAN: Final = 20.0
@@ -56,7 +60,7 @@ def check_plots() -> None:
 
 @dataclass
 class _Sheet:
-    """A figure being drawn, and the SVG that it became."""
+    """A figure being drawn, and what it became: an SVG for wide pages and one for narrow ones."""
 
     figure: Figure
     svg: str = field(default="", init=False)
@@ -101,20 +105,35 @@ def _drawing(name: str, height_in: float) -> Iterator[_Sheet]:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         sheet = _Sheet(Figure(figsize=(_WIDTH_IN, height_in), layout="constrained"))
         yield sheet
-        text = io.StringIO()
-        sheet.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    sheet.svg = _for_page(text.getvalue(), name)
+        wide = _saved(sheet.figure)
+        sheet.figure.set_size_inches(_NARROW_IN, height_in * _NARROW_HEIGHT)
+        for axes in sheet.figure.axes:
+            axes.tick_params(labelsize=8.5)
+        narrow = _saved(sheet.figure)
+    sheet.svg = _for_page(wide, name, "roomy") + "\n" + _for_page(narrow, f"{name}-narrow", "narrow")
 
 
-def _for_page(svg: str, name: str) -> str:
-    """An SVG file as an element of a page: no prologue, no style for all the page, ids of its own."""
+def _saved(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()
+
+
+def _for_page(svg: str, name: str, kind: str) -> str:
+    """An SVG file as an element of a page: no prologue, no style for all the page, ids of its own.
+
+    Args:
+        svg: The file.
+        name: Begins its ids.
+        kind: Its class, by which the page's style chooses.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\1{name}-", svg)
     svg = re.sub("|".join(_NAMED), lambda match: _NAMED[match[0]], svg)
     # Its text is told in words beside it; a reader of screens need not spell out the ticks.
-    return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1).strip()
+    return svg.replace("<svg", f'<svg class="{kind}" aria-hidden="true" focusable="false"', 1).strip()
 
 
 def _label(value: object) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,10 +96,53 @@ def test_a_page_is_written_with_shots_from_the_video_or_those_that_were_kept(tmp
     assert done.exit_code == 0, done.stderr
     assert "page.html: best shots: 4" in done.stdout
     assert len(re.findall('<img src="data:image/jpeg', page.read_text())) == 4
-    done = run(source, "--report", page)
+    assert "best shots: 4" in run(source, "--report", page).stdout, "they come from where they came before"
+    done = run(source, "--report", page, "--no-pictures")
     assert "best shots: 0; tracks without one: 4" in done.stdout
-    named = run(source, "--report", page, "--video", f"door={folder}")
-    assert "best shots: 3; tracks without one: 1" in named.stdout
+    shutil.rmtree(folder)
+    lost = run(source, "--report", page)
+    assert lost.exit_code == 0, lost.stderr
+    assert "best shots: 1; tracks without one: 3" in lost.stdout
+    assert "note: pictures of before are missing" in lost.stderr
+    other = run(source, "--report", page, "--edits", tmp_path / "other.json")
+    assert "best shots: 0; tracks without one: 4 (--video and --shots say where" in other.stdout
+    named = run(source, "--report", page, "--video", f"door={frames(folder, 3)}")
+    assert "best shots: 4" in named.stdout
+
+
+def test_who_is_enrolled_is_called_by_name_now_and_later(
+    events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACESTREAM_KEY", raising=False)
+    path, page = tmp_path / "people.gallery", tmp_path / "page.html"
+    Gallery.create(path, MODEL, sealer=None).close()
+    done = run(events, "--enrol", "door-7f3a-1=Tony <b>", "--gallery", path, "--report", page)
+    assert done.exit_code == 0, done.stderr
+    for told in (done, run(events, "--report", page)):
+        assert re.search(r"^ *2 +Tony <b> +2 ", told.stdout, re.MULTILINE), told.stdout
+        assert "<bdi>Tony &lt;b&gt;</bdi>" in page.read_text()
+        assert "Person 1<" in page.read_text()
+        assert "Person 2" not in page.read_text()
+    with Gallery.open(path, sealer=None) as gallery:
+        gallery.rename("Tony <b>", "Tony")
+    assert re.search(r"^ *2 +Tony +2 ", run(events).stdout, re.MULTILINE)
+    path.unlink()
+    gone = run(events)
+    assert gone.exit_code == 0
+    assert "note: nobody is called by name" in gone.stderr
+    assert run(events, "--gallery", path).exit_code == 1
+    wrong = run(events, "--enrol", "1=Ann", "--gallery", tmp_path / "wrong")
+    assert wrong.exit_code == 1
+    assert str(path) in run(events).stderr, "what did not work is not remembered"
+
+
+def test_corrections_and_names_go_into_one_command(events: Path, tmp_path: Path) -> None:
+    path = tmp_path / "people.gallery"
+    Gallery.create(path, MODEL, sealer=None).close()
+    done = run(events, "--split", "door-7f3a-2", "--enrol", "door-7f3a-2=Ann", "--gallery", path)
+    assert done.exit_code == 0, done.stderr
+    assert "Ann: 1 of 1 tracks enrolled" in done.stdout
+    assert "3 people in 4 tracks" in done.stdout
 
 
 def test_shots_are_cut_from_the_frames_of_the_tracks(tmp_path: Path) -> None:
@@ -163,8 +207,11 @@ def test_wrong_words_are_told_of_in_one_line(events: Path, tmp_path: Path) -> No
         ((events, "--show", 9), "there is no cluster 9; there are 1 to 2"),
         ((events, "--video", "x.mp4"), "give --report FILE.html too"),
         ((events, "--enrol", "1=Ann"), "--enrol: give --gallery FILE too"),
-        ((events, "--enrol", "Ann", "--gallery", "x"), "expected a cluster and a name such as 3=Ann"),
-        ((events, "--enrol", "1=\x07", "--gallery", "x"), "printable characters"),
+        (
+            (events, "--enrol", "Ann", "--gallery", "x"),
+            "expected a person or a track here and a name such as 3=Ann",
+        ),
+        ((events, "--enrol", "1=\x07", "--gallery", "x"), "U+0007, which cannot be seen"),
         ((events, "--model", "other"), "choose --model of sface-2021dec"),
         ((events, "--report", "x.html", "--shots", tmp_path / "none"), "no such folder"),
         ((tmp_path / "strange.jsonl",), "no preset similarity is known for mine"),

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from bench_runs import made_run
 from browser import Browser, find_firefox
+from people import MODEL
 from seen import four_tracks_of_two, track, write_lines
 from typer.testing import CliRunner
 
 from stream.best_shots import BestShots
 from stream.cli import app
+from stream.gallery import Gallery
 from training.audit import Mismatch, write_contact_sheet
 from training.report import TimedRun, write_frontier_report, write_report, write_sweep_report
 from training.results import PairRecord
@@ -41,6 +43,9 @@ for (const name of ['src', 'href'])
   for (const each of document.querySelectorAll(`[${name}]`))
     if (!/^(data:|#)/.test(each.getAttribute(name))) faults.push(`loads ${each.getAttribute(name)}`);
 if (performance.getEntriesByType('resource').some(each => !/^data:/.test(each.name))) faults.push('loads');
+if (innerWidth <= 400)
+  for (const each of document.querySelectorAll('.wide, .drawing'))
+    if (each.scrollWidth > each.clientWidth) faults.push(`cut on a telephone: ${each.ariaLabel}`);
 if (document.title !== document.querySelector('h1').innerText) faults.push(`title ${document.title}`);
 if (typeof hacked !== 'undefined') faults.push('runs what is no script of ours');
 const brightness = colour => {
@@ -79,7 +84,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 def check(browser: Browser, page: Path, *words: str) -> None:
     """Look at a page, wide and narrow, light and dark."""
-    for width_px, scheme in ((1200, "light"), (1200, "dark"), (400, "light")):
+    for width_px, scheme in ((1200, "light"), (1200, "dark"), (390, "light")):
         browser.open(page, width_px=width_px, scheme=scheme)
         assert browser.run(FAULTS) == [], (width_px, scheme)
         assert browser.complaints() == []
@@ -169,6 +174,30 @@ def test_the_page_of_clusters_can_be_read_whatever_the_cameras_are_called(
     check(browser, page, "14 people in 40 tracks", "Person 14", "Times are UTC", *EVIL)
 
 
+def test_a_name_that_is_typed_becomes_the_command_that_enrols(browser: Browser, tmp_path: Path) -> None:
+    events = write_lines(tmp_path / "events.jsonl", *four_tracks_of_two())
+    page, people = tmp_path / "page.html", tmp_path / "people.db"
+    Gallery.create(people, MODEL, sealer=None).close()
+    cluster(events, "--report", page)
+    command = "return document.querySelector('aside:not([hidden]) code').textContent"
+    browser.open(page, width_px=390)
+    browser.type("#c2 input[type=text]", "Tony O'Neill")
+    assert "gallery create people.db" in browser.run("return document.querySelector('aside').innerText")
+    assert "--gallery people.db" in browser.run(command)
+    share = browser.run("return document.querySelector('aside').getBoundingClientRect().height / innerHeight")
+    assert share < 0.15
+    assert browser.run(FAULTS) == []
+    cluster(events, "--gallery", people, "--report", page)
+    browser.open(page)
+    browser.type("#c2 input[type=text]", "Tony O'Neill")
+    browser.click("aside button")
+    words = shlex.split(browser.run(command))
+    assert "--gallery people.db" not in shlex.join(words)
+    cluster(*words[2:])
+    check(browser, page, "Tony O'Neill", "Person 1")
+    assert "Person 2" not in browser.run("return document.body.innerText")
+
+
 def test_what_is_ticked_and_typed_becomes_the_command_that_does_it(browser: Browser, tmp_path: Path) -> None:
     name = "it's <b>"
     tracks = [*four_tracks_of_two(), track(4, 2), track(5, 2, track_id=name)]
@@ -184,7 +213,7 @@ def test_what_is_ticked_and_typed_becomes_the_command_that_does_it(browser: Brow
     browser.click("#c3 li:last-child input")
     assert browser.run(FAULTS) == []
     told, _, command = browser.run(foot).partition("\n")
-    assert told == "Run this, then load the page again:"
+    assert told == "Run this, then load the page again: copy"
     words = shlex.split(command)
     assert words[:3] == ["facestream", "cluster", str(events)]
     write_lines(events, track(9, 9, first_seen=tracks[0].first_seen.replace(year=2020)), *tracks)

@@ -24,7 +24,6 @@ def wait_for(file: io.StringIO, text: str) -> None:
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.progress.FIRST_S", 0.01)
     monkeypatch.setattr("stream.progress.EVERY_S", 0.01)
     console, file = log()
     with Progress("enrolling", total=5749, console=console) as progress:
