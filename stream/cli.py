@@ -17,6 +17,7 @@ from stream.cli_bench import bench_app
 from stream.cli_cluster import cluster_tracks
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
 from stream.cli_events import events_app
+from stream.cli_faces import faces_app
 from stream.cli_folders import choose_folders
 from stream.cli_gallery import gallery_app
 from stream.cli_identify import identify_tracks
@@ -39,6 +40,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
 app.add_typer(events_app, name="events")
 app.add_typer(gallery_app, name="gallery")
+app.add_typer(faces_app, name="faces")
 app.add_typer(spool_app, name="spool")
 app.callback()(choose_folders)
 app.command("compile")(compile_model)

@@ -5,39 +5,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.detector import Detector
 from engine.errors import PictureError
-from engine.faces import Faces, FloatArray, Image
+from engine.face_finder import LEAST_SCORE, Embedder, Pick, subject
+from engine.faces import Faces, Image
 from engine.picture_file import decode_picture
 from engine.quality import face_quality, pose_factor, sharpness, size_factor
 from stream.gallery_records import MAX_PHOTO_BYTES
 
-Pick: TypeAlias = Literal["largest", "centre"]
-
 _LEAST_SIZE: Final = 0.9
 _LEAST_SHARPNESS: Final = 0.4
 _LEAST_POSE: Final = 0.4
-_SECOND_FACE: Final = 0.6
-"""Of the largest face's side: a face of which it may be unclear which one is meant."""
-_LEAST_SCORE: Final = 0.6
-
-
-class Embedder(Protocol):
-    """What is needed of ``engine.embedder.FaceEmbedder``."""
-
-    def align(self, image: Image, landmarks_xy: FloatArray) -> npt.NDArray[np.uint8]:
-        """Cut out faces: landmarks (N, 5, 2) to crops (N, H, W, 3)."""
-
-    def portraits(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The part of crops that ``engine.quality`` judges."""
-
-    def embed(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Crops (N, H, W, 3) to float32 (N, D), unit rows."""
 
 
 class UnfitPhotoError(Exception):
@@ -68,7 +51,7 @@ class StillReader:
         detector: Finds faces.
         embedder: Embeds them.
         pick: Which of several faces is meant, the largest or the one nearest to the photograph's centre; None
-            refuses photographs in which a second face is nearly as large as the largest.
+            refuses photographs in which no face is clearly the subject (``engine.face_finder.subject``).
         force: Take a face however small, blurred or turned away it is; the largest where ``pick`` is None.
     """
 
@@ -92,10 +75,11 @@ class StillReader:
         """
         image = decode_photo(photo)
         faces = self._detector.detect([image])[0]
-        faces = faces[faces.scores >= _LEAST_SCORE]
-        if not len(faces):
-            raise UnfitPhotoError("no face was found in it")
-        chosen = self._choose(faces, image)
+        faces = faces[faces.scores >= LEAST_SCORE]
+        try:
+            chosen = subject(faces, image, pick=self._pick)
+        except PictureError as exc:
+            raise UnfitPhotoError(str(exc)) from exc
         face = faces[chosen : chosen + 1]
         crop = self._embedder.align(image, face.landmarks_xy)
         portrait = self._embedder.portraits(crop)
@@ -106,18 +90,6 @@ class StillReader:
             raise UnfitPhotoError("its embedding is not finite; compile the model with a higher precision")
         quality = float(face_quality(face, portrait)[0])
         return Still(embedding, quality, hashlib.sha256(photo).hexdigest(), photo)
-
-    def _choose(self, faces: Faces, image: Image) -> int:
-        """Row of the face that is meant."""
-        boxes = faces.boxes_xyxy
-        sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-        if self._pick == "centre":
-            centre = np.array([image.shape[1], image.shape[0]]) / 2
-            return int(np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - centre, axis=1).argmin())
-        large = int((sides >= _SECOND_FACE * sides.max()).sum())
-        if self._pick is None and large > 1:
-            raise UnfitPhotoError(f"it shows {large} faces; cut out the right one, or say which: --pick")
-        return int(sides.argmax())
 
 
 def read_file(path: Path) -> bytes:

@@ -15,6 +15,8 @@ from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
 from engine.enlarging import EnlargingDetector
 from engine.errors import ConfigError, GalleryError, ModelError
+from engine.face_finder import FaceFinder, Pick
+from engine.larger_look import LargerLook
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.second_look import SecondLook
@@ -43,13 +45,15 @@ from stream.sinks import EventSink, FanOut, open_sink
 from stream.sources import open_source
 from stream.spool import Spool
 from stream.spool_files import spool_folder
-from stream.stills import Pick, StillReader
+from stream.stills import StillReader
 from stream.uris import LocalPath, TestPattern, parse_source, redact_uri
 
 # A file's frames go to the detector in batches: an engine's threads then wait for each other less often.
 _FRAMES_PER_STEP = 4
 
 _SAMPLE_BYTES = 1 << 20
+
+_OF_PHOTOGRAPHS = DetectionSettings(second_look=True)
 
 
 @contextmanager
@@ -103,13 +107,14 @@ def load_packages(models: ModelSettings) -> tuple[tuple[ModelPackage, ...], Mode
 
 @contextmanager
 def open_models(
-    models: ModelSettings, detection: DetectionSettings
+    models: ModelSettings, detection: DetectionSettings, *, larger_look: bool = False
 ) -> Iterator[tuple[Detector, FaceEmbedder]]:
     """A detector and an embedder on their engines, which are closed at the end.
 
     Args:
         models: Which, and where they run.
         detection: How faces are found.
+        larger_look: Look at large images a second time, as photographs deserve it.
 
     Raises:
         ConfigError: A model does not do what it is meant for.
@@ -141,7 +146,8 @@ def open_models(
             flip=models.mirror,
             second_look=SecondLook(finder) if detection.second_look else None,
         )
-        yield _enlarging(finder, detection), embedder
+        detector = _enlarging(finder, detection)
+        yield LargerLook(detector, tile_px=detection.long_side_px) if larger_look else detector, embedder
 
 
 def open_best_shots(settings: RunSettings, *, environment: Mapping[str, str]) -> BestShots | None:
@@ -293,6 +299,38 @@ def open_stills(
         ConfigError: A model does not do what it is meant for.
         ModelError: A model is missing or damaged, or no engine can run it.
     """
+    models = _models_of(model, detector=detector, embedder=embedder)
+    with open_models(models, _OF_PHOTOGRAPHS, larger_look=True) as (found, embeds):
+        yield StillReader(found, embeds, pick=pick, force=force)
+
+
+@contextmanager
+def open_finder(
+    model: GalleryModel | None = None, *, detector: str = "yunet", embedder: str | None = None
+) -> Iterator[FaceFinder]:
+    """Finds faces in photographs and compares them, with the parts that photographs are enrolled with.
+
+    Args:
+        model: Of the gallery that its faces are to compare with; None takes the embedder without mirroring.
+        detector: Name of a model, or a file.
+        embedder: The same; None takes the gallery's, or ``sface``.
+
+    Raises:
+        GalleryError: The embedder is not the gallery's.
+        ConfigError: A model does not do what it is meant for.
+        ModelError: A model is missing or damaged, or no engine can run it.
+    """
+    if model is None:
+        models = ModelSettings(detector=detector, embedder=embedder or "sface")
+    else:
+        models = _models_of(model, detector=detector, embedder=embedder)
+    thresholds = load_packages(models)[1].thresholds
+    with open_models(models, _OF_PHOTOGRAPHS, larger_look=True) as (found, embeds):
+        yield FaceFinder(found, embeds, thresholds=thresholds)
+
+
+def _models_of(model: GalleryModel, *, detector: str, embedder: str | None) -> ModelSettings:
+    """The models for a gallery; see ``open_stills``."""
     if embedder is None and not is_known(model.name):  # what a gallery says is never taken for a path
         raise ModelError(
             f"{model.name}: no such model here; give --embedder, the file of the gallery's model"
@@ -304,8 +342,7 @@ def open_stills(
             f"--embedder: the gallery is of {model}, got {got}; give the file of the gallery's model, or "
             "move the gallery: facestream gallery upgrade"
         )
-    with open_models(models, DetectionSettings(second_look=True)) as (found, embeds):
-        yield StillReader(found, embeds, pick=pick, force=force)
+    return models
 
 
 def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> Camera:

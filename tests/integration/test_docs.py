@@ -8,6 +8,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from event_checks import face_event
@@ -52,6 +53,19 @@ def test_the_readme_snippet_iterates_over_events(short_clip: Path, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert "appeared" in done.stdout
+
+
+def test_the_photograph_snippet_finds_and_compares(
+    portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = snippets("docs/identity.md", "python")
+    for name in ("passport.jpg", "door.jpg"):
+        cv2.imwrite(str(tmp_path / name), portrait)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/identity.md", "exec"), {})
+    box, result = capsys.readouterr().out.splitlines()
+    assert box.startswith("[1")
+    assert result.startswith("1.0 very likely the same person")
 
 
 @pytest.mark.parametrize("encoding", ["float32-b64", "int8-b64"])

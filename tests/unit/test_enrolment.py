@@ -16,12 +16,13 @@ from people import MODEL, gallery_of, template, vector
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.embeddings import unit_rows
 from engine.errors import GalleryError, TextError
+from engine.face_finder import Pick
 from engine.faces import Faces
 from stream.enrolment import Enroller, Verdict, add_negative
 from stream.gallery import Gallery
 from stream.gallery_erasure import erase
 from stream.gallery_upgrade import upgrade
-from stream.stills import Pick, Still, StillReader, UnfitPhotoError, read_file
+from stream.stills import Still, StillReader, UnfitPhotoError, read_file
 
 SIDE = 200
 
