@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,12 +52,24 @@ LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines 
 
 def main() -> None:
     """Run the command line. What a terminal's encoding lacks, such as bytes of file names, is escaped."""
+    _open_standard_streams()
     telemetry.switch_off()  # before any library is imported, and for whatever this process starts
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     raise_limit()
     app(prog_name="facestream")
+
+
+def _open_standard_streams() -> None:
+    """Where one of the three was closed (``>&-``), nobody reads it; a file must not take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                os.fstat(number)
+                continue
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 @app.command()

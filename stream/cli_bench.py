@@ -151,4 +151,10 @@ def bench_events(
         if not broker:
             raise ConfigError("no broker: give --broker HOST:PORT or set FACESTREAM_TEST_KAFKA")
         address = broker if broker.startswith("kafka://") else f"kafka://{broker}/facestream-bench"
-        bench(parse_kafka(address), console=open_console(), events=events, rounds=rounds, json_out=json_out)
+        bench(
+            parse_kafka(address, environment=os.environ),
+            console=open_console(),
+            events=events,
+            rounds=rounds,
+            json_out=json_out,
+        )

@@ -108,11 +108,12 @@ def cluster_tracks(
                 "--enrol: correct first, since numbers change, then enrol by the new ones; or name a track"
             )
         from stream.clusters import Places, find_cluster, group_tracks, load_places
+        from stream.config_tree import expand_address
         from stream.progress import Progress
         from stream.seen_tracks import read_tracks
 
         with Progress("reading events"):
-            seen = read_tracks(source)
+            seen = read_tracks(expand_address(source, os.environ))
         tracks = _chosen(seen, model, min_quality)
         level = _preset(tracks[0].embedding_model)[0] if cut is None else cut
         if (video or shots is not None) and report is None:
@@ -152,7 +153,7 @@ def cluster_tracks(
 
 def _follow(source: str, cut: float | None, model: str | None, min_quality: float) -> None:
     """Group tracks as they leave, a line each, and say at the end how many people there were."""
-    from stream.config_tree import expand_environment
+    from stream.config_tree import expand_address
     from stream.event_log import read_log
     from stream.events import FaceEvent, TrackChange
     from stream.live_clusters import LiveClusters
@@ -161,9 +162,7 @@ def _follow(source: str, cut: float | None, model: str | None, min_quality: floa
     live: LiveClusters | None = None
     others = 0
     with stop_on_signals() as stopping:
-        for entry in read_log(
-            expand_environment(source, os.environ, "SOURCE"), follow=True, stopping=stopping
-        ):
+        for entry in read_log(expand_address(source, os.environ), follow=True, stopping=stopping):
             event = entry.event
             if not isinstance(event, FaceEvent) or event.quality < min_quality:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -167,11 +168,14 @@ def find_track(track: str, events: str) -> FaceEvent:
         ConfigError: There is no such track.
         SourceError: The events cannot be read.
     """
+    from stream.config_tree import expand_address
     from stream.progress import Progress
     from stream.seen_tracks import read_tracks
 
     with Progress(f"looking for track {track}"):
-        event = next((each for each in read_tracks(events) if each.track_id == track), None)
+        event = next(
+            (each for each in read_tracks(expand_address(events, os.environ)) if each.track_id == track), None
+        )
     if event is None:
         raise ConfigError(f"--track: there is no track {track} in these events; see their track_id")
     return event

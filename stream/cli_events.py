@@ -288,9 +288,9 @@ def _lookup(registry: str | None) -> SchemaLookup | None:
 
 
 def _expand(address: str) -> str:
-    from stream.config_tree import expand_environment
+    from stream.config_tree import expand_address
 
-    return str(expand_environment(address, os.environ, "address"))
+    return expand_address(address, os.environ)
 
 
 @contextmanager

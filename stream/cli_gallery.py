@@ -223,6 +223,7 @@ def _erase_elsewhere(
         The tracks.
     """
     from stream.best_shots import BestShots
+    from stream.config_tree import expand_address
     from stream.gallery_erasure import ids_of, tracks_of
     from stream.sealing import Sealer
     from stream.spool_keeping import erase_from_spools
@@ -231,6 +232,7 @@ def _erase_elsewhere(
     ids = () if person is None else ids_of(gallery, person)
     there = [] if person is None else [each.id for each in gallery.find_all(person)]
     tracks = dict.fromkeys([*more, *(track for each in there for track in tracks_of(gallery, each))])
+    topics = [expand_address(each, os.environ) for each in topics]
     if not (topics or spool or best_shots):
         return set(tracks)
     sealer = Sealer.from_environment(os.environ)

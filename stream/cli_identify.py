@@ -74,6 +74,7 @@ def identify_tracks(
 ) -> None:
     """Read tracks from Kafka and write who they are, until Ctrl-C; restartable, and scales by group."""
     with one_line_errors(debug=debug, log_format=log_format):
+        from stream.config_tree import expand_address
         from stream.gallery import Gallery
         from stream.identifier import Identifier
         from stream.identify import open_service, run_service
@@ -87,7 +88,11 @@ def identify_tracks(
         start = parse_start(old_since or since)
         address = parse_kafka(source, environment=os.environ)
         target = identities_of(address if to is None else parse_kafka(to, environment=os.environ))
-        known = None if registry is None else SchemaRegistry.from_environment(registry, os.environ)
+        known = (
+            None
+            if registry is None
+            else SchemaRegistry.from_environment(expand_address(registry, os.environ), os.environ)
+        )
         listen = None if metrics is None else parse_listen(metrics)
         screen, searches = open_console(stderr=True), search_histogram()
         with (

@@ -95,6 +95,19 @@ _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def expand_address(address: str, environment: Mapping[str, str]) -> str:
+    """An address of the command line with the environment's values in place of ``${NAME}``.
+
+    Args:
+        address: Of a camera, a sink, a source of events or a registry; a path.
+        environment: Values by name.
+
+    Raises:
+        ConfigError: A name is not set, or is none.
+    """
+    return str(expand_environment(address, environment, "address"))
+
+
 def expand_environment(node: Any, environment: Mapping[str, str], where: str) -> Any:
     """Put the environment's values in place of ``${NAME}`` in every string of a tree.
 

@@ -115,9 +115,12 @@ def describe_validation_error(
         settings: The model that refused.
         lines: Where the keys of the file stand.
     """
-    complaints = []
-    for item in error.errors(include_url=False, include_input=False):
+    complaints, items = [], error.errors(include_url=False, include_input=False)
+    misspelt = {_meant(tuple(item["loc"]), settings) for item in items if item["type"] == "extra_forbidden"}
+    for item in items:
         place = tuple(item["loc"])
+        if item["type"] == "missing" and place in misspelt:
+            continue
         line = _line_of(place, lines or {})
         where = "" if line is None else f"line {line}: "
         name = ".".join(str(part) for part in place)
@@ -151,18 +154,24 @@ def _words(item: ErrorDetails, settings: type[BaseModel]) -> str:
 
 
 def _suggestion(place: Place, settings: type[BaseModel]) -> str:
-    """The key that was meant, as far as can be told."""
+    """What to write instead of a key, as far as can be told."""
+    if meant := _meant(place, settings):
+        return f"did you mean {meant[-1]}?"
     wrong, model = str(place[-1]), _model_at(place[:-1], settings)
-    keys = list(model.model_fields) if model else []
-    meant = _OTHER_WORDS.get(wrong.lower().replace("-", "_"))
-    near = [meant] if meant in keys else get_close_matches(wrong.lower().replace("-", "_"), keys, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
     for section in settings.model_fields:
         inner = _model_at((section,), settings)
         if inner is not None and wrong in inner.model_fields and inner is not model:
             return f"it belongs below {section}:"
-    return f"known here: {', '.join(keys)}" if keys else "check its spelling in docs/configuration.md"
+    keys = ", ".join(model.model_fields) if model else ""
+    return f"known here: {keys}" if keys else "check its spelling in docs/configuration.md"
+
+
+def _meant(place: Place, settings: type[BaseModel]) -> Place | None:
+    """The place of the key that was meant by one that is unknown."""
+    wrong, model = str(place[-1]).lower().replace("-", "_"), _model_at(place[:-1], settings)
+    keys = list(model.model_fields) if model else []
+    near = [_OTHER_WORDS[wrong]] if _OTHER_WORDS.get(wrong) in keys else get_close_matches(wrong, keys, n=1)
+    return (*place[:-1], near[0]) if near else None
 
 
 def _model_at(place: Sequence[int | str], settings: type[BaseModel]) -> type[BaseModel] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import shutil
 import tempfile
@@ -86,7 +87,9 @@ def run_demo(
             gallery = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "people.db"
             environment = {KEY_VARIABLE: base64.b64encode(secrets.token_bytes(32)).decode()}
             _enrol(gallery, out / "enrolled", environment, console)
-        settings = override_settings(None, sources=[source], sinks=[], environment={}, gallery=gallery)
+        settings = override_settings(
+            None, sources=[source], sinks=[], environment=os.environ, gallery=gallery
+        )
         identifier = stack.enter_context(open_identifier(settings, environment=environment))
         seen = _watch(
             settings,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def read_tracks(source: str) -> list[FaceEvent]:
         SinkError: The address means nothing, or no broker answers.
     """
     if source.startswith("kafka://"):
-        entries = read_topic(parse_kafka(source, environment=os.environ))
+        entries = read_topic(parse_kafka(source))
     else:
         says_kind = source.startswith(("jsonl:", "sqlite:")) or Path(source).is_file()
         entries = read_log(source if says_kind else f"jsonl:{source}")

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -322,6 +323,17 @@ def test_doctor_finds_what_the_tests_run_on() -> None:
     done = facestream("doctor", "--broker", "127.0.0.1:1", env={"COLUMNS": "200"})
     assert done.returncode == 1
     assert "no broker lets us in" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_one_that_nobody_reads(closed: str) -> None:
+    run = shlex.join([*COMMAND, "models", "show", "sface"])
+    done = subprocess.run(
+        ["sh", "-c", f"{run} {closed}"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("SHA-256" in done.stdout) == (">&-" not in closed.split())
 
 
 def test_help_says_what_there_is() -> None:

@@ -73,7 +73,7 @@ def test_what_is_not_understood_is_refused_in_one_line(text: str, complaint: str
     ("text", "complaint"),
     [
         ("cameras:\n- id: a\n  url: x", "line 3: cameras.0.url: unknown key; did you mean uri?"),
-        ("cameras:\n- id: a\n  url: x", "line 2: cameras.0.uri: missing; add it: uri: …"),
+        ("cameras:\n- id: a", "line 2: cameras.0.uri: missing; add it: uri: …"),
         ("cameras: [{name: a, uri: x}]", "did you mean id?"),
         ("camera: []", "line 1: camera: unknown key; did you mean cameras?"),
         ("sources: []", "did you mean cameras?"),
