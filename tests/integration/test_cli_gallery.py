@@ -8,6 +8,8 @@ import hashlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -155,6 +157,47 @@ def test_refusals_are_told_one_a_line(gallery: Path, tmp_path: Path, photo: Path
         ("--track", "t"),
     ):
         assert "see --help" in refused("gallery", "enrol", gallery, *wrong)
+
+
+def test_folders_of_any_names_cost_only_those_that_do_not_fit(
+    gallery: Path, photo: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "people"
+    for name in (
+        "Eileen_Collins",
+        " x ",
+        "a\nb",
+        os.fsdecode(b"Ren\xe9e"),
+        "y" * 201,
+        "nested/2019",
+        "empty",
+    ):
+        (root / name).mkdir(parents=True)
+    for name in ("Eileen_Collins", " x ", "a\nb", os.fsdecode(b"Ren\xe9e"), "y" * 201, "nested/2019"):
+        (root / name / "1.png").symlink_to(photo)
+    result = facestream("gallery", "enrol", gallery, "--folders", root)
+    assert result.returncode == 3, result.stderr
+    assert "enrolled: 1 face of 1 person; refused: 0; left out: 6 (" in result.stdout
+    told = [line for line in result.stderr.splitlines() if line.startswith("left out: ")]
+    assert len(told) == 6
+    for reason in ("spaces at its ends", "U+000A", "UTF-8", "201 characters", "--deep", "has no photograph"):
+        assert any(reason in line for line in told), reason
+    assert "Traceback" not in result.stderr
+    shown = done("gallery", "show", gallery, NAME)
+    assert "1.png" in shown
+    assert refused("gallery", "rename", gallery, NAME, os.fsdecode(b"\xff")).startswith("error: name: is not")
+
+
+def test_of_two_processes_that_enrol_one_person_one_is_refused(gallery: Path, photo: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        enrol = partial(facestream, "gallery", "enrol", gallery, photo, "--name")
+        results = dict(zip(("Ann", "Bob"), pool.map(enrol, ("Ann", "Bob")), strict=True))
+    assert sorted(result.returncode for result in results.values()) == [0, 1], results
+    (taken,) = (name for name, result in results.items() if result.returncode == 0)
+    (lost,) = (result for result in results.values() if result.returncode)
+    assert f"it is enrolled already, as {taken}" in lost.stderr
+    with Gallery.open(gallery, sealer=None) as opened:
+        assert {"Ann", "Bob"} & {each.name for each in opened.people()} == {taken}
 
 
 def test_folders_are_enrolled_and_listed(gallery: Path, photo: Path, tmp_path: Path) -> None:
