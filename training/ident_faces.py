@@ -21,6 +21,7 @@ from training.embedding_cache import VectorCache
 from training.face_crops import Progress
 from training.face_models import FaceModels
 from training.face_reader import FaceSeen, Target, read_sets
+from training.names import canonical
 from training.ytf import YtfImages, all_videos, choose_frames
 
 Frames: TypeAlias = Literal["first", "spread", "best"]
@@ -129,7 +130,7 @@ def find_stills(root: Path) -> tuple[ImageSet, ...]:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give LFW's, which holds Name/Name_0001.jpg")
     sets = [
-        ImageSet(person.name, person.name, pictures)
+        ImageSet(canonical(person.name), canonical(person.name), pictures)
         for person in sorted(each for each in root.iterdir() if each.is_dir())
         if (pictures := tuple(sorted(p for p in person.glob("*.*") if p.suffix.lower() in PICTURE_SUFFIXES)))
     ]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import DatasetError
+from training.names import find_file
 from training.pairs import ImagePairs, parse_row, read_list, whole_number
 
 _CSV_COLUMNS = ["fold", "name1", "n1", "name2", "n2", "same"]
@@ -170,8 +171,8 @@ def locate_lfw(pairs: Sequence[LfwPair], root: Path, *, skip_missing: bool = Fal
         DatasetError: The folder is not LFW's, or images are missing.
     """
     images = sorted({image for pair in pairs for image in pair.images})
-    there = [image for image in images if (root / image).is_file()]
-    missing = tuple(root / image for image in sorted(set(images) - set(there)))
+    there = {image: path for image in images if (path := find_file(root, image)) is not None}
+    missing = tuple(root / image for image in images if image not in there)
     if not there:
         raise DatasetError(_wrong_root(root, images))
     if missing and not skip_missing:
@@ -185,7 +186,7 @@ def locate_lfw(pairs: Sequence[LfwPair], root: Path, *, skip_missing: bool = Fal
     kept = [pair for pair in pairs if all(image in index for image in pair.images)]
     rows = np.array([[index[image] for image in pair.images] for pair in kept], np.intp).reshape(-1, 2)
     return ImagePairs(
-        paths=tuple(root / image for image in there),
+        paths=tuple(there.values()),
         first=rows[:, 0],
         second=rows[:, 1],
         same=np.array([pair.same for pair in kept], np.bool_),

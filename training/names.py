@@ -1,8 +1,9 @@
-"""Lists of names, one a line: whom, or which videos, a benchmark leaves out."""
+"""Names of people in lists and folders, in two forms of Unicode; lists of whom a benchmark leaves out."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,25 @@ from typing import Final
 from training.pairs import parse_row, read_list
 
 _NAME: Final = re.compile(r"[^\s./\\#\x00-\x1f][^\s/\\#\x00-\x1f]*(/[0-9]{1,9})?")
+
+
+def canonical(name: str) -> str:
+    """A name in NFC, the form in which names are compared: disks of macOS hold the other one, NFD."""
+    return unicodedata.normalize("NFC", name)
+
+
+def find_file(root: Path, name: Path) -> Path | None:
+    """A file by a name that a list gives, in whichever form the disk has it.
+
+    Args:
+        root: Folder.
+        name: Relative to it.
+
+    Returns:
+        Its path; None where there is none.
+    """
+    forms = dict.fromkeys((str(name), canonical(str(name)), unicodedata.normalize("NFD", str(name))))
+    return next((path for form in forms if (path := root / form).is_file()), None)
 
 
 def read_names(path: Path) -> frozenset[str]:
@@ -28,4 +48,4 @@ def read_names(path: Path) -> frozenset[str]:
 def _name(words: Sequence[str]) -> str:
     if len(words) != 1 or not _NAME.fullmatch(words[0]):
         raise ValueError(f"expected one name such as Some_Name or Some_Name/3, got {' '.join(words)!r}")
-    return words[0]
+    return canonical(words[0])

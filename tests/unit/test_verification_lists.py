@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,13 @@ def test_pairs_that_do_not_fit() -> None:
     for wrong in (two + 1, two - 1):
         with pytest.raises(ValueError, match="second: expected indices below 2"):
             ImagePairs((Path("a"), Path("b")), two, wrong, same, two)
+
+
+@pytest.mark.parametrize(("listed", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_images_are_found_in_whichever_form_the_disk_has_their_names(
+    tmp_path: Path, listed: str, on_disk: str
+) -> None:
+    name, other = (unicodedata.normalize(form, "Ren\u00e9e_Zellweger") for form in (listed, on_disk))
+    pair = LfwPair(1, name, 1, name, 2)
+    paths = layout(tmp_path, [LfwPair(1, other, 1, other, 2)])
+    assert sorted(locate_lfw([pair], tmp_path).paths) == sorted(paths)
