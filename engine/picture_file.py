@@ -32,7 +32,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from engine.errors import PictureError
 from engine.faces import Image
 from engine.libraries import why_unusable
-from engine.picture_kinds import RAW, PictureKind, is_cut_off, picture_kind
+from engine.picture_kinds import RAW, PictureKind, is_cropped, is_cut_off, picture_kind
 
 MAX_PIXELS: Final = 100_000_000
 """Of a picture that is decoded."""
@@ -108,6 +108,10 @@ def _opened(kind: PictureKind, data: bytes) -> PIL.Image.Image:
     """A picture of a size that is taken, of which no more than the header was read."""
     if kind == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
         raise ValueError(f"it has more than {_MOST_SCANS} scans")
+    if kind == "AVIF" and is_cropped(data):  # libavif leaves cropping to its callers, unlike libheif
+        raise PictureError(
+            "it is cropped by its metadata, which is not followed here; save it as shown"
+        )
     with _without_warnings():
         # Not PIL.Image.open, which tries all that it knows on a file and has limits of its own.
         image = _PLUGINS[kind](io.BytesIO(data))

@@ -154,6 +154,21 @@ def _tiff_end(data: bytes) -> int:
     return max(int(end), *(begin + length for part in parts for begin, length in part), 0)
 
 
+def is_cropped(data: bytes) -> bool:
+    """Whether an ISO media file of pictures has a clean aperture, the part that is to be shown.
+
+    Args:
+        data: The file's content.
+    """
+    place = 0
+    while place < len(data):
+        end = place + _box_bytes(data, place)
+        if data[place + 4 : place + 8] == b"meta":
+            return b"clap" in data[place:end]
+        place = end
+    return False
+
+
 def _brands(data: bytes) -> frozenset[bytes]:
     """What an ISO media file says it can be read as (ISO/IEC 14496-12, section 4.3); empty for others."""
     if data[4:8] != b"ftyp":

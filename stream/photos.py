@@ -16,7 +16,7 @@ from engine.faces import Image
 from engine.files import write_atomically
 from stream.gallery_records import GallerySnapshot
 from stream.matcher import Matcher
-from stream.pictures import Label, draw_labels
+from stream.pictures import Label, draw_labels, plain_letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,8 @@ def draw_faces(image: Image, found: FoundFaces, namings: Sequence[Naming] | None
         if namings is not None:
             naming = namings[row]
             similarity = "" if naming.similarity is None else f"  {naming.similarity:.2f}"
-            text = f"{row + 1}  {naming.name or 'unknown'}{similarity}"
+            who = plain_letters(naming.name or "unknown") or str(naming.person_id)
+            text = f"{row + 1}  {who}{similarity}"
         labels.append(Label((box[0], box[1], box[2], box[3]), text, row))
     return draw_labels(image, labels)
 

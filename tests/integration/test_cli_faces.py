@@ -6,6 +6,7 @@ import json
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,9 @@ from people import gallery_of
 from picture_files import encoded, picture_of
 from typer.testing import CliRunner
 
-from engine.picture_file import decode_picture
+from engine.errors import PictureError
+from engine.face_finder import FaceFinder
+from engine.picture_file import decode_picture, read_picture
 from engine.samples import load_portrait
 from engine.zoo import load_model
 from stream.cli import app
@@ -129,6 +132,39 @@ def test_every_kind_of_picture_shows_the_same_person(finder, kind: str) -> None:
     portrait = load_portrait()
     result = finder.compare(portrait, decode_picture(encoded(picture_of(portrait), kind, orientation=1)))
     assert result.similarity > 0.9
+
+
+def embeddings_of(finder: FaceFinder, folder: Path, *, most: int) -> np.ndarray:
+    """The faces in the middle of a person's photographs."""
+    photos = [read_picture(path) for path in sorted(folder.glob("*.jpg"))[:most]]
+    return np.concatenate([finder.find_subject(photo, pick="centre").embeddings for photo in photos])
+
+
+@pytest.mark.faces
+def test_real_people_are_told_apart(finder, face_data: Path) -> None:
+    folders = sorted(each for each in (face_data / "lfw").iterdir() if len(list(each.glob("*.jpg"))) > 1)[:8]
+    faces = np.stack([embeddings_of(finder, folder, most=2) for folder in folders])
+    alike = faces[:, 0] @ faces[:, 1].T
+    assert (np.diag(alike) > 0.36).mean() > 0.8
+    assert (alike[~np.eye(len(faces), dtype=bool)] < 0.36).all()
+
+
+@pytest.mark.faces
+def test_the_clear_subject_is_the_one_who_is_meant(finder, face_data: Path) -> None:
+    """Of photographs that show several faces, by the person's other photographs."""
+    told = 0
+    folders = sorted((face_data / "lfw").iterdir(), key=lambda each: -len(list(each.glob("*.jpg"))))
+    for folder in folders[:3]:
+        mean = embeddings_of(finder, folder, most=6).mean(axis=0)
+        for path in sorted(folder.glob("*.jpg"))[6:16]:
+            photo = read_picture(path)
+            found = finder.find(photo)
+            with suppress(PictureError):
+                subject = finder.find_subject(photo)
+                if len(found) > 1:
+                    told += 1
+                    assert (found.embeddings @ mean).max() == pytest.approx(subject.embeddings[0] @ mean)
+    assert told >= 2
 
 
 def test_somebody_who_is_not_shown_is_not_found(finder, portrait: np.ndarray) -> None:

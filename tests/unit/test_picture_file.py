@@ -226,6 +226,13 @@ def test_the_primary_picture_of_a_heic_file_counts() -> None:
     assert far(decode_picture(data), PICTURE) < 4
 
 
+def test_a_picture_of_which_only_a_part_is_shown_is_not_seen_whole() -> None:
+    data = encoded(picture_of(PICTURE), "AVIF")
+    assert b"pixi" in data
+    with pytest.raises(PictureError, match="cropped by its metadata"):
+        decode_picture(data.replace(b"pixi", b"clap"))
+
+
 def test_a_jpeg_may_bring_other_pictures_with_it() -> None:
     data = encoded(picture_of(PICTURE), "JPEG")
     second = encoded(picture_of(255 - PICTURE), "JPEG")
