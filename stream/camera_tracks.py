@@ -30,6 +30,12 @@ LeftListener: TypeAlias = Callable[[FaceEvent, Image], None]
 _PATIENCE_S = 0.5
 _HURRY_S = 1.0
 
+# A damaged picture tells where a face is, and not where none is. How the face looks is believed, and little,
+# only where nothing else comes.
+_PATIENCE_WITH_DAMAGE_S = 3.0
+_MOST_OF_DAMAGED = 0.1
+_MOST_BLIND_S = 10.0
+
 # Cosines on the scale of SFace, measured on video of 17 people and a dim audience. Good views of one person
 # in one scene are above 0.4, of two people below 0.3 (half of these below 0.1). Poor views of two people
 # reach 0.6.
@@ -147,11 +153,14 @@ class CameraTracks:
                 f"camera {self._camera_id}: expected a frame after number {self._frame_number} at "
                 f"{self._time_s} s, got number {frame.number} at {frame.time_s} s"
             )
+        if frame.is_damaged:
+            for track in self._open.values():
+                track.blind_s += frame.time_s - max(self._time_s, track.last.time_s)
         self._time_s = frame.time_s
         self._frame_number, self._at = frame.number, frame.captured_at
-        if self._scene_cuts.is_cut(frame.image):
+        if not frame.is_damaged and self._scene_cuts.is_cut(frame.image):
             self._tracker.reset()
-        ids = self._tracker.update(faces, frame.time_s)
+        ids = self._tracker.update(faces, frame.time_s, may_miss=frame.is_damaged)
         self._drop_unfollowed()
         self._brief.count_look()
         owners = {row: int(ids[row]) for row in np.flatnonzero(ids != NOBODY).tolist()}
@@ -161,12 +170,12 @@ class CameraTracks:
             if frame.time_s - track.last.time_s > _GAP_S:
                 track.gap_s = track.last.time_s
                 track.due_s = frame.time_s
-        candidates = self._candidates(faces, owners, frame.time_s)
+        candidates = self._candidates(faces, owners, frame)
         return Look(frame, faces, owners, sightings, candidates, self._brief_rows(faces, owners))
 
     def wants(self, look: Look, row: int, quality: float) -> bool:
         """Whether the face at ``row``, which has this quality or less, is to be embedded."""
-        return self._wants(look.owners[row], quality, look.frame.time_s)
+        return self._wants(look.owners[row], quality, look.frame)
 
     def hold(self, look: Look, row: int, quality: float, crop: npt.NDArray[np.uint8]) -> None:
         """Keep a brief face, in case that the camera closes before there is more to see.
@@ -179,7 +188,8 @@ class CameraTracks:
         """
         sighting = look.sightings[row]
         shot = cut_shot(look.frame.image, sighting.box_xyxy)
-        face = BriefFace(sighting, sighting, 1, sighting, quality, crop.copy(), shot)
+        believed = _believed(quality, look.frame)
+        face = BriefFace(sighting, sighting, 1, sighting, believed, crop.copy(), shot)
         self._brief.keep(look.owners[row], face)
 
     def held(self) -> Sequence[BriefFace]:
@@ -197,6 +207,7 @@ class CameraTracks:
         """
         tracklet, sighting = look.owners[row], look.sightings[row]
         track = self._followed[tracklet]
+        quality = _believed(quality, look.frame)
         self._brief.drop(tracklet)
         face = EmbeddedFace(sighting, quality, embedding, cut_shot(look.frame.image, sighting.box_xyxy))
         track.due_s = sighting.time_s + self._refresh_s
@@ -299,19 +310,29 @@ class CameraTracks:
         ]
         return np.array(rows, np.intp)
 
-    def _candidates(self, faces: Faces, owners: dict[int, int], time_s: float) -> Rows:
+    def _candidates(self, faces: Faces, owners: dict[int, int], frame: Frame) -> Rows:
+        if frame.is_damaged and self._somebody_is_lost(
+            owners
+        ):  # who this may be, and a better view will tell
+            return np.empty(0, np.intp)
         confirmed = [row for row, owner in owners.items() if self._tracker.is_confirmed(owner)]
         bounds = quality_bound(faces[np.array(confirmed, np.intp)]).tolist()
         wanted = [
             row
             for row, bound in zip(confirmed, bounds, strict=True)
-            if self._wants(owners[row], bound, time_s)
+            if self._wants(owners[row], bound, frame)
         ]
         return np.array(wanted, np.intp)
 
-    def _wants(self, tracklet: int, quality: float, time_s: float) -> bool:
+    def _somebody_is_lost(self, owners: dict[int, int]) -> bool:
+        in_view = {id(self._followed[tracklet]) for tracklet in owners.values()}
+        return any(id(track) not in in_view for track in self._open.values())
+
+    def _wants(self, tracklet: int, quality: float, frame: Frame) -> bool:
         track = self._followed[tracklet]
-        return track.wants(quality, time_s, min_quality=self._min_quality, patience_s=_PATIENCE_S)
+        if frame.is_damaged:
+            return track.best is None and frame.time_s - track.first.time_s >= _PATIENCE_WITH_DAMAGE_S
+        return track.wants(quality, frame.time_s, min_quality=self._min_quality, patience_s=_PATIENCE_S)
 
     def _drop_unfollowed(self) -> None:
         """Let go of the tracklets that the tracker has given up; public tracks stay open."""
@@ -443,7 +464,7 @@ class CameraTracks:
         events = []
         leave_after_s = stretched(self._leave_after_s, self._tracker.spacing_s)
         for number, track in list(self._open.items()):
-            if time_s - track.last.time_s > leave_after_s:
+            if time_s - track.last.time_s - min(track.blind_s, _MOST_BLIND_S) > leave_after_s:
                 event = self._tell(TrackChange.LEFT, track, at, time_s)
                 del self._open[number]
                 for tracklet in [key for key, value in self._followed.items() if value is track]:
@@ -474,3 +495,8 @@ class CameraTracks:
             for number, track in self._open.items()
             if track.best is not None
         )
+
+
+def _believed(quality: float, frame: Frame) -> float:
+    """Quality of a face in a frame that may be damaged."""
+    return min(quality, _MOST_OF_DAMAGED) if frame.is_damaged else quality

@@ -8,8 +8,11 @@ from typing import Any
 
 from engine.errors import SourceError
 from engine.faces import Image
+from stream.damage import DamageWatch
 from stream.gstreamer import (
     PipelineFailure,
+    hear_complaints,
+    ignore_complaints,
     image_of,
     load_gst,
     make_element,
@@ -43,7 +46,8 @@ class DecodePipeline:
         uri: What to decode, without credentials; or None with ``launch``.
         launch: Instead of a URI, a source in gst-launch's notation that gives raw video.
         gate: Called in the decoder's thread with timestamp and duration (nanoseconds, None where unknown)
-            of each decoded frame; those for which it says False are not converted and not given out.
+            of each decoded frame, and whether it is damaged; those for which it says False are not converted
+            and not given out.
         username: For the server.
         password: For the server.
         latest_only: Keep one frame and overwrite it when a newer one comes; else wait for the consumer.
@@ -59,7 +63,7 @@ class DecodePipeline:
         uri: str | None = None,
         *,
         launch: str | None = None,
-        gate: Callable[[int | None, int | None], bool] = lambda _pts, _duration: True,
+        gate: Callable[[int | None, int | None, bool], bool] = lambda _pts, _duration, _is_damaged: True,
         username: str | None = None,
         password: str | None = None,
         latest_only: bool = False,
@@ -82,6 +86,7 @@ class DecodePipeline:
         self._source: Any = None
         self._appsink: Any = None
         self._signals: list[tuple[Any, int]] = []
+        self._damage = DamageWatch()
         self._failure: PipelineFailure | None = None
         self._warning: PipelineFailure | None = None
 
@@ -200,6 +205,7 @@ class DecodePipeline:
         for emitter, handler in self._signals:
             emitter.disconnect(handler)
         self._signals.clear()
+        ignore_complaints(self._damage.complain)
 
     def _decoder(self, gst: Any, entry: Any) -> Any:
         decoder = make_element("uridecodebin")
@@ -215,6 +221,7 @@ class DecodePipeline:
         self._signals.append((decoder, decoder.connect("pad-added", link)))
         self._signals.append((decoder, decoder.connect("source-setup", self._on_source)))
         self._signals.append((decoder, decoder.connect("deep-element-added", _end_with_the_file)))
+        self._signals.append((decoder, decoder.connect("deep-element-added", self._on_element, gst)))
         if not self._playlists:
             self._signals.append((decoder, decoder.connect("autoplug-select", _no_playlist)))
         return decoder
@@ -236,10 +243,32 @@ class DecodePipeline:
         if self._password is not None:
             source.set_property("user-pw", self._password)
 
+    def _on_element(self, _decoder: Any, _bin: Any, element: Any, gst: Any) -> None:
+        kinds = element.get_factory().get_metadata("klass").split("/")
+        if not {"Decoder", "Video"} <= set(kinds) or (sink := element.get_static_pad("sink")) is None:
+            return
+        if element.get_name().startswith("avdec_") and element.find_property("max-threads"):
+            # One thread, that of the stream: only so is it known whose picture a complaint is about.
+            element.set_property("max-threads", 1)
+        sink.add_probe(gst.PadProbeType.BUFFER, self._on_encoded, gst)
+
+    def _on_encoded(self, _pad: Any, info: Any, gst: Any) -> Any:
+        buffer, flag = info.get_buffer(), gst.BufferFlags
+        self._damage.enter(
+            _known(buffer.pts, gst),
+            is_key=not buffer.has_flags(flag.DELTA_UNIT),
+            is_after_loss=buffer.has_flags(flag.DISCONT),
+            is_corrupt=buffer.has_flags(flag.CORRUPTED),
+        )
+        hear_complaints(self._damage.complain)
+        return gst.PadProbeReturn.OK
+
     def _on_buffer(self, _pad: Any, info: Any, gst: Any) -> Any:
         buffer = info.get_buffer()
-        pts, duration, unknown = buffer.pts, buffer.duration, gst.CLOCK_TIME_NONE
-        keep = self._gate(None if pts == unknown else pts, None if duration == unknown else duration)
+        pts_ns = _known(buffer.pts, gst)
+        is_corrupt = buffer.has_flags(gst.BufferFlags.CORRUPTED)
+        is_damaged = self._damage.is_damaged(pts_ns, is_corrupt=is_corrupt)
+        keep = self._gate(pts_ns, _known(buffer.duration, gst), is_damaged)
         return gst.PadProbeReturn.OK if keep else gst.PadProbeReturn.DROP
 
     def _read_bus(self) -> None:
@@ -289,6 +318,10 @@ def count_frames(uri: str, *, timeout_s: float = 600.0) -> int:
     finally:
         stop_pipeline(pipeline)
         decoder.disconnect(handler)
+
+
+def _known(time_ns: int, gst: Any) -> int | None:
+    return None if time_ns == gst.CLOCK_TIME_NONE else int(time_ns)
 
 
 def _end_with_the_file(_decoder: Any, _bin: Any, element: Any) -> None:

@@ -22,6 +22,8 @@ class Frame:
         time_s: Media time in seconds. Never goes back within a run, also not across a reconnection.
         captured_at: The same moment on the wall clock, UTC.
         image: uint8 (H, W, 3) BGR, owned by the frame.
+        is_damaged: Whether parts of the picture were lost on the way: it tells where faces are, not how they
+            look.
 
     Raises:
         ValueError: ``captured_at`` has no time zone, or the image is not uint8 (H, W, 3).
@@ -32,6 +34,7 @@ class Frame:
     time_s: float
     captured_at: datetime
     image: Image
+    is_damaged: bool = False
 
     def __post_init__(self) -> None:
         if self.captured_at.tzinfo is None:
@@ -80,9 +83,11 @@ class SourceStats:
     Attributes:
         decoded: Frames that came out of the decoder.
         skipped: Frames passed over on purpose, to look at no more than ``analysis_fps`` a second.
-        dropped: Frames lost because the consumer was late (live only) or because they could not be read.
+        dropped: Frames lost because the consumer was late (live only) or because they were damaged.
         reconnects: Times that a live source came back.
         abandoned: Pipelines that did not stop in time and were left behind, with their threads and memory.
+        damaged: Those of the dropped ones that were damaged. A picture with a part missing is given out, as
+            damaged; one that cannot be read is not.
     """
 
     decoded: int = 0
@@ -90,6 +95,7 @@ class SourceStats:
     dropped: int = 0
     reconnects: int = 0
     abandoned: int = 0
+    damaged: int = 0
 
 
 class FrameSource(Protocol):

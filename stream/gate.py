@@ -13,6 +13,8 @@ _TOLERANCE_NS = 1_000_000
 """Containers round timestamps to milliseconds; a frame may be due that much early."""
 _USUAL_DURATION_NS = _NS // 25
 _LEAST_STEP_S = 0.001
+_MOST_STEP_OF_DAMAGED_NS = _NS
+"""A timestamp that leaps further in a damaged stream is taken to be damaged itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,13 @@ class Ticket:
         pts_ns: Presentation timestamp as the decoder gave it; None where it gave none.
         number: Position among all decoded frames of the run, from 0.
         media_s: Seconds since the first frame of this pipeline; strictly rising.
+        is_damaged: Whether the decoder or the transport knows it to be damaged.
     """
 
     pts_ns: int | None
     number: int
     media_s: float
+    is_damaged: bool = False
 
 
 class FrameGate:
@@ -52,7 +56,7 @@ class FrameGate:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._tickets: deque[Ticket] = deque()
-        self._decoded = self._skipped = self._dropped = 0
+        self._decoded = self._skipped = self._dropped = self._damaged = 0
         self._first_ns: int | None = None
         self._last_ns = self._due_ns = 0
         self._step_ns = _USUAL_DURATION_NS
@@ -72,11 +76,20 @@ class FrameGate:
         """Seconds from the first frame of this pipeline to the end of the latest one."""
         return (self._last_ns + self._step_ns) / _NS
 
-    def stats(self, *, unreadable: int = 0, reconnects: int = 0, abandoned: int = 0) -> SourceStats:
+    def stats(
+        self, *, unreadable: int = 0, late: int = 0, reconnects: int = 0, abandoned: int = 0
+    ) -> SourceStats:
         """Counts so far, with those that the gate cannot know added."""
         with self._lock:
-            dropped = self._dropped + unreadable
-            return SourceStats(self._decoded, self._skipped, dropped, reconnects, abandoned)
+            damaged = self._damaged + unreadable
+            return SourceStats(
+                decoded=self._decoded,
+                skipped=self._skipped,
+                dropped=self._dropped + late + damaged,
+                reconnects=reconnects,
+                abandoned=abandoned,
+                damaged=damaged,
+            )
 
     def restart(self) -> None:
         """A new pipeline begins: its timestamps start anew; numbers go on."""
@@ -85,13 +98,21 @@ class FrameGate:
             self._tickets.clear()
             self._first_ns = None
 
-    def admit(self, pts_ns: int | None, duration_ns: int | None, *, whenever: bool = False) -> bool:
+    def admit(
+        self,
+        pts_ns: int | None,
+        duration_ns: int | None,
+        is_damaged: bool = False,
+        *,
+        whenever: bool = False,
+    ) -> bool:
         """Count a decoded frame and say whether it is to be looked at.
 
         Args:
             pts_ns: Its timestamp. Where it is missing or does not rise (some GIFs have 0 throughout), the
                 frame is taken to follow the one before by that one's duration.
             duration_ns: Its duration, where known.
+            is_damaged: Whether it is known to be damaged.
             whenever: Let it pass also when it is not due.
 
         Returns:
@@ -100,7 +121,7 @@ class FrameGate:
         with self._lock:
             number = self._decoded
             self._decoded += 1
-            time_ns = self._media_ns(pts_ns, duration_ns)
+            time_ns = self._media_ns(pts_ns, duration_ns, is_damaged=is_damaged)
             if time_ns + _TOLERANCE_NS < self._due_ns and not whenever:
                 self._skipped += 1
                 return False
@@ -111,7 +132,7 @@ class FrameGate:
             if len(self._tickets) >= self._capacity:
                 self._tickets.popleft()
                 self._dropped += 1
-            self._tickets.append(Ticket(pts_ns, number, time_ns / _NS))
+            self._tickets.append(Ticket(pts_ns, number, time_ns / _NS, is_damaged))
             return True
 
     def take(self, pts_ns: int | None) -> Ticket:
@@ -133,15 +154,18 @@ class FrameGate:
             for _ in range(position):
                 self._tickets.popleft()
             self._dropped += position
-            return self._tickets.popleft()
+            ticket = self._tickets.popleft()
+            self._damaged += ticket.is_damaged
+            return ticket
 
-    def _media_ns(self, pts_ns: int | None, duration_ns: int | None) -> int:
+    def _media_ns(self, pts_ns: int | None, duration_ns: int | None, *, is_damaged: bool) -> int:
         if self._first_ns is None:
             self._first_ns = pts_ns or 0
             self._last_ns = self._due_ns = 0
             return 0
         time_ns = self._last_ns if pts_ns is None else pts_ns - self._first_ns
-        if time_ns <= self._last_ns:
+        leaps = is_damaged and time_ns - self._last_ns > _MOST_STEP_OF_DAMAGED_NS
+        if time_ns <= self._last_ns or leaps:
             time_ns = self._last_ns + (duration_ns or _USUAL_DURATION_NS)
         self._step_ns = time_ns - self._last_ns
         self._last_ns = time_ns

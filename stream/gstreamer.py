@@ -62,6 +62,7 @@ def _load() -> Any:
         raise FacestreamError(f"GStreamer is not installed ({exc}); run: {APT_COMMAND}") from exc
     Gst.init(None)
     _prefer_hardware(Gst)
+    _listen_to_decoders(Gst)
     return Gst
 
 
@@ -95,6 +96,49 @@ def _prefer_hardware(gst: Any) -> None:
     for name in HARDWARE_DECODERS:
         if (factory := gst.ElementFactory.find(name)) is not None:
             factory.set_rank(max(factory.get_rank(), gst.Rank.PRIMARY + 64))
+
+
+# Decoders tell of damaged pictures only in GStreamer's log: in the thread that decodes, with no other sign of
+# whose picture it was. So whoever is to hear of it is kept by thread.
+_HEARERS: dict[int, Callable[[], None]] = {}
+
+
+def _listen_to_decoders(gst: Any) -> None:
+    """Have the complaints of decoders passed on, whatever the user has GStreamer log."""
+    if not os.environ.get("GST_DEBUG"):
+        gst.debug_remove_log_function(None)  # what is let through below is not for the terminal
+    for category, level in (("libav", gst.DebugLevel.INFO), ("videodecoder", gst.DebugLevel.WARNING)):
+        if gst.debug_get_default_threshold() < level:
+            gst.debug_set_threshold_for_name(category, level)
+    gst.debug_add_log_function(_on_log)
+
+
+def _on_log(category: Any, level: Any, *rest: Any) -> None:
+    hearer = _HEARERS.get(threading.get_ident())
+    if hearer is None or level > 4:  # GST_LEVEL_INFO
+        return
+    text = rest[4].get() or ""
+    match category.get_name():
+        case "libav" if level == 1 or text.startswith("concealing"):  # GST_LEVEL_ERROR
+            hearer()
+        case "videodecoder" if level <= 2 and text.startswith("error"):  # GST_LEVEL_WARNING
+            hearer()
+
+
+def hear_complaints(hearer: Callable[[], None]) -> None:
+    """Have what decoders say about damaged pictures in the current thread told to somebody.
+
+    Args:
+        hearer: Called in this thread at each complaint, until ``ignore_complaints``; may be named often.
+    """
+    _HEARERS[threading.get_ident()] = hearer
+
+
+def ignore_complaints(hearer: Callable[[], None]) -> None:
+    """Undo ``hear_complaints``, for all threads."""
+    for thread, each in list(_HEARERS.items()):
+        if each == hearer:
+            _HEARERS.pop(thread, None)
 
 
 def version() -> str:

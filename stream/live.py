@@ -168,7 +168,9 @@ class LiveSource:
                 time_s = self._live_clock.time_s(
                     media_s=ticket.media_s, elapsed_s=self._clock() - opened_at_s
                 )
-                yield Frame(self._camera_id, ticket.number, time_s, datetime.now(UTC), image)
+                yield Frame(
+                    self._camera_id, ticket.number, time_s, datetime.now(UTC), image, ticket.is_damaged
+                )
         why = playback.why_it_ended()
         if duration_s is None:
             return why

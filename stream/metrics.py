@@ -32,7 +32,6 @@ _COUNTERS: Mapping[str, tuple[str, _Value]] = {
     ),
     "frames_decoded": ("Frames that came out of the decoder.", lambda r: r.source.decoded),
     "frames_analysed": ("Frames that were looked at.", lambda r: r.frames),
-    "frames_dropped": ("Frames lost to lateness or damage.", lambda r: r.dropped),
     "tracks": ("Tracks that appeared.", lambda r: r.tracks),
     "events": ("Events made.", lambda r: r.events),
 }
@@ -72,6 +71,18 @@ class CameraMetrics(Collector):
             for camera_id, report in self._reports.items():
                 counter.add_metric([camera_id], value_of(report) or 0.0)
             yield counter
+        yield _dropped_counter(self._reports)
+
+
+def _dropped_counter(reports: Mapping[str, CameraReport]) -> Metric:
+    counter = CounterMetricFamily(
+        "facestream_frames_dropped", "Frames lost to lateness or damage.", labels=["camera", "reason"]
+    )
+    for camera_id, report in reports.items():
+        damaged = report.source.damaged
+        counter.add_metric([camera_id, "late"], max(0, report.dropped - damaged))
+        counter.add_metric([camera_id, "damaged"], damaged)
+    return counter
 
 
 def _down_gauge(reports: Iterable[CameraReport]) -> Metric:

@@ -73,7 +73,7 @@ class CameraReport:
         reason: Why, when all is not well.
         source: The source's own counts.
         frames: Frames looked at.
-        dropped: Frames lost because the recogniser was late.
+        dropped: Frames lost because the recogniser was late, or damaged on the way.
         tracks: Tracks that have appeared.
         live_tracks: Tracks now in view; none while the camera is down.
         events: Events made.
@@ -202,7 +202,7 @@ class Pipeline:
             lane = self._lanes[frame.camera_id]
             lane.last_frame_at = time.monotonic()
             lane.last_captured_at = frame.captured_at
-            lane.report.frames += 1
+            lane.report.frames += not frame.is_damaged
             lane.report.last_time_s = frame.time_s
         recognition = self._recognizer.process(frames)
         for frame in frames:

@@ -184,7 +184,7 @@ class FileSource:
         self._open_timeout_s, self._folder_fps = open_timeout_s, folder_fps
         self._ends, self._clock = ends, clock
         self._gate = FrameGate(analysis_fps)
-        self._unreadable = 0
+        self._unreadable = self._late = 0
         self._status = StatusReporter(camera_id, on_status)
         self._closing = threading.Event()
         self._playback: Playback | None = None
@@ -214,7 +214,9 @@ class FileSource:
 
     def stats(self) -> SourceStats:
         """Counts so far; may be read from any thread."""
-        return self._gate.stats(unreadable=self._unreadable, abandoned=self._status.abandoned)
+        return self._gate.stats(
+            unreadable=self._unreadable, late=self._late, abandoned=self._status.abandoned
+        )
 
     def close(self) -> None:
         """Stop and free everything; any thread, any time, also twice."""
@@ -232,7 +234,7 @@ class FileSource:
                     self._status.tell(CameraState.UP)
                     time_s = offset_s + ticket.media_s
                     captured_at = start_at + timedelta(seconds=time_s)
-                    yield Frame(self._camera_id, ticket.number, time_s, captured_at, image)
+                    yield Frame(self._camera_id, ticket.number, time_s, captured_at, image, ticket.is_damaged)
                 offset_s += self._gate.end_s
                 if not self._loop:
                     break
@@ -315,7 +317,7 @@ class FileSource:
                 continue
             ticket = self._gate.take(pts_ns)
             if self._realtime and self._is_past(begun_at_s + ticket.media_s):
-                self._unreadable += 1
+                self._late += 1
                 continue
             try:
                 image = decode_picture(path.read_bytes())

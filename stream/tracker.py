@@ -123,12 +123,13 @@ class FaceTracker:
         """Whether enough looks found this tracklet's face; False for ids that are not followed any more."""
         return bool(self._confirmed[self._ids == tracklet_id].any())
 
-    def update(self, faces: Faces, time_s: float) -> Ids:
+    def update(self, faces: Faces, time_s: float, *, may_miss: bool = False) -> Ids:
         """Take in one look at the camera.
 
         Args:
             faces: What the detector found, in any order.
             time_s: When, in seconds on any clock that does not go back.
+            may_miss: The picture is damaged: that a face was not found in it says nothing.
 
         Returns:
             int64 (N,): for each face the id of its tracklet, or ``NOBODY``. No id is in it twice.
@@ -158,6 +159,8 @@ class FaceTracker:
             (~confirmed, high),
         ):
             self._pair(owner, faces.boxes_xyxy, predicted, tracklets=tracklets, candidates=candidates)
+        if may_miss and np.isfinite(dt_s):
+            self._found_s = self._found_s + dt_s
         self._follow(owner, faces)
         owner[owner >= 0] = self._ids[owner[owner >= 0]]
 

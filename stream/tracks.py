@@ -125,6 +125,7 @@ class FaceTrack:
         verified_s: When the last face in the template was seen.
         due_s: When the template is due for another face.
         gap_s: When it was seen last before its last gap.
+        blind_s: How long, since the last sighting, damaged pictures may have hidden it.
         is_split_off: Whether it began as a face that did not fit the track which it had been taken for.
     """
 
@@ -138,6 +139,7 @@ class FaceTrack:
         self.verified_s = -math.inf
         self.due_s = -math.inf
         self.gap_s = -math.inf
+        self.blind_s = 0.0
         self.is_split_off = is_split_off
         self._sum: npt.NDArray[np.float64] | float = 0.0
         self._template: FloatArray | None = None
@@ -165,6 +167,7 @@ class FaceTrack:
     def see(self, sighting: Sighting) -> None:
         """Count a face that is this track's, the first one too."""
         self.last = sighting
+        self.blind_s = 0.0
         self.faces_seen += 1
 
     def wants(self, quality: float, time_s: float, *, min_quality: float, patience_s: float) -> bool:

@@ -360,6 +360,47 @@ def test_an_animation_that_is_cut_off_is_told(tmp_path, portrait):
     assert 5 < len(frames) < 15
 
 
+def moving(portrait: np.ndarray, count: int) -> list[np.ndarray]:
+    return [np.ascontiguousarray(portrait[n : n + 240, 2 * n : 2 * n + 320]) for n in range(count)]
+
+
+def seen(path: Path) -> dict[float, Frame]:
+    return {round(frame.time_s, 2): frame for frame in open_file(path).frames()}
+
+
+def largest_change(frame: Frame, whole: Frame) -> float:
+    """Grey levels, in the cell of 8 by 8 that changed most."""
+    change = np.abs(frame.image.astype(int) - whole.image).mean(axis=2)
+    return float(change.reshape(8, 30, 8, 40).mean(axis=(1, 3)).max())
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "x264enc speed-preset=ultrafast key-int-max=15 ! h264parse ! mpegtsmux",
+        "x264enc speed-preset=veryfast bframes=2 key-int-max=15 ! h264parse ! matroskamux",
+        "avenc_wmv2 gop-size=15 bitrate=1000000 ! asfmux",
+    ],
+)
+def test_damaged_pictures_are_known_until_the_next_key_frame(tmp_path, portrait, tail):
+    path = encode(tmp_path / "film", moving(portrait, 60), tail)
+    whole = seen(path)
+    assert not any(frame.is_damaged for frame in whole.values())
+    data = bytearray(path.read_bytes())
+    for place in (40, 45):
+        start = place * len(data) // 100
+        data[start : start + 30] = bytes(byte ^ 0x55 for byte in data[start : start + 30])
+    path.write_bytes(data)
+    source = open_file(path)
+    frames = {round(frame.time_s, 2): frame for frame in source.frames()}
+    changed = {time_s for time_s, frame in frames.items() if largest_change(frame, whole[time_s]) > 10}
+    flagged = {time_s for time_s, frame in frames.items() if frame.is_damaged}
+    assert changed
+    assert changed <= flagged
+    assert len(flagged) <= 31  # two groups of pictures at the most, and what is shown before the next
+    assert source.stats().damaged == source.stats().dropped == len(flagged)
+
+
 def test_a_source_that_gives_nothing_is_given_up(tmp_path):
     pipe = tmp_path / "video.mp4"
     os.mkfifo(pipe)

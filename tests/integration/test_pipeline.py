@@ -188,6 +188,8 @@ def test_metrics_of_a_run(portrait_clip: Path, run: Callable[[RunSettings], Watc
     assert 'facestream_frames_decoded_total{camera="door"} 600.0' in text
     assert 'facestream_tracks_total{camera="door"}' in text
     assert 'facestream_camera_up{camera="door"} 0.0' in text
+    for reason in ("late", "damaged"):
+        assert f'facestream_frames_dropped_total{{camera="door",reason="{reason}"}} 0.0' in text
     assert 'facestream_camera_pipelines_abandoned_total{camera="door"} 0.0' in text
     assert camera_table(watched.pipeline.reports.values(), {}).row_count == 1
 

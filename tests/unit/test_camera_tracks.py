@@ -55,13 +55,14 @@ class Stage:
         quality: float = 0.8,
         image: Image = PICTURE,
         looks_like: Mapping[str, str] | None = None,
+        is_damaged: bool = False,
     ) -> list[FaceEvent]:
         """Let people, by name their horizontal place in pixels, be seen for some time; the new events."""
         known = len(self.events)
         for _ in range(round(seconds * self.fps)):
             self.number += 1
             time_s = self.number / self.fps
-            frame = Frame("door", self.number, time_s, START + timedelta(seconds=time_s), image)
+            frame = Frame("door", self.number, time_s, START + timedelta(seconds=time_s), image, is_damaged)
             look = self.tracks.look(frame, faces_at(people.values()))
             for row in look.brief.tolist():
                 self.tracks.hold(look, row, quality, CROP[list(people)[row]])
@@ -100,6 +101,53 @@ def faces_at(places: object) -> Faces:
 
 def told(events: list[FaceEvent]) -> list[tuple[str, str]]:
     return [(event.track_id, event.change.value) for event in events]
+
+
+def test_damaged_pictures_follow_a_face_but_do_not_enter_its_template():
+    stage = Stage()
+    assert told(stage.show({"a": 100}, 0.5)) == [("run-1", "appeared")]
+    embedded = len(stage.embedded)
+    stage.show({"a": 120}, 4.0, quality=0.95, is_damaged=True)
+    assert len(stage.embedded) == embedded
+    assert stage.tracks.live[0].state is TrackState.IN_VIEW
+    stage.show({"a": 140}, 0.5)
+    assert len(stage.embedded) > embedded
+    assert {event.track_id for event in stage.events} == {"run-1"}
+
+
+def test_a_face_that_damaged_pictures_hide_is_waited_for():
+    stage = Stage(leave_after_s=1.0)
+    stage.show({"a": 100}, 0.5)
+    assert ("run-1", "left") not in told(stage.show({}, 8.0, is_damaged=True))
+    assert {event.track_id for event in stage.show({"a": 100}, 1.5)} == {"run-1"}
+    assert told(stage.wait(2.0)) == [("run-1", "left")]
+    assert stage.tracks.live == ()
+
+
+def test_it_is_not_waited_for_for_ever():
+    stage = Stage(leave_after_s=1.0)
+    stage.show({"a": 100}, 0.5)
+    assert told(stage.show({}, 12.0, is_damaged=True))[-1] == ("run-1", "left")
+
+
+def test_who_is_only_seen_in_damaged_pictures_is_believed_late_and_little():
+    stage = Stage()
+    assert told(stage.show({"a": 100}, 2.5, quality=0.9, is_damaged=True)) == []
+    (event,) = stage.show({"a": 100}, 1.0, quality=0.9, is_damaged=True)
+    assert event.quality == pytest.approx(0.1)
+    stage.show({"a": 100}, 2.0, quality=0.9)
+    assert stage.events[-1].quality == pytest.approx(0.9)
+    assert {event.track_id for event in stage.events} == {"run-1"}
+
+
+def test_a_damaged_picture_is_no_cut():
+    stage = Stage()
+    stage.show({"a": 100}, 0.5)
+    smeared = np.random.default_rng(0).integers(0, 255, PICTURE.shape, np.uint8)
+    for image in (smeared, PICTURE, smeared):
+        stage.show({"a": 100}, 0.1, image=image, is_damaged=True)
+    stage.show({"a": 100}, 0.1)
+    assert stage.tracks.live[0].state is TrackState.IN_VIEW
 
 
 def test_a_person_appears_is_updated_and_leaves():

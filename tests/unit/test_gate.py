@@ -79,6 +79,23 @@ def test_overwritten_frames_are_dropped_frames():
     assert gate.in_flight == 0
 
 
+def test_damaged_frames_pass_and_count_as_dropped():
+    gate = FrameGate(10)
+    for time_ms, is_damaged in ((0, False), (50, True), (100, True), (200, False)):
+        gate.admit(time_ms * MS, None, is_damaged)
+    assert [gate.take(time_ms * MS).is_damaged for time_ms in (0, 100, 200)] == [False, True, False]
+    stats = gate.stats()
+    assert (stats.dropped, stats.damaged, stats.skipped) == (1, 1, 1)
+
+
+def test_a_damaged_timestamp_moves_time_by_a_frame():
+    gate = FrameGate(None)
+    for time_ms, is_damaged in ((0, False), (40, True), (95_000_000, True), (120, True), (30_000, False)):
+        gate.admit(time_ms * MS, 40 * MS, is_damaged)
+    times = [ticket.media_s for ticket in gate._tickets]
+    assert times == pytest.approx([0, 0.04, 0.08, 0.12, 30])
+
+
 def test_the_gate_forgets_rather_than_grows():
     gate = FrameGate(None, capacity=4)
     admitted(gate, [40 * i for i in range(100)])
