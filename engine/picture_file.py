@@ -109,9 +109,7 @@ def _opened(kind: PictureKind, data: bytes) -> PIL.Image.Image:
     if kind == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
         raise ValueError(f"it has more than {_MOST_SCANS} scans")
     if kind == "AVIF" and is_cropped(data):  # libavif leaves cropping to its callers, unlike libheif
-        raise PictureError(
-            "it is cropped by its metadata, which is not followed here; save it as shown"
-        )
+        raise PictureError("it is cropped by its metadata, which is not followed here; save it as shown")
     with _without_warnings():
         # Not PIL.Image.open, which tries all that it knows on a file and has limits of its own.
         image = _PLUGINS[kind](io.BytesIO(data))
