@@ -25,6 +25,8 @@ _BEGINNINGS: Final[tuple[tuple[bytes, PictureKind], ...]] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),  # BigTIFF
+    (b"MM\0+", "TIFF"),
     (b"BM", "BMP"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
@@ -46,8 +48,6 @@ _OTHERS: Final = (
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (b"\0\0\x01\0", "a Windows icon"),
-    (b"II+\0", "a BigTIFF picture"),
-    (b"MM\0+", "a BigTIFF picture"),
     (b"FUJIFILMCCD-RAW", RAW),
     (b"IIRO", RAW),
     (b"IIU\0", RAW),
@@ -116,7 +116,7 @@ def is_cut_off(kind: PictureKind, data: bytes) -> bool:
         case "WebP":
             ended = int.from_bytes(data[4:8], "little") + 8 <= len(data)
         case "TIFF":
-            ended = _tiff_end(data) <= len(data)
+            ended = b"+" in data[:4] or _tiff_end(data) <= len(data)
         case "AVIF" | "HEIC":
             ended = _boxes_end(data) <= len(data)
     return not ended

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from picture_files import KINDS, WITHOUT_EXIF, encoded, picture_of
@@ -120,6 +121,28 @@ def test_sixteen_bits_are_reduced_to_eight(form: str) -> None:
 def test_sixteen_bits_of_colour_are_reduced_to_eight(end: str) -> None:
     data = cv2.imencode(end, PICTURE.astype(np.uint16) * 257)[1]
     np.testing.assert_array_equal(decode_picture(data.tobytes()), PICTURE)
+
+
+@pytest.mark.parametrize(
+    "options", [{"bigtiff": True}, {"byteorder": ">"}, {"tile": (16, 16)}, {"planarconfig": "separate"}]
+)
+def test_tiff_files_of_other_programs_are_decoded(options: dict[str, object]) -> None:
+    file, rgb = io.BytesIO(), PICTURE[:, :, ::-1]
+    pixels = np.moveaxis(rgb, 2, 0) if "planarconfig" in options else rgb
+    tifffile.imwrite(file, pixels, photometric="rgb", **options)
+    np.testing.assert_array_equal(decode_picture(file.getvalue()), PICTURE)
+    with pytest.raises(PictureError, match="it is cut off"):
+        decode_picture(file.getvalue()[:3000])
+
+
+@pytest.mark.parametrize("alpha", ["assocalpha", "unassalpha"])
+def test_both_kinds_of_transparency_of_tiff_are_followed(alpha: str) -> None:
+    pixels = np.asarray(half_hidden()).copy()
+    if alpha == "assocalpha":
+        pixels[:, 40:] = 0
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="rgb", extrasamples=[alpha])
+    check_half_hidden(decode_picture(file.getvalue()), within=0)
 
 
 def test_numbers_that_are_no_brightness_are_refused() -> None:
