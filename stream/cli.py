@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from engine import telemetry
-from engine.errors import ConfigError
+from engine.errors import ConfigError, SinkError
 from stream.cli_bench import bench_app
 from stream.cli_cluster import cluster_tracks
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
@@ -167,9 +167,24 @@ def run(
         if not settings.cameras:
             raise ConfigError("nothing to watch: give a SOURCE, or a --config with cameras; see --help")
         check_limit(len(settings.cameras))
+        _check(settings, render)
         failed = _run(settings, render=render, max_s=max_seconds)
     if failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _check(settings: RunSettings, render: Path | None) -> None:
+    """See that what a run will write can be written, before models are loaded."""
+    from stream import preflight
+    from stream.config import parse_address
+
+    preflight.check_output(render, "--render", room_mib=10.0, makes_folder=False)
+    if render is not None and render.suffix.lower() != ".mp4":
+        raise SinkError(f"--render {render}: expected a path that ends in .mp4")
+    preflight.check_output_folder(settings.best_shots.dir, "best_shots.dir")
+    preflight.check_output_folder(settings.spool.dir, "spool.dir")
+    if settings.metrics is not None:
+        preflight.check_listen(parse_address(settings.metrics), "metrics")
 
 
 def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> bool:
@@ -190,16 +205,16 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
         watchers: list[runner.Watcher] = []
         if not addresses and not sys.stdout.isatty():
             addresses = ["jsonl:-"]
-        identifier = stack.enter_context(open_identifier(settings, environment=os.environ))
-        if render is not None:
-            names = [camera.id for camera in settings.cameras]
-            watchers.append(stack.enter_context(VideoRenderer(render, names, identifier=identifier)))
         outputs = open_sinks(
             addresses,
             events=settings.events,
             spool=settings.spool,
         )
         stack.callback(outputs.close, 0.0)
+        identifier = stack.enter_context(open_identifier(settings, environment=os.environ))
+        if render is not None:
+            names = [camera.id for camera in settings.cameras]
+            watchers.append(stack.enter_context(VideoRenderer(render, names, identifier=identifier)))
         sink: EventSink = outputs if addresses else EventPrinter()
         if identifier is not None:
             sink = IdentifyingSink(sink, identifier)
@@ -234,8 +249,10 @@ def demo(
 ) -> None:
     """Show the main job: a clip to events, an annotated video and a picture of who was there."""
     with one_line_errors(debug=debug):
+        from stream import preflight
         from stream.demo import run_demo
 
+        preflight.check_output_folder(out, "--out", room_mib=20.0)
         failed = run_demo(source, out, console=open_console(), max_s=max_seconds)
         for error in failed:
             say_error(error)

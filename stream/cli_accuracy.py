@@ -30,6 +30,7 @@ from stream.cli_bench_options import (
     Workers,
     YtfImages,
     YtfRoot,
+    check_bench,
     command_line,
     finish,
     kept_embeddings,
@@ -70,8 +71,16 @@ def bench_lfw(
 ) -> None:
     """Verify the pairs of Labeled Faces in the Wild: ten folds, labelled outside data."""
     with one_line_errors(debug=debug):
+        check_bench(
+            {"--root": root, "--pairs": pairs, "--fit-on": fit_on},
+            report=report,
+            json_out=json_out,
+            is_sweep=sweep is not None,
+        )
+        from training.lfw import locate_lfw, read_lfw_pairs
         from training.lfw_bench import run_lfw
 
+        locate_lfw(read_lfw_pairs(pairs), root, skip_missing=skip_missing)  # before models are loaded
         kept = kept_embeddings(enabled=cache)
         _measure(
             partial(
@@ -143,8 +152,16 @@ def bench_ytf(
 ) -> None:
     """Verify the pairs of videos of YouTube Faces."""
     with one_line_errors(debug=debug):
+        check_bench(
+            {"--root": root, "--pairs": pairs, "--fit-on": fit_on},
+            report=report,
+            json_out=json_out,
+            is_sweep=sweep is not None,
+        )
+        from training.ytf import locate_ytf, read_ytf_pairs
         from training.ytf_bench import run_ytf
 
+        locate_ytf(read_ytf_pairs(pairs), root, images=images, skip_missing=skip_missing)
         kept = kept_embeddings(enabled=cache)
         _measure(
             partial(
@@ -268,6 +285,7 @@ def bench_fruits(
 ) -> None:
     """The best accuracy within a limit of time on one core: detection, alignment, embedding, matching."""
     with one_line_errors(debug=debug):
+        check_bench({"--root": root, "--pairs": pairs}, report=report)
         from training.face_models import open_models
         from training.fruits import run_fruits
         from training.lfw import locate_lfw, read_lfw_pairs

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
 from engine.errors import ConfigError
+from stream import preflight
 from stream.cli_accuracy import bench_compare, bench_fruits, bench_lfw, bench_ytf
 from stream.cli_cluster_bench import bench_cluster
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_ident_bench import bench_audit, bench_ident
 from stream.terminal import open_console
+
+_BROKER_TIMEOUT_S: Final = 10.0
 
 bench_app = typer.Typer(help="Measure speed and accuracy.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -47,6 +50,8 @@ def bench_engine(
 ) -> None:
     """Latency and throughput of every engine, beside what the processor can compute at most."""
     with one_line_errors(debug=debug):
+        preflight.check_output(json_out, "--json", makes_folder=False)
+        preflight.check_output(plot, "--plot", endings=(".png", ".svg"), makes_folder=False)
         from stream.bench_engine import bench_engine as bench
 
         width, *rest = _whole_numbers(size, "x", "--size")
@@ -89,6 +94,8 @@ def bench_stream(
 ) -> None:
     """Frames a second of the whole job, as ratios to decoding alone and to a plain OpenCV loop."""
     with one_line_errors(debug=debug):
+        preflight.check_output(json_out, "--json", makes_folder=False)
+        preflight.check_input(source, "SOURCE")
         from stream.bench import bench_stream as bench
 
         bench(source, rounds=rounds, console=open_console(), json_out=json_out)
@@ -114,6 +121,8 @@ def bench_gallery(
     with one_line_errors(debug=debug):
         # One core is measured: the libraries read this when they are loaded, which is below.
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        preflight.check_output(json_out, "--json", makes_folder=False)
+        preflight.check_input_folder(faces, "--faces")
         from stream.bench_gallery import bench_gallery as bench
 
         bench(
@@ -145,12 +154,15 @@ def bench_events(
 ) -> None:
     """Events a second to a Kafka broker on one core, and what one costs the processor."""
     with one_line_errors(debug=debug):
+        preflight.check_output(json_out, "--json", makes_folder=False)
         from stream.bench_events import bench_events as bench
         from stream.kafka_address import parse_kafka
+        from stream.kafka_admin import probe_broker
 
         if not broker:
             raise ConfigError("no broker: give --broker HOST:PORT or set FACESTREAM_TEST_KAFKA")
         address = broker if broker.startswith("kafka://") else f"kafka://{broker}/facestream-bench"
+        probe_broker(address, timeout_s=_BROKER_TIMEOUT_S, environment=os.environ)
         bench(
             parse_kafka(address, environment=os.environ),
             console=open_console(),

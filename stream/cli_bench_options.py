@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -79,6 +79,10 @@ Frames = Annotated[int, typer.Option(min=0, help="Most frames of each video; 0 t
 Choice = Annotated[Literal["first", "spread", "best"], typer.Option(help="Which frames.")]
 
 
+_LISTS: Final = frozenset({"--pairs", "--leave-out"})
+"""Options that name files; the others of a data set name folders."""
+
+
 def command_line() -> tuple[str, ...]:
     """What was typed, for the record."""
     return ("facestream", *sys.argv[1:])
@@ -106,6 +110,40 @@ def staged_progress() -> Iterator[Callable[[str, int, int], None]]:
 
     with Progress("starting") as progress:
         yield lambda stage, done, total: progress.update(what=stage, done=done, total=total)
+
+
+def check_bench(
+    inputs: Mapping[str, Path | None],
+    *,
+    report: Path | None = None,
+    json_out: Path | None = None,
+    is_sweep: bool = False,
+) -> None:
+    """See before anything is measured that it can be kept, and what is to be measured on is there.
+
+    Args:
+        inputs: Files and folders by option.
+        report: As the option of that name.
+        json_out: As ``--json``.
+        is_sweep: ``--json`` is a folder.
+
+    Raises:
+        ConfigError: A library is missing.
+        DatasetError: A file or folder is missing.
+        SinkError: Something cannot be written.
+    """
+    from stream import preflight
+
+    preflight.check_report(report)
+    if is_sweep:
+        preflight.check_output_folder(json_out, "--json")
+    else:
+        preflight.check_output(json_out, "--json")
+    for option, path in inputs.items():
+        if option in _LISTS:
+            preflight.check_input(path, option)
+        else:
+            preflight.check_input_folder(path, option)
 
 
 def finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None) -> None:

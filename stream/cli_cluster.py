@@ -13,7 +13,9 @@ import typer
 from rich.table import Table
 
 from engine.errors import ConfigError, GalleryError, ModelError, SourceError
+from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
+from stream.cli_gallery_file import open_gallery
 from stream.printable import local_time, printable
 from stream.terminal import open_console
 
@@ -107,6 +109,11 @@ def cluster_tracks(
             raise ConfigError(
                 "--enrol: correct first, since numbers change, then enrol by the new ones; or name a track"
             )
+        if (video or shots is not None) and report is None:
+            raise ConfigError("--video and --shots: are for the page; give --report FILE.html too")
+        _check(report, shots, enrol or [], gallery)
+        if edits is not None or merge or split or undo:
+            preflight.check_output(_edits_path(source, edits), "--edits")
         from stream.clusters import Places, find_cluster, group_tracks, load_places
         from stream.config_tree import expand_address
         from stream.progress import Progress
@@ -116,8 +123,6 @@ def cluster_tracks(
             seen = read_tracks(expand_address(source, os.environ))
         tracks = _chosen(seen, model, min_quality)
         level = _preset(tracks[0].embedding_model)[0] if cut is None else cut
-        if (video or shots is not None) and report is None:
-            raise ConfigError("--video and --shots: are for the page; give --report FILE.html too")
         kept: list[Edit] = []
         path: Path | None = None
         if edits is not None or merge or split or undo or "://" not in source:
@@ -149,6 +154,22 @@ def cluster_tracks(
             _report(clusters, report, found, source, level, again, names, places.gallery)
         if path is not None:
             _remember(path, kept, places, before)
+
+
+def _check(report: Path | None, shots: Path | None, enrol: Sequence[str], gallery: Path | None) -> None:
+    """See that what will be read and written can be, before the events are read."""
+    from stream.names import clean_name
+
+    preflight.check_output(report, "--report", room_mib=5.0)
+    preflight.check_input_folder(shots, "--shots")
+    for text in enrol:
+        _, equals, name = text.partition("=")
+        if not equals:
+            return  # said with the clusters that there are
+        clean_name(name.strip(), what="--enrol")
+    if gallery is not None and enrol:
+        with open_gallery(gallery, to_change=True):
+            pass
 
 
 def _follow(source: str, cut: float | None, model: str | None, min_quality: float) -> None:

@@ -23,6 +23,7 @@ from stream.cli_bench_options import (
     Workers,
     YtfImages,
     YtfRoot,
+    check_bench,
     command_line,
     finish,
     kept_embeddings,
@@ -63,9 +64,12 @@ def bench_cluster(
 ) -> None:
     """Group videos by person without their names, then hold the groups against the names."""
     with one_line_errors(debug=debug):
-        from training.cluster_bench import run_cluster
+        check_bench({"--videos": videos, "--leave-out": leave_out}, json_out=json_out)
+        from training.cluster_bench import check_rivals, run_cluster
         from training.face_models import open_models
 
+        if rivals:
+            check_rivals()
         with (
             open_models(
                 detector=detector,

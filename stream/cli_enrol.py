@@ -74,7 +74,7 @@ def enrol(
 
     Exit code 0: everybody has a face in the gallery; 3: somebody was left out; 1: nobody was enrolled.
     """
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         from stream.enrolment import Enroller
 
         ways = [bool(photos), folders is not None, track is not None]

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from engine.errors import ConfigError
+from stream import preflight
 from stream.cli_enrol import counted, enrol, find_track
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.cli_gallery_file import GalleryPath, open_gallery
@@ -51,6 +52,7 @@ def create(
 ) -> None:
     """Make an empty gallery; sealed when FACESTREAM_KEY is set."""
     with one_line_errors(debug=debug):
+        preflight.check_output(gallery, "GALLERY", is_new=True, makes_folder=False)
         from engine.zoo import load_model
         from stream.gallery import Gallery
         from stream.gallery_records import GalleryModel
@@ -130,7 +132,7 @@ def rename(
     debug: Debug = False,
 ) -> None:
     """Call a person otherwise; the id in events stays."""
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         before = opened.find(person)
         after = opened.rename(before.id, name)
         typer.echo(f"{before.name} is {after.name} now ({after.id})")
@@ -150,7 +152,7 @@ def merge(
     debug: Debug = False,
 ) -> None:
     """Make several entries one person; what is known of the others becomes the person's."""
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened, opened.exclusive():
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened, opened.exclusive():
         first, *forms = opened.find_all(person)
         gone = others or [each.id for each in forms]
         if not gone:
@@ -184,7 +186,7 @@ def remove(
     debug: Debug = False,
 ) -> None:
     """Erase a person: from the gallery's file with proof, and from wherever else you name."""
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         from stream.gallery_erasure import erase
         from stream.progress import Progress
 
@@ -277,7 +279,7 @@ def _show_erasure(erasure: Erasure) -> None:
 @gallery_app.command("clean")
 def clean_file(gallery: GalleryPath, debug: Debug = False) -> None:
     """Write the file anew without what was deleted, after a removal that somebody was in the way of."""
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         from stream.gallery_erasure import clean
 
         clean(opened)
@@ -296,7 +298,7 @@ def not_person(
     debug: Debug = False,
 ) -> None:
     """Remember that a track is not this person."""
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         from stream.enrolment import add_negative
 
         add_negative(opened, person, find_track(track, events))

@@ -18,10 +18,18 @@ Detector = Annotated[str, typer.Option(help="Finds the faces; of `facestream mod
 
 
 @contextmanager
-def open_gallery(path: Path) -> Iterator[Gallery]:
-    """A gallery with the key of the environment."""
+def open_gallery(path: Path, *, to_change: bool = False) -> Iterator[Gallery]:
+    """A gallery with the key of the environment.
+
+    Args:
+        path: Its file.
+        to_change: See first that it can be written.
+    """
+    from stream import preflight
     from stream.gallery import Gallery
     from stream.sealing import Sealer
 
+    if to_change and path.exists():
+        preflight.check_change(path, "the gallery")
     with Gallery.open(path, sealer=Sealer.from_environment(os.environ)) as gallery:
         yield gallery

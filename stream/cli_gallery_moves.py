@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
 
@@ -20,6 +21,7 @@ def export_file(
 ) -> None:
     """Write everybody into one file, sealed with FACESTREAM_KEY."""
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+        preflight.check_output(file, "FILE", is_new=True, makes_folder=False)
         from stream.gallery_files import export_gallery
         from stream.progress import Progress
         from stream.sealing import Sealer
@@ -36,6 +38,8 @@ def import_file(
 ) -> None:
     """Take in everybody of an exported file; makes the gallery where there is none."""
     with one_line_errors(debug=debug):
+        preflight.check_change(gallery, "the gallery")
+        preflight.check_input(file, "FILE")
         from stream.gallery import Gallery
         from stream.gallery_files import import_gallery, read_model
         from stream.progress import Progress
@@ -81,7 +85,8 @@ def upgrade_gallery(
     debug: Debug = False,
 ) -> None:
     """Move the gallery to another model without enrolling anew."""
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
+        preflight.check_input(map_file, "--map")
         from stream.upgrading import run_upgrade
 
         run_upgrade(
@@ -109,6 +114,8 @@ def fit_map(
 ) -> None:
     """Fit a map between two models on photographs of anybody, for galleries whose own are gone."""
     with one_line_errors(debug=debug):
+        preflight.check_output(out, "FILE")
+        preflight.check_input_folder(folders, "--folders")
         from stream.upgrading import run_fit_map
 
         run_fit_map(out, folders, old=old, new=new, mirror=mirror, detector=detector)

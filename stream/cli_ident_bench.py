@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from stream import preflight
 from stream.cli_bench_options import (
     Cache,
     Choice,
@@ -25,6 +26,7 @@ from stream.cli_bench_options import (
     Workers,
     YtfImages,
     YtfRoot,
+    check_bench,
     command_line,
     finish,
     kept_embeddings,
@@ -87,8 +89,21 @@ def bench_ident(
 ) -> None:
     """Identify the people in videos: closed set by rank, open set at a false alarm rate."""
     with one_line_errors(debug=debug):
+        check_bench(
+            {"--videos": videos, "--stills": stills, "--leave-out": leave_out},
+            report=report,
+            json_out=json_out,
+        )
         from training.face_models import open_models
         from training.ident_bench import run_ident
+        from training.ident_faces import find_stills, find_videos
+        from training.names import read_names
+
+        find_videos(videos, images=images)  # what is wrong with them is said before models are loaded
+        if stills is not None:
+            find_stills(stills)
+        if leave_out is not None:
+            read_names(leave_out)
 
         with (
             open_models(
@@ -147,6 +162,8 @@ def bench_audit(
 ) -> None:
     """Propose names that photographs and videos give to different people, and videos of somebody else."""
     with one_line_errors(debug=debug):
+        preflight.check_output(sheet, "--sheet", room_mib=5.0)
+        check_bench({"--videos": videos, "--stills": stills})
         from training.audit import RULE, write_contact_sheet
         from training.face_models import open_models
         from training.ident_audit import audit, audit_videos, pictures

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from engine.errors import ConfigError
+from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
 from stream.terminal import open_console
 
@@ -94,6 +95,7 @@ def identify_tracks(
             else SchemaRegistry.from_environment(expand_address(registry, os.environ), os.environ)
         )
         listen = None if metrics is None else parse_listen(metrics)
+        preflight.check_listen(listen, "--metrics")
         screen, searches = open_console(stderr=True), search_histogram()
         with (
             Gallery.open(gallery, sealer=Sealer.from_environment(os.environ)) as opened,

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from engine.errors import ConfigError
+from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
 from stream.model_tables import model_table
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
     from engine.importing import Preprocessing
+
+
+_MODEL_MIB: Final = 300.0
 
 
 def import_model(
@@ -62,13 +66,15 @@ def import_model(
         from engine.package import Threshold
         from engine.zoo import imported_folder, load_model
 
+        folder = imported_folder()
+        preflight.check_output_folder(folder, "models folder", room_mib=_MODEL_MIB)
         older = [load_model(each) for each in harmonic_with or []]
         try:
             package = import_embedder(
                 file,
                 name=name,
                 preprocessing=_preprocessing(preset, colour_order, mean=mean, scale=scale, size=size),
-                folder=imported_folder(),
+                folder=folder,
                 template_xy=None if template is None else _points(template),
                 licence=licence,
                 thresholds=() if threshold is None else (Threshold(threshold),),

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from engine.errors import ConfigError
+from stream import preflight
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.cli_model_import import import_model
 from stream.model_tables import engine_table, model_table
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from engine.package import ModelPackage
     from engine.protocol import Engine
     from engine.store import Accuracy
+
+_ENGINE_MIB: Final = 150.0
+"""Room for an engine of the largest shipped model, beside what it is built from."""
 
 models_app = typer.Typer(
     help="Model packages: list, show, verify, import.", no_args_is_help=True, rich_markup_mode=None
@@ -142,11 +146,17 @@ def compile_model(
     """Compile a model for an engine, and keep the engine if it gives what the model gives."""
     with one_line_errors(debug=debug):
         from engine.compile import compile_engine
+        from engine.folders import writable
         from engine.store import EngineStore
         from engine.zoo import load_detector, load_model
 
         if [lfw, ytf, pairs].count(None) not in {1, 3} or (lfw is not None and ytf is not None):
             raise ConfigError("give --lfw or --ytf, a data set's folder, together with --pairs, its list")
+        out = out or writable("engines")
+        preflight.check_output_folder(out, "--out", room_mib=_ENGINE_MIB)
+        preflight.check_input(pairs, "--pairs")
+        for option, folder in {"--faces": faces, "--lfw": lfw, "--ytf": ytf}.items():
+            preflight.check_input_folder(folder, option)
         built = []
         for package in load_detector(model):
             with _progress(package.name) as report:

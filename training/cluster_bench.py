@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,8 +12,8 @@ import numpy as np
 
 from engine.clustering import StreamClusterer, cluster
 from engine.embeddings import Embeddings
-from engine.errors import DatasetError, ModelError
-from engine.libraries import why_unusable
+from engine.errors import ConfigError, DatasetError, ModelError
+from engine.libraries import trouble_with, why_unusable
 from training.clusters import b_cubed, pairwise
 from training.embedding_cache import VectorCache
 from training.face_crops import Progress
@@ -215,6 +216,22 @@ def _cuts(vectors: Embeddings) -> list[float]:
         return [0.0]
     low, high = float(np.quantile(between, 0.9)), float(between.max())
     return [float(each) for each in np.linspace(low, high, _EPS_STEPS)]
+
+
+def check_rivals() -> None:
+    """See whether there are rivals, before anything is measured.
+
+    Raises:
+        ConfigError: scikit-learn is missing or does not load.
+    """
+    trouble = trouble_with(
+        "sklearn",
+        title="scikit-learn",
+        install="pip install 'facestream[bench]'",
+        load=lambda name: importlib.import_module(f"{name}.cluster"),
+    )
+    if trouble:
+        raise ConfigError(f"the rivals need scikit-learn: {trouble}, or leave them out (--no-rivals)")
 
 
 def _rivals(vectors: Embeddings, people: Indices) -> list[tuple[str, Indices]]:

@@ -214,6 +214,7 @@ def test_audit(ytf: Path, lfw: Path, tmp_path: Path) -> None:
 def test_bad_data_is_one_line(words: tuple[str, ...], said: str, lfw: Path, ytf: Path) -> None:
     done = facestream("bench", *(word.format(lfw=lfw, ytf=ytf) for word in words))
     assert done.returncode in {1, 2}
+    assert "[info" not in done.stderr, "no model is converted for it"
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
     assert said in line

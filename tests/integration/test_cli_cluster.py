@@ -219,7 +219,8 @@ def test_wrong_words_are_told_of_in_one_line(events: Path, tmp_path: Path) -> No
         ((alike,), "several models"),
         ((two, "--report", "x.html", "--video", "x.mp4"), "expected CAMERA=PATH with one of door, gate"),
         ((tmp_path / "none.jsonl",), "check the path"),
-        (("kafka://127.0.0.1:1/faces", "--merge", "1,2"), "no broker"),
+        (("kafka://127.0.0.1:1/faces", "--merge", "1,2"), "give --edits FILE.json"),
+        (("kafka://127.0.0.1:1/faces", "--merge", "1,2", "--edits", tmp_path / "e.json"), "no broker"),
     ]:
         done = run(*args)
         assert done.exit_code in {1, 2}

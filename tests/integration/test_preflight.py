@@ -1,0 +1,219 @@
+"""Every command sees that what it will make can be kept before it loads a model or computes anything."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import typer
+from people import MODEL
+from typer.testing import CliRunner, Result
+
+from engine import zoo
+from engine.errors import ConfigError, DatasetError, SinkError
+from stream import preflight
+from stream.cli import app
+from stream.gallery import Gallery
+
+OUTPUTS: dict[str, tuple[tuple[str, ...], str]] = {
+    # Option or argument that names what is written: the rest of the command line, and what stands for it.
+    "run --render": (("{clip}",), "seen.mp4"),
+    "run --sink": (("{clip}",), "sqlite:{bad}/events.db"),
+    "run --config": (("--config", "{shots}"), ""),
+    "run --metrics": (("{clip}",), "127.0.0.1:{port}"),
+    "demo --out": ((), "demo"),
+    "compile --out": (("yunet", "--engine", "onnxruntime"), "engines"),
+    "cluster --report": (("{events}",), "page.html"),
+    "cluster --edits": (("{events}", "--undo"), "edits.json"),
+    "cluster --gallery": (("{events}", "--enrol", "1=Ann"), "people.db"),
+    "bench lfw --report": (("--root", "{folder}", "--pairs", "{clip}"), "page.html"),
+    "bench lfw --json": (("--root", "{folder}", "--pairs", "{clip}"), "run.json"),
+    "bench lfw --sweep flip --json": (("--root", "{folder}", "--pairs", "{clip}"), "runs"),
+    "bench ytf --report": (("--root", "{folder}", "--pairs", "{clip}"), "page.html"),
+    "bench ytf --json": (("--root", "{folder}", "--pairs", "{clip}"), "run.json"),
+    "bench fruits --report": (("--root", "{folder}", "--pairs", "{clip}"), "page.html"),
+    "bench ident --report": (("--videos", "{folder}"), "page.html"),
+    "bench ident --json": (("--videos", "{folder}"), "run.json"),
+    "bench cluster --json": (("--videos", "{folder}"), "run.json"),
+    "bench audit --sheet": (("--videos", "{folder}", "--stills", "{folder}"), "page.html"),
+    "bench engine --json": ((), "figures.json"),
+    "bench engine --plot": ((), "plot.png"),
+    "bench stream --json": ((), "figures.json"),
+    "bench gallery --json": ((), "figures.json"),
+    "bench events --json": (("--broker", "127.0.0.1:1"), "figures.json"),
+    "faces find --render": (("{clip}",), "drawn"),
+    "gallery create": ((), "people.db"),
+    "gallery export": (("{gallery}",), "people.jsonl"),
+    "gallery fit-map": (("--folders", "{folder}", "--from", "sface", "--to", "dlib"), "map.npz"),
+    "gallery import": (("{clip}",), "people.db"),
+    "events replay --sink": (("jsonl:{events}",), "jsonl:{bad}/copy.jsonl"),
+    "identify --metrics": (
+        ("kafka://127.0.0.1:1/t", "--gallery", "{gallery}"),
+        "127.0.0.1:{port}",
+    ),
+}
+READ = {
+    # Parameters that name what is read, or changed where it is; `file` and `out` are arguments, tried above.
+    *("config", "gallery", "faces", "lfw", "ytf", "pairs", "shots", "first", "second", "source", "root"),
+    *("videos", "stills", "leave_out", "fit_on", "folders", "map_file", "folder", "photos", "spool"),
+    *("best_shots", "file", "out"),
+}
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[dict[str, str]]:
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "clip.mp4").write_text("never looked at")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "events.jsonl").write_text("")
+    (tmp_path / "shots.yaml").write_text(
+        f"cameras: [{{id: a, uri: '{tmp_path}/clip.mp4'}}]\nbest_shots: {{dir: '{tmp_path}/file/shots'}}\n"
+    )
+    Gallery.create(tmp_path / "people.db", MODEL, sealer=None).close()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield {
+            "clip": str(tmp_path / "clip.mp4"),
+            "folder": str(tmp_path / "folder"),
+            "events": str(tmp_path / "events.jsonl"),
+            "gallery": str(tmp_path / "people.db"),
+            "shots": str(tmp_path / "shots.yaml"),
+            "bad": str(tmp_path / "file"),
+            "port": str(taken.getsockname()[1]),
+        }
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model, of which nothing comes, is a mistake."""
+
+    def load(*_arguments: Any, **_named: Any) -> Any:
+        raise AssertionError("a model is loaded before it is known whether what it finds can be kept")
+
+    monkeypatch.setattr(zoo, "cached_package", load)
+
+
+def invoke(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_what_cannot_be_written_is_said_before_anything_is_done(output: str, places: dict[str, str]) -> None:
+    others, value = OUTPUTS[output]
+    value = value.format(**places)
+    if value and not value.startswith(("jsonl:", "sqlite:", "127.")):
+        value = f"{places['bad']}/{value}"
+    words = [word.format(**places) for word in others]
+    command = output.split()
+    is_option = command[-1].startswith("--")
+    given = [] if not value else [command.pop(), value] if is_option else [value]
+    if command[-1:] == ["--config"]:
+        command.pop()
+    before_words = output in {"gallery import", "gallery fit-map", "gallery create"}
+    done = invoke(*command, *(given + words if before_words else words + given))
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code in {1, 2}
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert places["bad"] in lines[0] or places["port"] in lines[0]
+
+
+def paths_of(group: typer.Typer, name: str = "") -> Iterator[str]:
+    """Every parameter of every command that takes paths, such as ``bench lfw root``."""
+    for command in group.registered_commands:
+        assert command.callback is not None
+        words = f"{name}{command.name or command.callback.__name__}"
+        for parameter, kind in get_type_hints(command.callback).items():
+            if Path in {kind, *get_args(kind)}:
+                yield f"{words} {parameter}"
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        yield from paths_of(inner.typer_instance, f"{name}{inner.name} ")
+
+
+def test_every_path_is_known_to_be_read_or_written() -> None:
+    written = {re.sub(r" --| --sweep flip --", " ", each) for each in OUTPUTS}
+    known = written | {f"{each.rpartition(' ')[0]} json_out" for each in written if each.endswith(" json")}
+    assert {
+        each for each in paths_of(app) if each not in known and each.rpartition(" ")[2] not in READ
+    } == set()
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("command", "module", "mend"),
+    [
+        (
+            "bench lfw --root {folder} --pairs {clip} --report {folder}/r.html",
+            "matplotlib",
+            "facestream[bench]",
+        ),
+        (
+            "bench ytf --root {folder} --pairs {clip} --report {folder}/r.html",
+            "matplotlib",
+            "facestream[bench]",
+        ),
+        ("bench ident --videos {folder} --report {folder}/r.html", "matplotlib", "facestream[bench]"),
+        (
+            "bench fruits --root {folder} --pairs {clip} --report {folder}/r.html",
+            "matplotlib",
+            "facestream[bench]",
+        ),
+        ("bench engine --plot {folder}/r.png", "matplotlib", "facestream[bench]"),
+        ("bench cluster --videos {folder}", "sklearn", "--no-rivals"),
+    ],
+)
+def test_a_missing_extra_is_said_before_anything_is_done(
+    command: str, module: str, mend: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    done = invoke(*command.format(**places).split())
+    assert done.exit_code == 2, done.exception
+    assert mend in done.stderr
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("missing", ["--root", "--pairs", "--videos", "--stills", "--leave-out", "--fit-on"])
+def test_a_data_set_that_is_not_there_is_said_before_anything_is_done(
+    missing: str, places: dict[str, str]
+) -> None:
+    name, options = "lfw", {"--root": places["folder"], "--pairs": places["clip"]}
+    if missing in {"--videos", "--stills", "--leave-out"}:
+        name, options = "ident", {"--videos": places["folder"]}
+    options[missing] = "/nowhere/to/be/found"
+    done = invoke("bench", name, *(word for pair in options.items() for word in pair))
+    assert done.exit_code == 1, done.exception
+    assert f"error: {missing} /nowhere/to/be/found: no such f" in done.stderr
+
+
+def test_a_disk_without_room(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"--out .*: \d+\.\d MiB are free and 1e\+12 needed"):
+        preflight.check_output_folder(tmp_path / "new", "--out", room_mib=1e12)
+
+
+def test_what_will_do_leaves_nothing_behind(tmp_path: Path) -> None:
+    preflight.check_output(tmp_path / "a" / "b" / "run.json", "--json")
+    preflight.check_output_folder(tmp_path / "c", "--out")
+    preflight.check_output(Path("/dev/null"), "--json")
+    preflight.check_output(None, "--json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_will_not_do(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="is a folder; name a file within it"):
+        preflight.check_output(tmp_path, "--json")
+    with pytest.raises(ConfigError, match=r"--plot: expected a name that ends in \.png or \.svg, got"):
+        preflight.check_output(tmp_path / "a.jpg", "--plot", endings=(".png", ".svg"))
+    with pytest.raises(SinkError, match=r"there is no folder .*; make it first"):
+        preflight.check_output(tmp_path / "none" / "a.mp4", "--render", makes_folder=False)
+    with pytest.raises(DatasetError, match=r"--pairs .*: no such file; check the path"):
+        preflight.check_input(tmp_path, "--pairs")
+    with pytest.raises(ConfigError, match=r"cannot listen at 192\.0\.2\.1:80"):
+        preflight.check_listen(("192.0.2.1", 80), "--metrics")
