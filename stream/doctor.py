@@ -117,10 +117,8 @@ def _gstreamer() -> Iterator[Finding]:
     if found := gstreamer.hardware_decoders():
         yield Finding("hardware decoders", Verdict.OK, ", ".join(found))
     else:
-        note = "none; the processor decodes"
-        yield Finding(
-            "hardware decoders", Verdict.ABSENT, note, "sudo apt install gstreamer1.0-vaapi  (Intel, AMD)"
-        )
+        note = "none; the processor decodes (those of Intel and AMD can be installed)"
+        yield Finding("hardware decoders", Verdict.ABSENT, note, "sudo apt install gstreamer1.0-vaapi")
 
 
 def _models() -> Iterator[Finding]:
@@ -184,11 +182,18 @@ def _gpu() -> Finding:
 
 def _tensorrt(flavour: Flavour) -> Finding:
     if reason := flavour_available(flavour, purpose="build"):
-        return Finding(flavour, Verdict.ABSENT, reason)
+        return _lack(flavour, reason)
     version = runtime_version(flavour)
     if reason := flavour_available(flavour):
-        return Finding(flavour, Verdict.ABSENT, f"{version} compiles here, but cannot run: {reason}")
+        return _lack(flavour, f"{version} compiles here, but cannot run: {reason}")
     return Finding(flavour, Verdict.OK, version)
+
+
+def _lack(what: str, reason: str) -> Finding:
+    """What is not there, and why: ``why; run: COMMAND; more``."""
+    why, _, rest = reason.partition("; run: ")
+    command, mark, more = rest.partition("; ")
+    return Finding(what, Verdict.ABSENT, why + mark + more, command)
 
 
 def _broker(address: str) -> Finding:
