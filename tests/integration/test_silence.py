@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import pytest
@@ -79,6 +82,26 @@ def test_nobody_is_told(
     assert traced.done.returncode == 0, traced.done.stderr
     assert traced.spoke == []
     assert traced.wrote_outside(own, scratch, *map(Path, caches.values())) == []
+
+
+def test_a_source_is_all_that_is_asked(home: Path, tmp_path: Path, caches: dict[str, str]) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        words = ("run", f"http://127.0.0.1:{port}/none.mp4", "--engine", "onnxruntime", "--sink", "jsonl:-")
+        traced = trace(
+            *("facestream", *words),
+            home=home,
+            scratch=tmp_path,
+            environment=caches | {"XDG_RUNTIME_DIR": str(tmp_path)},
+        )
+        server.shutdown()
+    assert traced.done.returncode == 1, "there is no such file"
+    assert [line for line in traced.spoke if f"htons({port})" not in line] == []
+    assert len(traced.spoke) >= 1
+    assert [path for path in traced.wrote if "dconf" in path] == []
+    assert traced.wrote_outside(tmp_path, *map(Path, caches.values())) == []
 
 
 def test_a_program_of_ones_own_tells_nobody(home: Path, tmp_path: Path) -> None:
