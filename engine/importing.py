@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +15,6 @@ from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
 from engine.files import write_atomically
 from engine.onnx_graph import (
-    ColourOrder,
     fold_constants,
     free_shapes,
     image_input,
@@ -26,47 +23,11 @@ from engine.onnx_graph import (
 )
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage, Patch, Point, Threshold
+from engine.people import People
+from engine.preprocessing import Preprocessing, check_preprocessing
 from engine.zoo import MODEL_NAME, shipped_names
 
 _ARCFACE_SIZE_PX: Final = 112
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """What is done to an aligned face before a model sees it: ``(pixel - mean) * scale``.
-
-    Attributes:
-        colour_order: Of the channels.
-        mean: Of every channel, 0..255.
-        scale: A factor.
-        size_px: Side of the aligned face; None to take it from the model.
-
-    Raises:
-        ValueError: A number makes no sense.
-    """
-
-    colour_order: ColourOrder
-    mean: float
-    scale: float
-    size_px: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.mean <= 255:
-            raise ValueError(f"mean: expected 0..255, got {self.mean}")
-        if not math.isfinite(self.scale) or self.scale == 0:
-            raise ValueError(f"scale: expected a number other than 0, got {self.scale}")
-        if self.size_px is not None and self.size_px < 1:
-            raise ValueError(f"size_px: expected at least 1, got {self.size_px}")
-
-
-PRESETS: Final = {
-    # InsightFace's recognition models, ArcFace among them (arXiv 1801.07698; from their code).
-    "arcface": Preprocessing("rgb", 127.5, 1 / 127.5, 112),
-    # FaceNet as davidsandberg/facenet and facenet-pytorch prepare it ("fixed image standardisation").
-    "facenet": Preprocessing("rgb", 127.5, 1 / 128, 160),
-    # The OpenCV Zoo's SFace: pixels as they are.
-    "sface": Preprocessing("rgb", 0.0, 1.0, 112),
-}
 
 
 def scaled_template(size_px: int) -> tuple[Point, ...]:
@@ -94,6 +55,7 @@ def import_embedder(
     thresholds: tuple[Threshold, ...] = (),
     harmonic_with: tuple[str, ...] = (),
     replace: bool = False,
+    people: People | None = None,
 ) -> ModelPackage:
     """Make a model package of an ONNX embedder and keep it under a name.
 
@@ -111,10 +73,12 @@ def import_embedder(
         thresholds: See ``ModelPackage``.
         harmonic_with: The same.
         replace: Overwrite a package of the same name.
+        people: Faces on which the preprocessing is proved; None takes it as it is stated.
 
     Raises:
         ModelError: The file is no model, or not one that is understood; the message says why. Or there is a
-            model of this name.
+            model of this name. Or the model does not tell ``people`` apart with this preprocessing; the
+            message names one with which it does.
         ValueError: The name or a number makes no sense.
     """
     if not MODEL_NAME.fullmatch(name):
@@ -146,6 +110,8 @@ def import_embedder(
         thresholds=thresholds,
         harmonic_with=harmonic_with,
     )
+    if people is not None:
+        check_preprocessing(package, data, people, origin=str(path))
     write_atomically(package.onnx_path, data)
     package.save(place / "manifest.json")
     return package

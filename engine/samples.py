@@ -35,14 +35,31 @@ def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
     """
     if folder is None:
         return portrait_views(load_portrait())[:most]
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
-    images = [image for path in picked if (image := _read(path)) is not None]
-    if not images:
+    if not (images := read_folder(folder, most=most)):
         raise ModelError(
             f"{folder}: expected a folder of face images ({PICTURE_KINDS}), found none that can be read"
         )
     return images
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder and its sub-folders that are named like pictures, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def read_folder(folder: Path, *, most: int) -> list[Image]:
+    """The images of a folder and its sub-folders that can be read, evenly picked where there are more.
+
+    Args:
+        folder: Where to look.
+        most: At least 1.
+
+    Returns:
+        uint8 (H, W, 3) BGR.
+    """
+    paths = pictures_in(folder)
+    picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
+    return [image for path in picked if (image := _read(path)) is not None]
 
 
 def _read(path: Path) -> Image | None:

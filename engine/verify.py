@@ -13,6 +13,8 @@ from engine.errors import ModelError
 from engine.gate import judge, open_reference
 from engine.package import ModelPackage
 from engine.parity import Parity
+from engine.people import people_in, shipped_people
+from engine.preprocessing import Proof, prove
 from engine.protocol import Engine
 from engine.runtimes import open_compiled, why_unavailable, why_unfit
 from engine.samples import sample_images
@@ -24,6 +26,30 @@ _WITHOUT_COMPILING: Final[tuple[tuple[CompiledKind, str], ...]] = (
     ("openvino", "fp32"),
     ("openvino", "auto"),
 )
+
+
+def verify_preprocessing(
+    package: ModelPackage, *, detector: ModelPackage, faces: Path | None = None
+) -> Proof | None:
+    """Prove on faces of different people that an embedder sees what it was trained on.
+
+    Args:
+        package: The model; its file's hash is checked.
+        detector: Package of the detector that finds the faces.
+        faces: Folder with a folder of photographs for each person. Without one, or where it has none, small
+            faces that scikit-image ships.
+
+    Returns:
+        None for a model that is no embedder.
+
+    Raises:
+        ModelError: The package is damaged, or there are no faces.
+    """
+    if package.task != "embedder":
+        return None
+    finder = FaceDetector(open_reference(detector), min_score=0.6)
+    people = None if faces is None else people_in(faces, finder)
+    return prove(package, package.read(), people or shipped_people(finder))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -14,8 +15,11 @@ from stream.cli_errors import Debug, one_line_errors
 from stream.model_tables import model_table
 from stream.terminal import open_console
 
+log = logging.getLogger(f"facestream.{__name__}")
+
 if TYPE_CHECKING:
-    from engine.importing import Preprocessing
+    from engine.people import People
+    from engine.preprocessing import Preprocessing
 
 
 _MODEL_MIB: Final = 300.0
@@ -57,10 +61,24 @@ def import_model(
             "Galleries of it can be moved to this one as they are.",
         ),
     ] = None,
+    faces: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Prove the preprocessing on these people, a folder of photographs each; without it, on "
+            "small grey faces that scikit-image ships.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep a model that does not tell people apart, unproved.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a model of the same name.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Make a model package of your own ONNX file, with its preprocessing stated."""
+    """Make a model package of your own ONNX file, with its preprocessing stated and proved.
+
+    The model must tell people apart; where it does not, the message names a preprocessing with which it does.
+    """
     with one_line_errors(debug=debug):
         from engine.importing import import_embedder
         from engine.package import Threshold
@@ -80,12 +98,31 @@ def import_model(
                 thresholds=() if threshold is None else (Threshold(threshold),),
                 harmonic_with=tuple(each.sha256 for each in older),
                 replace=replace,
+                people=None if force else _people(faces),
             )
         except ValueError as exc:
             raise ConfigError(str(exc)) from exc
         console = open_console()
         console.print(model_table(package))
         console.print(f"next: facestream models verify {name}")
+
+
+def _people(faces: Path | None) -> People:
+    from engine.detector import FaceDetector
+    from engine.gate import open_reference
+    from engine.people import people_in, shipped_people
+    from engine.zoo import load_model
+
+    log.info("proving that the model tells people apart: takes a few seconds, or a minute for a large one")
+    detector = FaceDetector(open_reference(load_model("yunet")), min_score=0.6)
+    if faces is None:
+        return shipped_people(detector)
+    if (people := people_in(faces, detector)) is None:
+        raise ConfigError(
+            f"--faces {faces}: expected a folder for each of two or more people, with two or more "
+            "photographs in it that show a face"
+        )
+    return people
 
 
 def _preprocessing(
@@ -96,7 +133,7 @@ def _preprocessing(
     scale: float | None,
     size: int | None,
 ) -> Preprocessing:
-    from engine.importing import PRESETS, Preprocessing
+    from engine.preprocessing import PRESETS, Preprocessing
 
     if preset is not None:
         base = PRESETS[preset]

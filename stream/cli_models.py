@@ -35,7 +35,10 @@ Model = Annotated[
 ]
 Faces = Annotated[
     Path | None,
-    typer.Option(help="Folder of face images to judge on; without it, views of one portrait are used."),
+    typer.Option(
+        help="Folder of face images to judge on; without it, views of one portrait are used. Where it has a "
+        "folder for each of some people, embedders are also held to tell these apart."
+    ),
 ]
 
 
@@ -76,15 +79,21 @@ def show_model(model: Model, debug: Debug = False) -> None:
 
 @models_app.command("verify")
 def verify_model(model: Model, faces: Faces = None, debug: Debug = False) -> None:
-    """Check a model's files, and hold every engine that runs here against it."""
+    """Check a model's files and preprocessing, and hold every engine that runs here against it."""
     with one_line_errors(debug=debug):
-        from engine.verify import verify_engines
+        from engine.verify import verify_engines, verify_preprocessing
         from engine.zoo import load_detector, load_model
 
         table = text_table("model", "engine", "precision", "parity", "found")
         failed = False
         detector = load_model("yunet")
         for package in load_detector(model):
+            if proof := verify_preprocessing(package, detector=detector, faces=faces):
+                failed |= bool(proof.failure)
+                found = proof.failure or str(proof.separation)
+                advice = f"; import it again with {proof.advice}" if proof.advice else ""
+                state = "failed" if proof.failure else "passed"
+                table.add_row(package.name, "preprocessing", "fp32", state, found + advice)
             for verdict in verify_engines(package, detector=detector, faces=faces):
                 passed = verdict.parity is not None and verdict.parity.passed
                 failed |= not passed

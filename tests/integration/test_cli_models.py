@@ -24,7 +24,7 @@ from engine.store import CompiledEngine, EngineStore
 from engine.zoo import imported_models, load_model, shipped_models
 from stream.cli import app
 
-ARCFACE = ("--preset", "arcface")
+ARCFACE = ("--preset", "arcface", "--force")  # the tests' small model does not know faces
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +150,7 @@ def test_models_that_are_none(command: tuple[str, ...], home: Path) -> None:
 
 def test_an_imported_model_is_used_by_its_name(tiny: Path) -> None:
     shown = said(
-        *("models", "import", tiny, "--name", "mine", "--preset", "arcface"),
+        *("models", "import", tiny, "--name", "mine", *ARCFACE),
         *("--licence", "MIT", "--threshold", "0.4"),
     )
     assert "cosine 0.4" in shown
@@ -177,12 +177,12 @@ def test_preprocessing_is_stated_by_hand_or_on_top_of_a_preset(tiny: Path) -> No
     template = "30,50,70,50,50,70,35,90,65,90"
     said(
         *("models", "import", tiny, "--name", "mine", "--colour-order", "bgr", "--mean", "100"),
-        *("--scale", "0.5", "--size", "112", "--template", template),
+        *("--scale", "0.5", "--size", "112", "--template", template, "--force"),
     )
     package = load_model("mine")
     assert (package.colour_order, package.mean, package.scale) == ("bgr", (100.0,) * 3, 0.5)
     assert package.patches[0].template_xy[0] == (30.0, 50.0)
-    said("models", "import", tiny, "--name", "mine", "--preset", "arcface", "--mean", "0", "--replace")
+    said("models", "import", tiny, "--name", "mine", *ARCFACE, "--mean", "0", "--replace")
     package = load_model("mine")
     assert (package.colour_order, package.mean, package.scale) == ("rgb", (0.0,) * 3, 1 / 127.5)
 
@@ -262,9 +262,11 @@ def test_a_name_that_is_taken(tiny: Path) -> None:
 def test_engines_are_verified(home: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = embedder(home).onnx_path.with_suffix(".json")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    shown = said("models", "verify", manifest, "--faces", faces)
-    assert shown.count("passed") == 3
-    assert "4 samples; cosine at least" in shown
+    done = facestream("models", "verify", manifest, "--faces", faces)
+    assert done.stdout.count("passed") == 3
+    assert "4 samples; cosine at least" in done.stdout
+    assert "it does not tell people apart: 40 people" in done.stdout
+    assert done.exit_code == 1
 
 
 def test_a_model_that_fails_is_told_by_the_exit_code(
@@ -390,3 +392,21 @@ def test_the_command_in_a_process_of_its_own_says_one_line(home: Path) -> None:
     )
     assert done.stderr.count("\n") == 1
     assert compiled(home / "out") == []
+
+
+# --- the proof of the preprocessing
+
+
+def test_a_model_that_knows_no_faces_is_not_imported_unless_it_must_be(tiny: Path, home: Path) -> None:
+    done = facestream("models", "import", tiny, "--name", "mine", "--preset", "arcface")
+    assert done.exit_code == 1
+    assert "it does not tell people apart: 40 people: " in done.stderr
+    assert "or --force to keep it as it is" in done.stderr
+    assert not (home / "data").exists()
+
+
+def test_people_of_one_s_own_need_a_folder_each(tiny: Path, faces: Path) -> None:
+    options = ("--name", "mine", "--preset", "arcface", "--faces", faces)
+    done = facestream("models", "import", tiny, *options)
+    assert done.exit_code == 2
+    assert "expected a folder for each of two or more people" in done.stderr

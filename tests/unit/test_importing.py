@@ -13,10 +13,11 @@ from small_models import EMBEDDING_SIZE, embedder_onnx
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
 from engine.graphs import reference_graph
-from engine.importing import PRESETS, Preprocessing, import_embedder, scaled_template
+from engine.importing import import_embedder, scaled_template
 from engine.onnx_graph import copy_model
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage, Threshold
+from engine.preprocessing import PRESETS, Preprocessing
 from engine.zoo import imported_models, load_model, shipped_names
 
 FLOAT = onnx.TensorProto.FLOAT
