@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.errors import SourceError
 from engine.faces import Image
+from stream.autoplug import hasten, keep_unwanted_sound_flowing
 from stream.damage import DamageWatch
 from stream.gstreamer import (
     PipelineFailure,
@@ -51,7 +52,8 @@ class DecodePipeline:
         username: For the server.
         password: For the server.
         latest_only: Keep one frame and overwrite it when a newer one comes; else wait for the consumer.
-        at_clock_pace: Give frames out when they are due, else as soon as they are decoded.
+        at_clock_pace: Give frames out when they are due, else as soon as they are decoded; None does the
+            first with what comes in advance (segments of HLS, a file from a web server), else the second.
         latency_s: Buffer against network jitter (RTSP).
         network_timeout_s: How long a server may be silent.
         playlists: Follow HLS, DASH and the like, which name other addresses; else such a file is no video.
@@ -67,7 +69,7 @@ class DecodePipeline:
         username: str | None = None,
         password: str | None = None,
         latest_only: bool = False,
-        at_clock_pace: bool = False,
+        at_clock_pace: bool | None = False,
         latency_s: float = 0.15,
         network_timeout_s: float = 10.0,
         playlists: bool = True,
@@ -84,6 +86,7 @@ class DecodePipeline:
         self._closed = False
         self._pipeline: Any = None
         self._source: Any = None
+        self._in_segments = self._has_still_picture = self._has_container = False
         self._appsink: Any = None
         self._signals: list[tuple[Any, int]] = []
         self._damage = DamageWatch()
@@ -112,12 +115,12 @@ class DecodePipeline:
         entry = tail.get_static_pad("sink")
         entry.add_probe(gst.PadProbeType.BUFFER, self._on_buffer, gst)
         appsink = tail.get_by_name("exit")
-        appsink.set_property("sync", self._at_clock_pace)
+        appsink.set_property("sync", bool(self._at_clock_pace))
         appsink.set_property("qos", False)
         appsink.set_property("drop", self._latest_only)
         appsink.set_property("max-buffers", 1 if self._latest_only else 4)
         if self._launch is None:
-            pipeline.add(self._decoder(gst, entry))
+            pipeline.add(self._decoder(gst, entry, appsink))
         else:
             source = parse_bin(self._launch)
             pipeline.add(source)
@@ -173,6 +176,11 @@ class DecodePipeline:
         query = gst.Query.new_seeking(gst.Format.TIME)
         return self.announced_s() if pipeline.query(query) and query.parse_seeking()[1] else None
 
+    @property
+    def has_still_picture(self) -> bool:
+        """Whether what is decoded are JPEG, PNG and the like; Motion JPEG is that as well."""
+        return self._has_still_picture
+
     def is_bounded(self) -> bool:
         """Whether the source knows how many bytes will come; a live one does not."""
         gst, source = load_gst(), self._source
@@ -207,7 +215,7 @@ class DecodePipeline:
         self._signals.clear()
         ignore_complaints(self._damage.complain)
 
-    def _decoder(self, gst: Any, entry: Any) -> Any:
+    def _decoder(self, gst: Any, entry: Any, appsink: Any) -> Any:
         decoder = make_element("uridecodebin")
         decoder.set_property("uri", self._uri)
         # Only video is decoded: streams of other kinds are not even exposed.
@@ -215,13 +223,17 @@ class DecodePipeline:
         decoder.set_property("expose-all-streams", False)
 
         def link(_decoder: Any, pad: Any) -> None:
-            if not entry.is_linked():
-                pad.link(entry)
+            if entry.is_linked():
+                return
+            if self._at_clock_pace is None:
+                appsink.set_property("sync", self._in_segments or self.is_bounded())
+            pad.link(entry)
 
         self._signals.append((decoder, decoder.connect("pad-added", link)))
         self._signals.append((decoder, decoder.connect("source-setup", self._on_source)))
         self._signals.append((decoder, decoder.connect("deep-element-added", _end_with_the_file)))
         self._signals.append((decoder, decoder.connect("deep-element-added", self._on_element, gst)))
+        self._signals.append((decoder, decoder.connect("deep-element-added", self._on_plugged)))
         if not self._playlists:
             self._signals.append((decoder, decoder.connect("autoplug-select", _no_playlist)))
         return decoder
@@ -262,6 +274,19 @@ class DecodePipeline:
         )
         hear_complaints(self._damage.complain)
         return gst.PadProbeReturn.OK
+
+    def _on_plugged(self, _decoder: Any, _bin: Any, element: Any) -> None:
+        if (factory := element.get_factory()) is None:
+            return
+        kind = factory.get_metadata("klass")
+        self._in_segments |= "Adaptive" in kind
+        self._has_still_picture |= kind.endswith("Decoder/Image")
+        self._has_container |= "Demuxer" in kind and factory.get_name() != "multipartdemux"
+        keep_unwanted_sound_flowing(element)
+        if self._latest_only:
+            hasten(element)
+        if self._has_still_picture and not self._has_container and self._at_clock_pace is None:
+            self._source.set_property("do-timestamp", True)  # Motion JPEG alone has no times of its own
 
     def _on_buffer(self, _pad: Any, info: Any, gst: Any) -> Any:
         buffer = info.get_buffer()

@@ -18,6 +18,7 @@ from stream.uris import NetworkStream, SourceAddress
 
 _FIRST_BACKOFF_S = 0.5
 _SLOWEST_ATTEMPT = 32
+_FASTEST_POLL_S = 0.1
 
 
 def backoff_s(attempt: int, *, most_s: float, draw: Callable[[], float]) -> float:
@@ -40,7 +41,8 @@ def backoff_s(attempt: int, *, most_s: float, draw: Callable[[], float]) -> floa
 class LiveSource:
     """A camera that is watched for ever: its newest frame wins, and when it fails it is tried again.
 
-    A server may play a recording, whose end is told as what it is, and begin it again.
+    A server may play a recording, whose end is told as what it is, and begin it again. One that gives a
+    single picture and closes is asked for the next at the rate of analysis, and is up as long as it answers.
 
     Args:
         address: What to connect to.
@@ -79,12 +81,14 @@ class LiveSource:
         self._max_backoff_s = max_backoff_s
         self._clock, self._draw = clock, draw
         self._gate = FrameGate(analysis_fps)
+        self._poll_s = max(_FASTEST_POLL_S, 1.0 / analysis_fps) if analysis_fps else _FASTEST_POLL_S
         self._live_clock = LiveClock()
         self._status = StatusReporter(camera_id, on_status)
         self._closing = threading.Event()
         self._playback: Playback | None = None
         self._begun = False
         self._connections = 0
+        self._is_polling = False
         self._failed_attempts = 0
 
     @property
@@ -124,13 +128,17 @@ class LiveSource:
         self._status.tell(CameraState.CONNECTING)
         try:
             while not self._closing.is_set():
-                slowest = False
+                slowest, begun_at_s = False, self._clock()
                 try:
                     reason = yield from self._connect(opened_at_s)
                 except SourceError as exc:
                     reason, slowest = str(exc), isinstance(exc, AccessRefusedError)
                 if self._closing.is_set():
                     return
+                self._is_polling = reason is None
+                if reason is None:
+                    self._closing.wait(max(0.0, begun_at_s + self._poll_s - self._clock()))
+                    continue
                 self._failed_attempts += 1
                 self._status.tell(CameraState.DOWN, reason=reason, attempt=self._failed_attempts)
                 attempt = _SLOWEST_ATTEMPT if slowest else self._failed_attempts
@@ -139,17 +147,15 @@ class LiveSource:
             self.close()
             self._status.tell(CameraState.ENDED)
 
-    def _connect(self, opened_at_s: float) -> Generator[Frame, None, str]:
-        """Yield the frames of one connection; return why it ended."""
+    def _connect(self, opened_at_s: float) -> Generator[Frame, None, str | None]:
+        """Yield the frames of one connection; return why it ended, None after a still picture."""
         self._live_clock.restart()
         playback = Playback(
             self._address,
             credentials=self._credentials,
             gate=self._gate,
             latest_only=True,
-            # HLS comes in segments of several seconds at once; everything else is paced by the camera.
-            at_clock_pace=isinstance(self._address, NetworkStream)
-            and self._address.scheme.startswith("http"),
+            at_clock_pace=None if _is_web_address(self._address) else False,
             on_abandoned=self._status.tell_abandoned,
             clock=self._clock,
         )
@@ -162,7 +168,7 @@ class LiveSource:
             for ticket, image in frames:
                 if not is_up:
                     is_up, duration_s = True, playback.duration_s()
-                    self._connections += 1
+                    self._connections += not self._is_polling
                     self._failed_attempts = 0
                     self._status.tell(CameraState.UP)
                 time_s = self._live_clock.time_s(
@@ -171,7 +177,13 @@ class LiveSource:
                 yield Frame(
                     self._camera_id, ticket.number, time_s, datetime.now(UTC), image, ticket.is_damaged
                 )
+        if playback.was_still_picture():
+            return None
         why = playback.why_it_ended()
         if duration_s is None:
             return why
         return f"{why}; the server announced {duration_s:.1f} s: set ends: true (--ends) for a recording"
+
+
+def _is_web_address(address: SourceAddress) -> bool:
+    return isinstance(address, NetworkStream) and address.scheme in ("http", "https")

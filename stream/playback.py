@@ -51,7 +51,7 @@ class Playback:
         credentials: For the server.
         gate: Chooses the frames; told that its timestamps start anew.
         latest_only: Overwrite what the consumer does not take in time.
-        at_clock_pace: Give frames out when they are due.
+        at_clock_pace: Give frames out when they are due; None does so with what comes in advance.
         on_abandoned: Called when the pipeline did not stop in time and was left behind.
         clock: Monotonic seconds.
 
@@ -67,7 +67,7 @@ class Playback:
         credentials: Credentials,
         gate: FrameGate,
         latest_only: bool,
-        at_clock_pace: bool,
+        at_clock_pace: bool | None,
         on_abandoned: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +76,7 @@ class Playback:
         self._closed = self._delivered = False
         if (left := files_left()) is not None and left < FILES_OF_A_CAMERA:
             raise SourceError(f"{show_address(address)}: {too_many()}")
+        self._decoded_before = gate.decoded
         uri, launch = _locate(address)
         self._pipeline = DecodePipeline(
             uri,
@@ -124,6 +125,11 @@ class Playback:
     def announced_s(self) -> float | None:
         """Length of the media as its header states it; None where it does not, and before the first frame."""
         return self._pipeline.announced_s()
+
+    def was_still_picture(self) -> bool:
+        """Whether all that came was one JPEG, PNG or the like."""
+        pipeline, decoded = self._pipeline, self._gate.decoded - self._decoded_before
+        return decoded == 1 and pipeline.has_still_picture and pipeline.warning is None
 
     def is_bounded(self) -> bool:
         """Whether it is known how many bytes will come, as of a file on a web server."""
