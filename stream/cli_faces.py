@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from engine.face_finder import FaceFinder, FoundFaces
     from engine.faces import Image
     from stream.photos import Namer, Naming
-    from stream.progress import Progress
 
 faces_app = typer.Typer(
     help="Single photographs: find and name faces, compare two.", no_args_is_help=True, rich_markup_mode=None
@@ -34,6 +33,8 @@ _COMPARE_EXITS = (
     "no face or several; 2, wrong usage."
 )
 
+_HEADINGS = ("photo", "face", "box", "score", "quality")
+_NAME_HEADINGS = ("who", "similarity")
 _DEEP = "; take them with --deep"
 """What ``gallery enrol`` advises, which this command does not have."""
 
@@ -53,6 +54,20 @@ class _Looked:
     found: FoundFaces | None = None
     namings: list[Naming] | None = None
     error: str = ""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was found in all of them."""
+
+    photos: int = 0
+    faces: int = 0
+    failed: int = 0
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        unread = f"; {self.failed} could not be read" if self.failed else ""
+        return f"{_counted(self.faces, 'face')} in {_counted(self.photos, 'photograph')}{unread}"
 
 
 @faces_app.command("find", epilog=_FIND_EXITS)
@@ -81,18 +96,20 @@ def find(
             raise ConfigError(f"--false-accepts: expected between 0 and 1, got {false_accepts}")
         paths = _photos_of(photos)
         targets = _targets(render, paths)
-        progress = stack.enter_context(Progress("looking", total=len(paths)))
-        namer, finder = _open(stack, gallery, false_accepts, detector, embedder)
-        looks = _counting(_look(paths, finder, namer), progress)
-        code = _show(looks, targets, as_json=as_json, named=gallery is not None)
-    if code:
-        raise typer.Exit(code)
-
-
-def _counting(looks: Iterable[_Looked], progress: Progress) -> Iterator[_Looked]:
-    for look in looks:
-        yield look
-        progress.advance()
+        with Progress("looking", total=len(paths)) as progress:
+            namer, finder = _open(stack, gallery, false_accepts, detector, embedder)
+            told = _Told()
+            for look in _look(paths, finder, namer):
+                _tell(look, told, targets.get(look.path), as_json=as_json)
+                progress.advance()
+        if told.rows and not as_json:
+            table = text_table(*_HEADINGS, *(() if gallery is None else _NAME_HEADINGS))
+            for row in told.rows:
+                table.add_row(*row)
+            open_console().print(table)
+        typer.echo(str(told), err=True)
+    if told.failed:
+        raise typer.Exit(EXIT_FAILED if told.failed == told.photos else EXIT_PARTLY)
 
 
 def _photos_of(photos: list[Path]) -> list[Path]:
@@ -171,30 +188,21 @@ def _look(photos: list[Path], finder: FaceFinder, namer: Namer | None) -> Iterat
         yield _Looked(path, image, found, None if namer is None else namer.name(found))
 
 
-def _show(looks: Iterable[_Looked], targets: dict[Path, Path], *, as_json: bool, named: bool) -> int:
-    """Show what was found in each photograph; returns the exit code."""
+def _tell(look: _Looked, told: _Told, target: Path | None, *, as_json: bool) -> None:
+    """Print what programs read and what is wrong, draw, and keep the lines of the table."""
     from stream.photos import draw_faces, save_private
 
-    table = text_table("photo", "face", "box", "score", "quality", *(("who", "similarity") if named else ()))
-    photos = faces = failed = 0
-    for look in looks:
-        photos += 1
-        if look.error:
-            failed += 1
-            typer.echo(printable(f"error: {look.path}: {look.error}"), err=True)
-        if look.image is not None and look.found is not None:
-            faces += len(look.found)
-            if target := targets.get(look.path):
-                save_private(draw_faces(look.image, look.found, look.namings), target)
-        if as_json:
-            typer.echo(json.dumps(_described(look)))
-        for row in _rows(look):
-            table.add_row(*row)
-    if not as_json and table.row_count:
-        open_console().print(table)
-    unread = f"; {failed} could not be read" if failed else ""
-    typer.echo(f"{_counted(faces, 'face')} in {_counted(photos, 'photograph')}{unread}", err=True)
-    return 0 if not failed else EXIT_FAILED if failed == photos else EXIT_PARTLY
+    told.photos += 1
+    if look.error:
+        told.failed += 1
+        typer.echo(printable(f"error: {look.path}: {look.error}"), err=True)
+    if look.image is not None and look.found is not None:
+        told.faces += len(look.found)
+        if target is not None:
+            save_private(draw_faces(look.image, look.found, look.namings), target)
+    if as_json:
+        typer.echo(json.dumps(_described(look)))
+    told.rows += _rows(look)
 
 
 def _counted(count: int, what: str) -> str:
