@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -72,7 +73,7 @@ def enrol(
 ) -> None:
     """Enrol people from photographs, from folders, or from a track: "that one is Ann".
 
-    Exit code 0: everybody has a face in the gallery; 3: somebody was left out; 1: nobody was enrolled.
+    Exit code 0: everybody has a face in the gallery; 3: somebody was left out; 1: nothing was enrolled.
     """
     with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         from stream.enrolment import Enroller
@@ -184,17 +185,9 @@ def find_track(track: str, events: str) -> FaceEvent:
 def warn_of_look_alikes(look_alikes: Mapping[str, str], gallery: Path) -> None:
     """Say which names were new, and look like another one that was there."""
     for new, old in look_alikes.items():
-        typer.echo(
-            printable(f"warning: {new} is new here and looks like {old}; if they are one person: ")
-            + f"facestream gallery merge {gallery} {_quoted(old)} {_quoted(new)}",
-            err=True,
-        )
-
-
-def _quoted(name: str) -> str:
-    import shlex
-
-    return shlex.quote(name)
+        command = shlex.join(["facestream", "gallery", "merge", str(gallery), old, new])
+        told = f"warning: {new} looks like {old}, who is here, too; if they are one person: {command}"
+        typer.echo(printable(told), err=True)
 
 
 def _show_verdicts(verdicts: Sequence[Verdict]) -> None:

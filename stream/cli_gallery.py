@@ -14,7 +14,7 @@ from rich.table import Table
 
 from engine.errors import ConfigError
 from stream import preflight
-from stream.cli_enrol import counted, enrol, find_track
+from stream.cli_enrol import counted, enrol, find_track, warn_of_look_alikes
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.cli_gallery_file import GalleryPath, open_gallery
 from stream.cli_gallery_moves import export_file, fit_map, import_file, upgrade_gallery
@@ -133,9 +133,14 @@ def rename(
 ) -> None:
     """Call a person otherwise; the id in events stays."""
     with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
+        from stream.names import look_alike
+
         before = opened.find(person)
         after = opened.rename(before.id, name)
         typer.echo(f"{before.name} is {after.name} now ({after.id})")
+        others = (each.name for each in opened.people() if each.id != after.id)
+        alike = next((other for other in others if look_alike(other) == look_alike(after.name)), None)
+        warn_of_look_alikes({} if alike is None else {after.name: alike}, gallery)
 
 
 @gallery_app.command("merge")
@@ -281,8 +286,10 @@ def clean_file(gallery: GalleryPath, debug: Debug = False) -> None:
     """Write the file anew without what was deleted, after a removal that somebody was in the way of."""
     with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         from stream.gallery_erasure import clean
+        from stream.progress import Progress
 
-        clean(opened)
+        with Progress("cleaning"):
+            clean(opened)
         typer.echo(f"{gallery}: clean")
 
 

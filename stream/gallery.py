@@ -7,7 +7,6 @@ made with a key; what stays readable are counts, times, qualities, people's ids 
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 from collections.abc import Sequence
@@ -29,8 +28,8 @@ from stream.gallery_records import (
     Person,
     Template,
 )
-from stream.gallery_schema import SCHEMA, check_file, connect, one_line, right_sealer, timestamp
-from stream.names import canonical, clean_name, quoted
+from stream.gallery_schema import check_file, connect, new_file, one_line, right_sealer, timestamp
+from stream.names import canonical, check_text, clean_name, quoted
 from stream.sealing import Sealer
 
 _SALT_BYTES: Final = 16
@@ -69,7 +68,7 @@ class Gallery(GalleryFile):
         """Make a new gallery; its file is for its owner alone.
 
         Args:
-            path: Of the file, which is not there yet.
+            path: Of the file, which is not there yet. It appears when it is whole.
             model: Whose embeddings it will hold.
             sealer: Seals what identifies people; None leaves it readable.
             keep_photos: Keep the photographs, so that another model can embed them anew.
@@ -77,14 +76,6 @@ class Gallery(GalleryFile):
         Raises:
             GalleryError: The file is there already, or cannot be made.
         """
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        except FileExistsError:
-            raise GalleryError(f"{path}: is there already; choose another name, or delete it first") from None
-        except OSError as exc:
-            raise GalleryError(
-                f"{path}: cannot be made ({exc.strerror}); make its folder, or choose another place"
-            ) from exc
         row = (
             secrets.token_hex(8),
             *(1, 0),
@@ -101,15 +92,8 @@ class Gallery(GalleryFile):
             "" if sealer is None else sealer.fingerprint,
             secrets.token_bytes(_SALT_BYTES),
         )
-        database = connect(path)
-        try:
-            database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-            database.execute("INSERT INTO gallery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        except sqlite3.Error as exc:
-            database.close()
-            path.unlink(missing_ok=True)
-            raise GalleryError(f"{path}: cannot be made ({exc}); choose another place") from exc
-        gallery = cls(path, database, sealer)
+        new_file(path, row)
+        gallery = cls(path, connect(path), sealer)
         gallery.audit.record("created", sealed=sealer is not None, keep_photos=keep_photos)
         return gallery
 
@@ -170,6 +154,7 @@ class Gallery(GalleryFile):
             ValueError: There is no template, or an embedding does not fit.
         """
         name = clean_name(name)
+        check_text(notes, what="notes")
         if not templates or len(notes) > MAX_NOTES:
             raise ValueError(f"expected a template and notes of at most {MAX_NOTES} characters")
         with self.writing():

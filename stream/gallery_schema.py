@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -102,6 +105,48 @@ def connect(path: Path) -> sqlite3.Connection:
             f"{path}: no gallery, or a damaged one ({one_line(exc)}); restore a copy of it"
         ) from exc
     return database
+
+
+def new_file(path: Path, row: tuple[object, ...]) -> None:
+    """Make an empty gallery that others see when it is whole; for its owner alone.
+
+    Args:
+        path: Of the file, which is not there yet.
+        row: Of the table ``gallery``.
+
+    Raises:
+        GalleryError: The file is there already, or cannot be made.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with closing(connect(temporary)) as database:
+            database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+            marks = ", ".join("?" * len(row))
+            database.execute(f"INSERT INTO gallery VALUES ({marks})", row)  # noqa: S608 - question marks
+        _appear(temporary, path)
+    except FileExistsError:
+        raise GalleryError(f"{path}: is there already; choose another name, or delete it first") from None
+    except (OSError, sqlite3.Error) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise GalleryError(
+            f"{path}: cannot be made ({reason}); make its folder, or choose another place"
+        ) from exc
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _appear(temporary: Path, path: Path) -> None:
+    """Give a file its name, if no other has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        temporary.rename(path)
 
 
 def check_file(path: Path, database: sqlite3.Connection) -> str:

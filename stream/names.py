@@ -54,6 +54,18 @@ def clean_name(text: str, *, what: str = "name", longest: int = MAX_NAME) -> str
     return name
 
 
+def check_text(text: str, *, what: str) -> None:
+    """See that a text of any length and kind can be kept.
+
+    Raises:
+        TextError: It has bytes that are not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TextError(f"{what}: is not valid UTF-8; got {quoted(text)}") from None
+
+
 def fitting_name(text: str, *, longest: int = MAX_NAME) -> str:
     """The name that is nearest to a text: a question mark for each character that cannot be seen.
 

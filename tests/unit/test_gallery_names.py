@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,13 @@ def older_gallery(path: Path, sealer: Sealer | None = None) -> Gallery:
             )
             gallery.put_negative(f"p-{number}", Negative(vector(50 + number), f"door-{number}"))
     return gallery
+
+
+def test_notes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    with gallery_of(tmp_path / "g.db") as gallery:
+        with pytest.raises(TextError, match="notes: is not valid UTF-8"):
+            gallery.enrol("Ann", [template(vector(1))], notes="\udcff")
+        assert gallery.count() == 0
 
 
 def test_both_forms_of_a_name_are_one_person(tmp_path: Path) -> None:
@@ -136,6 +144,43 @@ def test_file_names_travel_with_an_export(tmp_path: Path) -> None:
         export_gallery(gallery, tmp_path / "out", sealer=None, plain=True)
         import_gallery(other, tmp_path / "out", sealer=None)
         assert [each.file for each in other.templates(other.find("Ann").id)] == ["", "ann.jpg"]
+
+
+def test_of_several_who_make_a_gallery_at_once_one_does_and_nobody_sees_half_of_it(tmp_path: Path) -> None:
+    path, start = tmp_path / "g.db", threading.Barrier(4)
+
+    def make(number: int) -> str:
+        start.wait(60)
+        try:
+            with gallery_of(path, f"Maker {number}"):
+                return ""
+        except GalleryError as exc:
+            with Gallery.open(path, sealer=None) as gallery:
+                assert gallery.count() <= 1
+            return str(exc)
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(make, range(4)))
+    assert told.count("") == 1
+    assert all("is there already" in each for each in told if each)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["g.db"]
+
+
+def test_a_disk_without_hard_links_holds_galleries_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    gallery_of(tmp_path / "g.db", "Ann").close()
+    with pytest.raises(GalleryError, match="is there already"):
+        gallery_of(tmp_path / "g.db")
+    with (
+        pytest.raises(TextError, match="notes: is not valid UTF-8"),
+        gallery_of(tmp_path / "h.db") as gallery,
+    ):
+        gallery.enrol("Ann", [template(vector(1))], notes="\udcff")
 
 
 def test_waiting_for_another_writer_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,14 +112,15 @@ def test_any_text_in_a_configuration_is_taken_or_refused(tmp_path: Path, text: s
     path = tmp_path / "c.yaml"
     quoted = json.dumps(text)  # a JSON string is YAML
     for line in (
-        f"cameras: [{{id: {quoted}, uri: test://ball?frames=1}}]",
+        f"cameras: [{{id: {quoted}, uri: /none/x.mp4}}]",
         f"cameras: [{{id: a, uri: {quoted}}}]",
         f"sinks: [{quoted}]\ncameras: [{{id: a, uri: /none/x.mp4}}]",
         f"identity: {{gallery: {quoted}}}\ncameras: [{{id: a, uri: /none/x.mp4}}]",
         f"{quoted}: 1",
     ):
         path.write_text(line, "utf-8")
-        answer("run", "--config", str(path), "--max-seconds", "0.01")
+        sink = () if "sinks" in line else ("--sink", "jsonl:/none/events.jsonl")
+        answer("run", "--config", str(path), "--max-seconds", "0.01", *sink)
 
 
 @SOME
