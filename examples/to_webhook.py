@@ -5,6 +5,7 @@ python examples/to_webhook.py kafka://localhost:9092/faces https://example.org/h
 
 import itertools
 import logging
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from stream.cloudevents import to_json
+from stream.config_tree import expand_address
 from stream.consumer import EventConsumer
 from stream.uris import redact_uri
 
@@ -35,7 +37,7 @@ def post(url: str, body: bytes) -> None:
 if len(sys.argv) != 3:
     sys.stderr.write(f"usage: python {sys.argv[0]} SOURCE URL\n\n{__doc__}\n")
     sys.exit(2)
-source, url = sys.argv[1:]
+source, url = (expand_address(each, os.environ) for each in sys.argv[1:])  # ${NAME} keeps secrets out
 with EventConsumer(source, group="to-webhook", batch=20) as events:
     signal.signal(signal.SIGTERM, lambda *_: events.stop())
     for event in events:

@@ -43,6 +43,7 @@ from stream.pictures import Shot, contact_sheet, plain_letters, save_png
 from stream.pipeline import Batch, CameraReport
 from stream.render import VideoRenderer
 from stream.sealing import KEY_VARIABLE, Sealer
+from stream.terminal import show_commands
 from stream.wiring import open_identifier, open_pipeline, open_sinks, open_stills
 
 _ENROLLED: Final[tuple[tuple[str, Callable[[], CutOut]], ...]] = (
@@ -249,6 +250,6 @@ def _close(console: Console, out: Path, seen: _Seen, *, is_own: bool) -> None:
     if not is_own:
         made += [("the stills of those enrolled", "enrolled")]
     lines += [f"  {what:<28} {out / name}" for what, name in made]
-    lines += ["", "Next", *(f"  {what:<28} {command}" for what, command in _NEXT)]
-    for line in lines:
+    for line in [*lines, "", "Next"]:
         console.print(line, highlight=False, soft_wrap=True)
+    show_commands(console, _NEXT)
