@@ -6,7 +6,10 @@ python examples/to_postgres.py kafka://localhost:9092/faces postgresql://localho
 import signal
 import sys
 
-import psycopg
+try:
+    import psycopg
+except ModuleNotFoundError:
+    sys.exit("psycopg is not installed; run: pip install 'psycopg[binary]>=3.2'")
 
 from stream.consumer import EventConsumer
 from stream.events import FaceEvent
