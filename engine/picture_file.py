@@ -45,6 +45,7 @@ _LEAST_ALPHA: Final = 13
 _MOST_SCANS: Final = 1_000
 """Of a JPEG file; each costs as much as the whole picture, and takes a few bytes."""
 _TIFF_SUBFILE, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH, _TIFF_DNG_VERSION = 254, 322, 323, 50706
+_BAND_ROWS: Final = 256
 _EXIF_ORIENTATION: Final = 274
 _TURNS: Final[Mapping[object, PIL.Image.Transpose]] = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -224,11 +225,16 @@ def _extremes(channel: PIL.Image.Image) -> tuple[int, int]:
 
 
 def _pixels(image: PIL.Image.Image) -> Image:
-    pixels: npt.NDArray[Any] = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        pixels = (pixels >> 8).astype(np.uint8)
-    code = cv2.COLOR_RGB2BGR if pixels.ndim == 3 else cv2.COLOR_GRAY2BGR
-    return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+    """The array, filled band by band: Pillow hands out copies, and of a large picture one is enough."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, image.height)
+        band: npt.NDArray[Any] = np.asarray(image.crop((0, top, image.width, bottom)))
+        if band.dtype != np.uint8:
+            band = (band >> 8).astype(np.uint8)
+        code = cv2.COLOR_RGB2BGR if band.ndim == 3 else cv2.COLOR_GRAY2BGR
+        cv2.cvtColor(band, code, dst=pixels[top:bottom])
+    return pixels
 
 
 def _explain(kind: PictureKind, data: bytes, error: Exception) -> str:
