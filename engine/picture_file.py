@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -111,13 +112,14 @@ def _opened(kind: PictureKind, data: bytes) -> PIL.Image.Image:
         raise ValueError(f"it has more than {_MOST_SCANS} scans")
     if kind == "AVIF" and is_cropped(data):  # libavif leaves cropping to its callers, unlike libheif
         raise PictureError("it is cropped by its metadata, which is not followed here; save it as shown")
+    if kind == "TIFF":
+        _silence_tiff()
     with _without_warnings():
         # Not PIL.Image.open, which tries all that it knows on a file and has limits of its own.
         image = _PLUGINS[kind](io.BytesIO(data))
         _check_size(*image.size)
         if isinstance(image, TiffImageFile):
             _check_tiff(image)
-            _silence_libtiff()
             image.load()  # which reads its EXIF data, too
     if image.info.get("default_image"):
         raise PictureError(
@@ -176,8 +178,9 @@ def _check_tiff(image: TiffImageFile) -> None:
 
 
 @cache
-def _silence_libtiff() -> None:
-    """Keep libtiff's own words from standard error: what is wrong is raised, too."""
+def _silence_tiff() -> None:
+    """Keep libtiff's and Pillow's own words from standard error: what is wrong is raised, too."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python writes what nobody handles
     with suppress(AttributeError, OSError):  # AttributeError: Pillow was built without it
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from contextlib import suppress
@@ -133,6 +135,28 @@ def test_tiff_files_of_other_programs_are_decoded(options: dict[str, object]) ->
     np.testing.assert_array_equal(decode_picture(file.getvalue()), PICTURE)
     with pytest.raises(PictureError, match="it is cut off"):
         decode_picture(file.getvalue()[:3000])
+
+
+def test_what_a_decoder_says_of_a_damaged_file_is_raised_and_not_written() -> None:
+    code = (
+        "import sys; from engine.picture_file import decode_picture as decode\n"
+        "for data in sys.stdin.read().split():\n"
+        "    try: decode(bytes.fromhex(data))\n"
+        "    except Exception as error: assert 'damaged' in str(error) or 'cut off' in str(error), error"
+    )
+    whole = encoded(picture_of(PICTURE), "TIFF")
+    samples = whole.index(struct.pack("<HHI", 277, 3, 1)) + 8
+    many = whole[:samples] + struct.pack("<H", 2048) + whole[samples + 2 :]  # Pillow logs it
+    cut = encoded(picture_of(NOISE), "TIFF of JPEG")[:3000]  # libtiff prints it
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=f"{many.hex()} {cut.hex()}",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("alpha", ["assocalpha", "unassalpha"])
