@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from engine.detector import FaceDetector
 from engine.errors import ModelError
+from engine.faces import Image
 from engine.files import write_atomically
 from engine.gate import judge, model_inputs, open_reference
 from engine.graphs import pixel_graph
@@ -84,7 +85,8 @@ def open_engine(
     store = store or EngineStore()
     match kind:
         case "auto":
-            return _open_fastest(package, precision, threads, streams, store)
+            (engine,) = _open_fastest([package], precision, threads, streams, store)
+            return engine
         case "tensorrt" | "tensorrt-rtx":
             return _open_stored(package, kind, precision, threads=threads, streams=streams, store=store)
         case "openvino" | "onnxruntime":
@@ -94,6 +96,58 @@ def open_engine(
                 return open_graph(kind, graph, precision, threads=threads, streams=streams)
             return _open_stored(package, kind, precision, threads=threads, streams=streams, store=store)
     raise ValueError(f"kind: expected auto, openvino, onnxruntime, tensorrt or tensorrt-rtx, got {kind!r}")
+
+
+def open_engines(
+    packages: Sequence[ModelPackage],
+    *,
+    kind: EngineKind = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    streams: int = 1,
+    store: EngineStore | None = None,
+) -> list[Engine]:
+    """Open the networks that make one model: all on one kind of engine in one precision, if one suits all.
+
+    Which one that is, is chosen by the time that all of them take together. Where none passes the gate for
+    all, or compiled engines are of several precisions, each runs on its own, and a warning says so.
+
+    Args:
+        packages: One or more.
+        kind: As for ``open_engine``.
+        precision: The same.
+        threads: The same.
+        streams: The same.
+        store: The same.
+
+    Returns:
+        Their engines, in the same order.
+
+    Raises:
+        ModelError: As for ``open_engine``.
+        ValueError: The same.
+    """
+    store = store or EngineStore()
+    if precision != "auto" and precision not in precisions():
+        raise ValueError(f"precision: expected auto, {', '.join(precisions())}, got {precision!r}")
+    reason = "as compiled"
+    if kind == "auto":
+        try:
+            return _open_fastest(packages, precision, threads, streams, store)
+        except ModelError as exc:
+            if len(packages) == 1:
+                raise
+            reason = str(exc)
+    engines = _open_each(
+        packages, kind=kind, precision=precision, threads=threads, streams=streams, store=store
+    )
+    if len({(engine.name, engine.precision) for engine in engines}) > 1:
+        what = ", ".join(
+            f"{package.name} on {engine.name} in {engine.precision}"
+            for package, engine in zip(packages, engines, strict=True)
+        )
+        log.warning("the networks of one model run differently: %s (%s)", what, reason)
+    return engines
 
 
 def _open_stored(
@@ -157,29 +211,69 @@ def find_compiled(
 
 
 def _open_fastest(
-    package: ModelPackage, precision: str, threads: int | None, streams: int, store: EngineStore
-) -> Engine:
-    """Open what was found to be the fastest on this machine, or find it."""
-    candidates = list(_candidates(package, store))
+    packages: Sequence[ModelPackage],
+    precision: str,
+    threads: int | None,
+    streams: int,
+    store: EngineStore,
+) -> list[Engine]:
+    """Open what was found to be the fastest on this machine for all of these together, or find it."""
+    candidates = _shared_candidates(packages, store)
     if precision != "auto":
         candidates = list(dict.fromkeys((kind, precision) for kind, _ in candidates))
-    memory = store.root / f"choice.{_situation(package, candidates, threads)}.json"
+    memory = store.root / f"choice.{_situation(packages, candidates, threads)}.json"
 
-    def open_one(kind: CompiledKind, wanted: str) -> Engine:
-        return open_engine(
-            package, kind=kind, precision=wanted, threads=threads, streams=streams, store=store
+    def open_all(kind: CompiledKind, wanted: str) -> list[Engine]:
+        return _open_each(
+            packages, kind=kind, precision=wanted, threads=threads, streams=streams, store=store
         )
 
     remembered = _recall(memory)
     if remembered in candidates:
         try:
-            return open_one(*remembered)
+            return open_all(*remembered)
         except ModelError:
             pass  # it is not what it was: looked for anew below
-    choice, engine = _fastest(package, candidates, open_one)
+    choice, engines = _fastest(packages, candidates, open_all)
     with contextlib.suppress(ModelError):  # without it the next start takes longer, and nothing else
         write_atomically(memory, json.dumps({"kind": choice[0], "precision": choice[1]}).encode())
-    return engine
+    return engines
+
+
+def _open_each(
+    packages: Sequence[ModelPackage],
+    *,
+    kind: EngineKind,
+    precision: str,
+    threads: int | None,
+    streams: int,
+    store: EngineStore,
+) -> list[Engine]:
+    """All of them, or none."""
+    opened: list[Engine] = []
+    try:
+        for package in packages:
+            engine = open_engine(
+                package, kind=kind, precision=precision, threads=threads, streams=streams, store=store
+            )
+            opened.append(engine)
+    except BaseException:
+        _close(opened)
+        raise
+    return opened
+
+
+def _close(engines: Sequence[Engine]) -> None:
+    for engine in engines:
+        engine.close()
+
+
+def _shared_candidates(
+    packages: Sequence[ModelPackage], store: EngineStore
+) -> list[tuple[CompiledKind, str]]:
+    """What may work for each of them, in the order of the first."""
+    first, *others = (list(_candidates(package, store)) for package in packages)
+    return [each for each in first if all(each in other for other in others)]
 
 
 def _candidates(package: ModelPackage, store: EngineStore) -> Iterator[tuple[CompiledKind, str]]:
@@ -194,13 +288,14 @@ def _candidates(package: ModelPackage, store: EngineStore) -> Iterator[tuple[Com
 
 
 def _situation(
-    package: ModelPackage, candidates: Sequence[tuple[CompiledKind, str]], threads: int | None
+    packages: Sequence[ModelPackage], candidates: Sequence[tuple[CompiledKind, str]], threads: int | None
 ) -> str:
     """A digest of all that the choice depends on."""
     versions = {
         kind: engine_version(kind) for kind, _ in candidates if not why_unavailable(kind, purpose="run")
     }
-    facts = [package.sha256, processor_key(), threads, candidates, sorted(versions.items())]
+    models = "+".join(package.sha256 for package in packages)
+    facts = [models, processor_key(), threads, candidates, sorted(versions.items())]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -213,40 +308,64 @@ def _recall(memory: Path) -> tuple[CompiledKind, str] | None:
 
 
 def _fastest(
-    package: ModelPackage,
+    packages: Sequence[ModelPackage],
     candidates: Sequence[tuple[CompiledKind, str]],
-    open_one: Callable[[CompiledKind, str], Engine],
-) -> tuple[tuple[CompiledKind, str], Engine]:
-    """Judge and time all; the fastest stays open."""
-    log.info("choosing the engine for %s: the fastest of %d, once", package.name, len(candidates))
-    images = sample_images(most=_SAMPLES)
-    detector, reference = _face_finder(), open_reference(package)
-    pixels = np.ascontiguousarray(model_inputs(package, images, detector=detector)[:1])
-    best: tuple[float, tuple[CompiledKind, str], Engine] | None = None
+    open_all: Callable[[CompiledKind, str], list[Engine]],
+) -> tuple[tuple[CompiledKind, str], list[Engine]]:
+    """Judge and time all; the fastest stay open."""
+    name = _names(packages)
+    log.info("choosing the engine for %s: the fastest of %d, once", name, len(candidates))
+    images, detector = sample_images(most=_SAMPLES), _face_finder()
+    trials = [_Trial.of(package, images, detector) for package in packages]
+    best: tuple[float, tuple[CompiledKind, str], list[Engine]] | None = None
     reasons = []
     for candidate in candidates:
-        engine = None
-        log.info("choosing the engine for %s: trying %s, precision %s", package.name, *candidate)
+        engines: list[Engine] = []
+        log.info("choosing the engine for %s: trying %s, precision %s", name, *candidate)
         try:
-            engine = open_one(*candidate)
-            parity = judge(package, engine, images, detector=detector, reference=reference)
-            if not parity.passed:
-                raise ModelError("; ".join(parity.failures))  # noqa: TRY301 - one way out for all failures
-            seconds = _least_seconds(engine, pixels)
+            engines = open_all(*candidate)
+            seconds = sum(trial.seconds(engine) for trial, engine in zip(trials, engines, strict=True))
         except ModelError as exc:
             reasons.append(f"{' '.join(candidate)}: {exc}")
-            slower = engine
+            slower = engines
         else:
-            slower = engine
+            slower = engines
             if best is None or seconds < best[0]:
-                slower, best = best and best[2], (seconds, candidate, engine)
-        if slower is not None:
-            slower.close()
-    reference.close()
+                slower, best = best[2] if best else [], (seconds, candidate, engines)
+        _close(slower)
+    for trial in trials:
+        trial.reference.close()
     if best is None:
-        raise ModelError(f"{package.name}: no engine works here: {'; '.join(reasons)}")
-    log.info("chose the engine for %s: %s, precision %s", package.name, *best[1])
+        raise ModelError(f"{name}: no engine works here: {'; '.join(reasons)}")
+    log.info("chose the engine for %s: %s, precision %s", name, *best[1])
     return best[1], best[2]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trial:
+    """What the engines of one model are judged and timed on."""
+
+    package: ModelPackage
+    images: Sequence[Image]
+    detector: FaceDetector
+    reference: Engine
+    pixels: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, package: ModelPackage, images: Sequence[Image], detector: FaceDetector) -> _Trial:
+        pixels = np.ascontiguousarray(model_inputs(package, images, detector=detector)[:1])
+        return cls(package, images, detector, open_reference(package), pixels)
+
+    def seconds(self, engine: Engine) -> float:
+        """Of one call; raises ``ModelError`` for an engine that does not give what the model gives."""
+        parity = judge(self.package, engine, self.images, detector=self.detector, reference=self.reference)
+        if not parity.passed:
+            raise ModelError("; ".join(parity.failures))
+        return _least_seconds(engine, self.pixels)
+
+
+def _names(packages: Sequence[ModelPackage]) -> str:
+    return ", ".join(package.name for package in packages)
 
 
 def _least_seconds(engine: Engine, pixels: npt.NDArray[np.uint8]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from engine.larger_look import LargerLook
 from engine.package import ModelPackage
 from engine.protocol import Engine
 from engine.second_look import SecondLook
-from engine.select import open_engine
+from engine.select import open_engines
 from engine.store import EngineStore
 from engine.zoo import is_known, load_detector, load_model
 from stream.best_shots import BestShots
@@ -47,6 +48,8 @@ from stream.spool import Spool
 from stream.spool_files import spool_folder
 from stream.stills import StillReader
 from stream.uris import LocalPath, TestPattern, parse_source, redact_uri
+
+log = logging.getLogger(f"facestream.{__name__}")
 
 # A file's frames go to the detector in batches: an engine's threads then wait for each other less often.
 _FRAMES_PER_STEP = 4
@@ -75,7 +78,7 @@ def open_pipeline(
     models = settings.models
     detector_packages, embedder_package = load_packages(models)
     cameras = make_cameras(settings, (*detector_packages, embedder_package), started_at or datetime.now(UTC))
-    with open_models(models, settings.detection) as (detector, embedder):
+    with open_models(models, settings.detection, level=logging.INFO) as (detector, embedder):
         embedder.warm_up()
         detection, tracking = settings.detection, settings.tracking
         recognizer = Recognizer(
@@ -107,7 +110,11 @@ def load_packages(models: ModelSettings) -> tuple[tuple[ModelPackage, ...], Mode
 
 @contextmanager
 def open_models(
-    models: ModelSettings, detection: DetectionSettings, *, larger_look: bool = False
+    models: ModelSettings,
+    detection: DetectionSettings,
+    *,
+    larger_look: bool = False,
+    level: int = logging.DEBUG,
 ) -> Iterator[tuple[Detector, FaceEmbedder]]:
     """A detector and an embedder on their engines, which are closed at the end.
 
@@ -115,6 +122,7 @@ def open_models(
         models: Which, and where they run.
         detection: How faces are found.
         larger_look: Look at large images a second time, as photographs deserve it.
+        level: At which the engine and precision of each network are logged.
 
     Raises:
         ConfigError: A model does not do what it is meant for.
@@ -123,26 +131,29 @@ def open_models(
     detector_packages, embedder_package = load_packages(models)
     with ExitStack() as stack:
 
-        def open_model(package: ModelPackage) -> Engine:
-            engine = open_engine(
-                package,
+        def open_all(packages: Sequence[ModelPackage]) -> list[Engine]:
+            engines = open_engines(
+                packages,
                 kind=models.engine,
                 precision=models.precision,
                 threads=models.threads or max(1, (os.cpu_count() or 1) // 2),
                 store=EngineStore(models.engines_dir),
             )
-            stack.callback(engine.close)
-            return engine
+            for package, engine in zip(packages, engines, strict=True):
+                stack.callback(engine.close)
+                log.log(level, "%s runs on %s in %s", package.name, engine.name, engine.precision)
+            return engines
 
+        stages = iter(open_all(detector_packages))
         finder = open_detector(
             detector_packages,
-            open_engine=open_model,
+            open_engine=lambda _: next(stages),
             min_score=detection.min_score,
             long_side_px=detection.long_side_px,
         )
         embedder = FaceEmbedder.from_package(
             embedder_package,
-            open_model(embedder_package),
+            open_all([embedder_package])[0],
             flip=models.mirror,
             second_look=SecondLook(finder) if detection.second_look else None,
         )

@@ -54,9 +54,9 @@ def embedder_onnx(answer: Answer = "faces", *, size_px: int = SIZE_PX, seed: int
     return graph.model(("n", 3, size_px, size_px), {"embedding": ("n", EMBEDDING_SIZE)}, image="image")
 
 
-def embedder(folder: Path, answer: Answer = "faces", *, name: str = "tiny") -> ModelPackage:
+def embedder(folder: Path, answer: Answer = "faces", *, name: str = "tiny", seed: int = 0) -> ModelPackage:
     """The package of a small embedder, in a folder."""
-    data = embedder_onnx(answer).SerializeToString()
+    data = embedder_onnx(answer, seed=seed).SerializeToString()
     path = folder / f"{name}-{answer}.onnx"
     path.write_bytes(data)
     package = ModelPackage(

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -28,7 +28,7 @@ from engine.package import Likeness, ModelPackage
 from engine.protocol import Engine
 from engine.runtimes import engine_version
 from engine.second_look import SecondLook
-from engine.select import EngineKind, open_engine
+from engine.select import EngineKind, open_engines
 from engine.zoo import load_detector, load_model
 from training.results import ModelRecord
 
@@ -130,15 +130,17 @@ def open_models(
     records: list[ModelRecord] = []
     with contextlib.ExitStack() as stack:
 
-        def opened(each: ModelPackage, kind: EngineKind, precision: str) -> Engine:
-            engine = open_engine(each, kind=kind, precision=precision, threads=threads, streams=workers)
-            stack.callback(engine.close)
-            records.append(_record(each, engine))
-            return engine
+        def opened(these: Sequence[ModelPackage], kind: EngineKind, precision: str) -> list[Engine]:
+            engines = open_engines(these, kind=kind, precision=precision, threads=threads, streams=workers)
+            for each, engine in zip(these, engines, strict=True):
+                stack.callback(engine.close)
+                records.append(_record(each, engine))
+            return engines
 
+        stages = iter(opened(packages, detector_kind, "auto"))
         finder = open_detector(
             packages,
-            open_engine=lambda each: opened(each, detector_kind, "auto"),
+            open_engine=lambda _: next(stages),
             min_score=min_score,
             long_side_px=long_side_px,
         )
@@ -147,7 +149,7 @@ def open_models(
             finder = EnlargingDetector(finder, factor=enlarge, most_px=long_side_px)
         found = tuple(records)
         turner = FaceEmbedder.from_package(
-            package, opened(package, kind, precision), flip=flip, second_look=again
+            package, opened([package], kind, precision)[0], flip=flip, second_look=again
         )
         patches = [[patch.size_px, patch.template_xy] for patch in package.patches]
         likeness = Likeness.of(package.thresholds)

@@ -26,7 +26,7 @@ from engine.package import ModelPackage
 from engine.parity import Parity
 from engine.protocol import Arrays, Engine
 from engine.runtimes import engine_version, this_target
-from engine.select import open_engine
+from engine.select import open_engine, open_engines
 from engine.store import CompiledEngine, EngineKey, EngineStore
 
 PIXELS = {"pixels": np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), np.uint8)}
@@ -194,6 +194,64 @@ def test_a_model_that_no_engine_runs_right_is_told(tmp_path: Path, store: Engine
     assert "; onnxruntime fp32: " in message
     assert "\n" not in message
     assert choices(store) == []
+
+
+# --- a model of several networks
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> list[ModelPackage]:
+    """Two networks of one model: the same one, so that its gate passes, under two hashes."""
+    return [embedder(tmp_path, name=name, seed=seed) for seed, name in enumerate(("first", "second"))]
+
+
+def test_the_networks_of_one_model_run_alike_on_what_is_fastest_for_all(
+    stages: list[ModelPackage], store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {"openvino": iter([1.0, 9.0] * 2), "onnxruntime": iter([4.0, 2.0])}
+    monkeypatch.setattr(select, "_least_seconds", lambda engine, _: next(seconds[engine.name]))
+    for _ in range(2):  # chosen, and remembered
+        engines = open_engines(stages, store=store)
+        assert [(each.name, each.precision) for each in engines] == [("onnxruntime", "fp32")] * 2
+    assert engines[0].infer(PIXELS)["embedding"] != pytest.approx(engines[1].infer(PIXELS)["embedding"])
+    assert len(choices(store)) == 1
+
+
+@pytest.mark.usefixtures("timed")
+def test_what_fails_for_one_network_is_taken_for_none(
+    stages: list[ModelPackage], store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_on(monkeypatch, "openvino", stages[1])
+    with capture_logs() as told:
+        engines = open_engines(stages, store=store)
+    assert [each.name for each in engines] == ["onnxruntime"] * 2
+    assert not [entry for entry in told if "run differently" in entry["event"]]
+
+
+@pytest.mark.usefixtures("timed")
+def test_networks_that_no_engine_runs_all_of_run_differently_and_are_told_of(
+    stages: list[ModelPackage], store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_on(monkeypatch, "openvino", stages[1])
+    fail_on(monkeypatch, "onnxruntime", stages[0])
+    with capture_logs() as told:
+        engines = open_engines(stages, store=store)
+    assert [each.name for each in engines] == ["openvino", "onnxruntime"]
+    (warning,) = (entry["event"] for entry in told if "run differently" in entry["event"])
+    assert "first on openvino in " in warning
+    assert "second on onnxruntime in fp32" in warning
+    assert "no engine works here: openvino auto: made to fail" in warning
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, kind: str, package: ModelPackage) -> None:
+    whole = select.judge
+
+    def judge(judged: ModelPackage, engine: Engine, *args: object, **options: object) -> Parity:
+        if (judged, engine.name) == (package, kind):
+            raise ModelError("made to fail")
+        return whole(judged, engine, *args, **options)
+
+    monkeypatch.setattr(select, "judge", judge)
 
 
 # --- compiled plans, on a GPU that is made up
