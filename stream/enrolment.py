@@ -170,6 +170,7 @@ class Enroller:
         Raises:
             GalleryError: The gallery has been moved to another model.
         """
+        self._enrolled.update()  # most of it before others have to wait
         with self._gallery.exclusive():
             if (model := self._gallery.model) != self._model:
                 raise GalleryError(
