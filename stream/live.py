@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from engine.errors import SourceError
 from stream.frames import CameraState, Frame, SourceStats
 from stream.gate import FrameGate, LiveClock
-from stream.playback import AccessRefusedError, Credentials, Playback
+from stream.pace import Patience
+from stream.playback import AccessRefusedError, Credentials, Playback, StalledError
 from stream.status import StatusListener, StatusReporter
 from stream.uris import NetworkStream, SourceAddress
 
@@ -50,7 +51,8 @@ class LiveSource:
         analysis_fps: Most frames a second of media time; None for all.
         credentials: For the server. While it refuses them, attempts keep to the slowest pace.
         open_timeout_s: How long the first frame of a connection may take.
-        stall_timeout_s: How long each later one may take before the camera counts as down.
+        stall_timeout_s: How long each later one may take before the camera counts as down; longer for one
+            that turns out to be slow.
         max_backoff_s: Longest wait between two attempts.
         on_status: Told about changes of state, in the thread that iterates over ``frames()``.
         clock: Monotonic seconds.
@@ -77,7 +79,7 @@ class LiveSource:
         if not min(open_timeout_s, stall_timeout_s, max_backoff_s) > 0:
             raise ValueError("open_timeout_s, stall_timeout_s, max_backoff_s: expected numbers above 0")
         self._address, self._camera_id, self._credentials = address, camera_id, credentials
-        self._open_timeout_s, self._stall_timeout_s = open_timeout_s, stall_timeout_s
+        self._open_timeout_s, self._patience = open_timeout_s, Patience(stall_timeout_s)
         self._max_backoff_s = max_backoff_s
         self._clock, self._draw = clock, draw
         self._gate = FrameGate(analysis_fps)
@@ -128,10 +130,12 @@ class LiveSource:
         self._status.tell(CameraState.CONNECTING)
         try:
             while not self._closing.is_set():
-                slowest, begun_at_s = False, self._clock()
+                slowest, begun_at_s, known = False, self._clock(), self._gate.decoded
                 try:
                     reason = yield from self._connect(opened_at_s)
                 except SourceError as exc:
+                    if isinstance(exc, StalledError) and (frames := self._gate.decoded - known):
+                        self._patience.note_stall(frames, self._clock() - begun_at_s)
                     reason, slowest = str(exc), isinstance(exc, AccessRefusedError)
                 if self._closing.is_set():
                     return
@@ -163,7 +167,7 @@ class LiveSource:
         if self._closing.is_set():
             return "closed"
         is_up, duration_s = False, None
-        frames = playback.frames(open_timeout_s=self._open_timeout_s, stall_timeout_s=self._stall_timeout_s)
+        frames = playback.frames(open_timeout_s=self._open_timeout_s, stall_timeout_s=self._patience.limit_s)
         with closing(frames):
             for ticket, image in frames:
                 if not is_up:

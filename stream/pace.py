@@ -6,6 +6,7 @@ from collections import deque
 from statistics import median_low
 
 _STEPS = 2
+_ENOUGH_FRAMES = 3
 _MEMORY = 9
 _LOOKS_MISSED = 2.5
 """Time between looks that a limit always leaves: one look that finds nothing, and half a one of jitter."""
@@ -47,6 +48,40 @@ class Pace:
         if steps == _STEPS:
             self._spacings_s.append(mean_s)
         self._spacing_s = max(self._least_s, median_low(self._spacings_s or [mean_s]))
+
+
+class Patience:
+    """How long to wait for the next frame of a live camera before it counts as down.
+
+    A camera may give a picture every five or twenty seconds and cannot say so. When a connection gave a frame
+    or two and then none, the next one is given twice the time, up to half a minute; when frames came close
+    together before they stopped, that was an outage, and the limit is the set one again.
+
+    Args:
+        limit_s: The least, > 0.
+        most_s: The most, where ``limit_s`` is not more.
+    """
+
+    def __init__(self, limit_s: float, *, most_s: float = 30.0) -> None:
+        self._least_s, self._most_s = limit_s, max(limit_s, most_s)
+        self._limit_s = limit_s
+
+    @property
+    def limit_s(self) -> float:
+        """Of the next connection, or of this one."""
+        return self._limit_s
+
+    def note_stall(self, frames: int, lasted_s: float) -> None:
+        """A connection gave no frame for ``limit_s``.
+
+        Args:
+            frames: That it gave before, 1 or more.
+            lasted_s: From its beginning to the end of the wait.
+        """
+        if frames < _ENOUGH_FRAMES:
+            self._limit_s = min(2 * self._limit_s, self._most_s)
+        elif _LOOKS_MISSED * (lasted_s - self._limit_s) / frames <= self._least_s:
+            self._limit_s = self._least_s
 
 
 def stretched(limit_s: float, spacing_s: float) -> float:

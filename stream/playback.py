@@ -28,6 +28,10 @@ from stream.uris import (
 _POLL_S = 0.1
 
 
+class StalledError(SourceError):
+    """Frames came, or should have come, and do not."""
+
+
 class AccessRefusedError(SourceError):
     """The server refused the user name or password: trying again at once would only lock the account."""
 
@@ -163,7 +167,7 @@ class Playback:
             if self._gate.decoded != decoded or self._gate.in_flight:
                 decoded, since = self._gate.decoded, self._clock()
             elif self._clock() - since > timeout_s:
-                raise SourceError(f"{show_address(self._address)}: no frame for {timeout_s:g} s")
+                raise StalledError(f"{show_address(self._address)}: no frame for {timeout_s:g} s")
         return None
 
     def _error(self, failure: PipelineFailure) -> SourceError:

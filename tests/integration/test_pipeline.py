@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChan
 from stream.frames import CameraState
 from stream.metrics import serve_metrics
 from stream.pipeline import Pipeline
+from stream.sources import open_source
 from stream.watch import watch
 from stream.wiring import open_pipeline
 
@@ -224,6 +226,14 @@ def test_who_is_there_is_seen_below_one_look_a_second(portrait_clip: Path) -> No
     found = tracks_left(portrait_clip, analysis_fps=0.8)
     assert 1 <= len(found) <= 3
     assert sum(track.faces_seen for track in found) >= 10
+
+
+def test_a_camera_slower_than_its_limit_stays_up_after_a_few_attempts() -> None:
+    source = open_source(camera_id="slow", uri="test://ball?fps=4", stall_timeout_s=0.1)
+    with closing(source), closing(source.frames()) as frames:
+        for _ in range(7):
+            next(frames)
+        assert source.stats().reconnects <= 4
 
 
 def test_watch_may_be_left_at_any_time(portrait_clip: Path) -> None:

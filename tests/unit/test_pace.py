@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.pace import Pace, stretched
+from stream.pace import Pace, Patience, stretched
 
 SPACINGS_S = st.floats(0.01, 100.0)
 
@@ -65,3 +65,26 @@ def test_a_limit_is_stretched_only_where_a_missed_look_would_exceed_it(limit_s, 
 def test_a_spacing_that_is_none(least_s):
     with pytest.raises(ValueError, match="least_s: expected a time of at least 0 s"):
         Pace(least_s=least_s)
+
+
+@given(st.floats(0.1, 60), st.floats(1.0, 30.0))
+def test_a_slow_camera_is_waited_for_after_a_few_attempts(limit_s, every_s):
+    patience = Patience(limit_s)
+    attempts = 0
+    while patience.limit_s < every_s:
+        patience.note_stall(1, patience.limit_s)
+        attempts += 1
+    assert attempts <= 1 + np.log2(30 / 0.1)
+    assert limit_s <= patience.limit_s <= max(limit_s, 30)
+
+
+@given(st.floats(0.1, 60), st.integers(3, 10_000), st.integers(0, 9))
+def test_after_frames_that_came_fast_the_limit_is_the_set_one(limit_s, frames, stalls):
+    patience = Patience(limit_s)
+    for _ in range(stalls):
+        patience.note_stall(2, patience.limit_s)
+    slow_s = patience.limit_s
+    patience.note_stall(frames, slow_s + frames * 0.9 * slow_s)
+    assert patience.limit_s == (slow_s if 2.5 * 0.9 * slow_s > limit_s else limit_s)
+    patience.note_stall(frames, patience.limit_s + frames * 0.01 * limit_s)
+    assert patience.limit_s == limit_s
