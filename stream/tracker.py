@@ -159,8 +159,8 @@ class FaceTracker:
             (~confirmed, high),
         ):
             self._pair(owner, faces.boxes_xyxy, predicted, tracklets=tracklets, candidates=candidates)
-        if may_miss and np.isfinite(dt_s):
-            self._found_s = self._found_s + dt_s
+        if may_miss and len(self._ids):
+            self._found_s = np.where(in_view, time_s, self._found_s + dt_s)
         self._follow(owner, faces)
         owner[owner >= 0] = self._ids[owner[owner >= 0]]
 

@@ -245,3 +245,26 @@ def test_a_slow_camera_is_known_by_its_looks():
         (face,) = tracker.update(look(square(300 * step)), 5.0 * step).tolist()
         confirmed.append(tracker.is_confirmed(face))
     assert confirmed == [False, True, True]
+
+
+@pytest.mark.parametrize("seen", ["110000111", "1000000000011", "1110000000000000001"])
+def test_what_a_damaged_look_does_not_find_is_not_missed(seen):
+    tracker = FaceTracker(lost_after_s=0.5)
+    ids = set()
+    for step, found in enumerate(seen):
+        faces = look(square(100)) if found == "1" else look()
+        ids |= set(tracker.update(faces, 0.1 + step / 15, may_miss=found == "0").tolist())
+    assert ids == {0}
+    assert tracker.is_confirmed(0)
+
+
+def test_a_face_that_was_missed_before_the_damage_is_given_up_by_whole_looks():
+    tracker = FaceTracker(lost_after_s=0.5)
+    for step in range(3):
+        tracker.update(look(square(100)), step / 10)
+    for step in range(3, 30):
+        tracker.update(look(), step / 10, may_miss=step >= 6)
+    assert tracker.ids.tolist() == [0]
+    for step in range(30, 34):
+        tracker.update(look(), step / 10)
+    assert tracker.ids.tolist() == []
