@@ -57,6 +57,7 @@ class CameraSettings(Settings):
         start_at: When a file was recorded, with a time zone; times of its events count from here.
         ends: An address on the network is a recording, read once to its end, or a camera, tried again for
             ever; null takes ``http(s)`` addresses of video files for recordings and all others for cameras.
+        video: Which of several videos of a stream or file, from 1, in its own order.
         stall_timeout_s: A live camera without a frame for so long is down.
     """
 
@@ -69,6 +70,7 @@ class CameraSettings(Settings):
     loop: bool = False
     start_at: datetime | None = None
     ends: bool | None = None
+    video: Annotated[int, Field(ge=1, le=64)] = 1
     stall_timeout_s: Seconds = 3.0
 
     @field_validator("start_at")

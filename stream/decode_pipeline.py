@@ -8,7 +8,13 @@ from typing import Any
 
 from engine.errors import SourceError
 from engine.faces import Image
-from stream.autoplug import hasten, keep_unwanted_sound_flowing
+from stream.autoplug import (
+    VideoChoice,
+    hasten,
+    is_encoded_video_of_a_demuxer,
+    keep_unwanted_sound_flowing,
+    leave_transparency_out,
+)
 from stream.damage import DamageWatch
 from stream.gstreamer import (
     PipelineFailure,
@@ -57,6 +63,7 @@ class DecodePipeline:
         latency_s: Buffer against network jitter (RTSP).
         network_timeout_s: How long a server may be silent.
         playlists: Follow HLS, DASH and the like, which name other addresses; else such a file is no video.
+        video: Which of several videos, from 1.
         on_abandoned: Called when the pipeline did not stop in time and was left behind.
     """
 
@@ -73,6 +80,7 @@ class DecodePipeline:
         latency_s: float = 0.15,
         network_timeout_s: float = 10.0,
         playlists: bool = True,
+        video: int = 1,
         on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
         if (uri is None) == (launch is None):
@@ -82,6 +90,7 @@ class DecodePipeline:
         self._latest_only, self._at_clock_pace = latest_only, at_clock_pace
         self._latency_s, self._network_timeout_s = latency_s, network_timeout_s
         self._playlists, self._on_abandoned = playlists, on_abandoned
+        self._choice = VideoChoice(video)
         self._lock = threading.Lock()
         self._closed = False
         self._pipeline: Any = None
@@ -159,6 +168,8 @@ class DecodePipeline:
             return (None if buffer.pts == gst.CLOCK_TIME_NONE else buffer.pts), image_of(sample)
         self._read_bus()
         if self._failure is not None and not self._closed:
+            if (trouble := self._choice.trouble()) is not None:
+                raise PipelineFailure("video", 0, trouble) from self._failure
             raise self._failure
         return None
 
@@ -223,7 +234,9 @@ class DecodePipeline:
         decoder.set_property("expose-all-streams", False)
 
         def link(_decoder: Any, pad: Any) -> None:
-            if entry.is_linked():
+            caps = pad.get_current_caps()
+            is_encoded = caps is not None and caps.get_structure(0).get_name() != "video/x-raw"
+            if entry.is_linked() or is_encoded:  # the latter: another video than the one that is watched
                 return
             if self._at_clock_pace is None:
                 appsink.set_property("sync", self._in_segments or self.is_bounded())
@@ -231,6 +244,7 @@ class DecodePipeline:
 
         self._signals.append((decoder, decoder.connect("pad-added", link)))
         self._signals.append((decoder, decoder.connect("source-setup", self._on_source)))
+        self._signals.append((decoder, decoder.connect("autoplug-continue", self._is_wanted)))
         self._signals.append((decoder, decoder.connect("deep-element-added", _end_with_the_file)))
         self._signals.append((decoder, decoder.connect("deep-element-added", self._on_element, gst)))
         self._signals.append((decoder, decoder.connect("deep-element-added", self._on_plugged)))
@@ -245,7 +259,7 @@ class DecodePipeline:
                 source.set_property("protocols", 4)  # GST_RTSP_LOWER_TRANS_TCP
                 source.set_property("latency", round(self._latency_s * 1000))
                 source.set_property("tcp-timeout", round(self._network_timeout_s * 1_000_000))
-                self._signals.append((source, source.connect("select-stream", _is_video)))
+                self._signals.append((source, source.connect("select-stream", self._is_chosen)))
             case "souphttpsrc":
                 source.set_property("timeout", max(1, round(self._network_timeout_s)))
             case _:
@@ -275,6 +289,14 @@ class DecodePipeline:
         hear_complaints(self._damage.complain)
         return gst.PadProbeReturn.OK
 
+    def _is_chosen(self, _source: Any, _number: int, caps: Any) -> bool:
+        """Whether a stream of an RTSP server is to be set up."""
+        return self._choice.takes(caps.get_structure(0).get_string("media") or "video")
+
+    def _is_wanted(self, _decoder: Any, pad: Any, caps: Any) -> bool:
+        """Whether a stream is to be decoded."""
+        return not is_encoded_video_of_a_demuxer(pad, caps) or self._choice.takes("video")
+
     def _on_plugged(self, _decoder: Any, _bin: Any, element: Any) -> None:
         if (factory := element.get_factory()) is None:
             return
@@ -283,6 +305,10 @@ class DecodePipeline:
         self._has_still_picture |= kind.endswith("Decoder/Image")
         self._has_container |= "Demuxer" in kind and factory.get_name() != "multipartdemux"
         keep_unwanted_sound_flowing(element)
+        leave_transparency_out(element)
+        if "Demuxer" in kind:
+            handler = element.connect("no-more-pads", lambda _element: self._choice.begin_set())
+            self._signals.append((element, handler))
         if self._latest_only:
             hasten(element)
         if self._has_still_picture and not self._has_container and self._at_clock_pace is None:
@@ -378,7 +404,3 @@ def _end_with_the_file(_decoder: Any, _bin: Any, element: Any) -> None:
 
 def _no_playlist(_decoder: Any, _pad: Any, _caps: Any, factory: Any) -> int:
     return _SKIP if "Adaptive" in factory.get_metadata("klass") else 0
-
-
-def _is_video(_source: Any, _number: int, caps: Any) -> bool:
-    return caps.get_structure(0).get_string("media") in (None, "video")

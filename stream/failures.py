@@ -25,6 +25,8 @@ def plain_words(failure: PipelineFailure) -> str:
     """
     cause = failure.message.rstrip(".")
     match failure.domain, failure.code:
+        case ("video", _):  # of our own: what the source offers is not what is looked for
+            words = cause
         case ("resource", 15):  # NOT_AUTHORIZED
             words = "the server refused the user name or password"
         case ("resource", 3):  # NOT_FOUND

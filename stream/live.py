@@ -54,6 +54,7 @@ class LiveSource:
         stall_timeout_s: How long each later one may take before the camera counts as down; longer for one
             that turns out to be slow.
         max_backoff_s: Longest wait between two attempts.
+        video: Which of several videos, from 1.
         on_status: Told about changes of state, in the thread that iterates over ``frames()``.
         clock: Monotonic seconds.
         draw: Gives random numbers, 0..1.
@@ -72,6 +73,7 @@ class LiveSource:
         open_timeout_s: float,
         stall_timeout_s: float,
         max_backoff_s: float,
+        video: int = 1,
         on_status: StatusListener | None,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
@@ -80,7 +82,7 @@ class LiveSource:
             raise ValueError("open_timeout_s, stall_timeout_s, max_backoff_s: expected numbers above 0")
         self._address, self._camera_id, self._credentials = address, camera_id, credentials
         self._open_timeout_s, self._patience = open_timeout_s, Patience(stall_timeout_s)
-        self._max_backoff_s = max_backoff_s
+        self._max_backoff_s, self._video = max_backoff_s, video
         self._clock, self._draw = clock, draw
         self._gate = FrameGate(analysis_fps)
         self._poll_s = max(_FASTEST_POLL_S, 1.0 / analysis_fps) if analysis_fps else _FASTEST_POLL_S
@@ -160,6 +162,7 @@ class LiveSource:
             gate=self._gate,
             latest_only=True,
             at_clock_pace=None if _is_web_address(self._address) else False,
+            video=self._video,
             on_abandoned=self._status.tell_abandoned,
             clock=self._clock,
         )

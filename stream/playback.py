@@ -56,6 +56,7 @@ class Playback:
         gate: Chooses the frames; told that its timestamps start anew.
         latest_only: Overwrite what the consumer does not take in time.
         at_clock_pace: Give frames out when they are due; None does so with what comes in advance.
+        video: Which of several videos, from 1.
         on_abandoned: Called when the pipeline did not stop in time and was left behind.
         clock: Monotonic seconds.
 
@@ -72,6 +73,7 @@ class Playback:
         gate: FrameGate,
         latest_only: bool,
         at_clock_pace: bool | None,
+        video: int = 1,
         on_abandoned: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,6 +93,7 @@ class Playback:
             latest_only=latest_only,
             at_clock_pace=at_clock_pace,
             playlists=_may_name_others(address),
+            video=video,
             on_abandoned=on_abandoned,
         )
 

@@ -49,6 +49,7 @@ def open_source(
     stall_timeout_s: float = 3.0,
     max_backoff_s: float = 30.0,
     folder_fps: float = 25.0,
+    video: int = 1,
     on_status: StatusListener | None = None,
     clock: Callable[[], float] = time.monotonic,
     draw: Callable[[], float] = random.random,
@@ -75,6 +76,7 @@ def open_source(
         stall_timeout_s: How long each later frame of a live source may take.
         max_backoff_s: Longest wait between two attempts at a live source.
         folder_fps: Pace of a folder of pictures.
+        video: Which of several videos, from 1.
         on_status: Told about changes of state, in the thread that iterates over ``frames()``.
         clock: Monotonic seconds.
         draw: Random numbers, 0..1, for the spread of the waits.
@@ -99,6 +101,7 @@ def open_source(
             open_timeout_s=open_timeout_s,
             stall_timeout_s=stall_timeout_s,
             max_backoff_s=max_backoff_s,
+            video=video,
             on_status=on_status,
             clock=clock,
             draw=draw,
@@ -115,6 +118,7 @@ def open_source(
         credentials=credentials,
         open_timeout_s=open_timeout_s,
         folder_fps=folder_fps,
+        video=video,
         on_status=on_status,
         clock=clock,
     )
@@ -152,6 +156,7 @@ class FileSource:
         credentials: For a server.
         open_timeout_s: How long any frame may take.
         folder_fps: Pace of a folder of pictures.
+        video: Which of several videos, from 1.
         on_status: Told about changes of state.
         clock: Monotonic seconds.
 
@@ -172,6 +177,7 @@ class FileSource:
         credentials: Credentials,
         open_timeout_s: float,
         folder_fps: float,
+        video: int = 1,
         on_status: StatusListener | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -182,7 +188,7 @@ class FileSource:
         self._address, self._camera_id, self._credentials = address, camera_id, credentials
         self._realtime, self._loop, self._start_at = realtime, loop, start_at
         self._open_timeout_s, self._folder_fps = open_timeout_s, folder_fps
-        self._ends, self._clock = ends, clock
+        self._ends, self._clock, self._video = ends, clock, video
         self._gate = FrameGate(analysis_fps)
         self._unreadable = self._late = 0
         self._status = StatusReporter(camera_id, on_status)
@@ -269,6 +275,7 @@ class FileSource:
             gate=self._gate,
             latest_only=self._realtime,
             at_clock_pace=self._realtime,
+            video=self._video,
             on_abandoned=self._status.tell_abandoned,
             clock=self._clock,
         )

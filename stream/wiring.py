@@ -358,7 +358,8 @@ def _models_of(model: GalleryModel, *, detector: str, embedder: str | None) -> M
 
 def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> Camera:
     password = None if camera.password is None else camera.password.get_secret_value()
-    identity = "|".join([camera.id, _fingerprint(camera, started_at), str(camera.analysis_fps), recognition])
+    looks = str(camera.analysis_fps) + (f" video {camera.video}" if camera.video != 1 else "")
+    identity = "|".join([camera.id, _fingerprint(camera, started_at), looks, recognition])
     return Camera(
         camera_id=camera.id,
         run_id=hashlib.sha256(valid_text(identity).encode()).hexdigest()[:12],
@@ -372,6 +373,7 @@ def _camera(camera: CameraSettings, recognition: str, started_at: datetime) -> C
             loop=camera.loop,
             start_at=camera.start_at,
             ends=camera.ends,
+            video=camera.video,
             username=camera.username,
             password=password,
             stall_timeout_s=camera.stall_timeout_s,
