@@ -187,7 +187,7 @@ class LiveSource:
         if playback.was_still_picture():
             return None
         why = playback.why_it_ended()
-        if duration_s is None:
+        if duration_s is None or playback.was_cut_off():
             return why
         return f"{why}; the server announced {duration_s:.1f} s: set ends: true (--ends) for a recording"
 

@@ -139,7 +139,7 @@ def test_a_camera_that_fails_says_so_and_comes_back_and_another_does_not_notice(
 
 
 def test_the_newest_reason_stands_and_nothing_stale_beside_it(
-    portrait_clip: Path, run: Callable[[RunSettings], Watched], capfd: pytest.CaptureFixture[str]
+    portrait_clip: Path, run: Callable[[RunSettings], Watched], caplog: pytest.LogCaptureFixture
 ) -> None:
     camera = CameraProcess("--file", str(portrait_clip))
     try:
@@ -169,7 +169,7 @@ def test_the_newest_reason_stands_and_nothing_stale_beside_it(
         of_camera = [event for event in watched.events if isinstance(event, CameraEvent)]
         assert [event.sequence for event in of_camera] == list(range(len(of_camera)))
         assert "geheim" not in f"{watched.events}{report}"
-        said = [line for line in capfd.readouterr().out.splitlines() if "still down" in line]
+        said = [line for line in caplog.messages if "still down" in line]
         assert sum("refused the user name" in line for line in said) == 1
     finally:
         camera.kill()
