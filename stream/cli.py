@@ -173,7 +173,7 @@ def run(
         )
         if not settings.cameras:
             raise ConfigError("nothing to watch: give a SOURCE, or a --config with cameras; see --help")
-        check_limit(len(settings.cameras))
+        check_limit([camera.uri for camera in settings.cameras])
         _check(settings, render)
         failed = _run(settings, render=render, max_s=max_seconds)
     if failed:

@@ -10,15 +10,17 @@ import contextlib
 import errno
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from engine.errors import ConfigError
+from stream.uris import NetworkStream, parse_source
 
 FILES_OF_A_CAMERA: Final = 16
 """What a camera needs at the most: an RTSP one was seen to take 10 to 15."""
 
+_FILES_OF_A_FILE: Final = 8  # what one on this machine needs; 6 were seen
 _FILES_OF_A_RUN: Final = 64
 _ENOUGH: Final = 1 << 16
 _FEW: Final = 8
@@ -45,19 +47,24 @@ def files_left() -> int | None:
         return 0 if exc.errno in _ERRNOS else None
 
 
-def check_limit(cameras: int) -> None:
+def check_limit(uris: Sequence[str]) -> None:
     """See that a run may open what it will need.
 
     Args:
-        cameras: So many.
+        uris: Of its cameras.
 
     Raises:
         ConfigError: It may not.
+        SourceError: An address does not make sense.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _FILES_OF_A_RUN + FILES_OF_A_CAMERA * cameras
+    needed = _FILES_OF_A_RUN + sum(map(_files_of, uris))
     if soft != resource.RLIM_INFINITY and soft < needed:
-        raise ConfigError(f"cameras: {cameras} need up to {needed} open files; {way_out(at_least=needed)}")
+        raise ConfigError(f"cameras: {len(uris)} need up to {needed} open files; {way_out(at_least=needed)}")
+
+
+def _files_of(uri: str) -> int:
+    return FILES_OF_A_CAMERA if isinstance(parse_source(uri), NetworkStream) else _FILES_OF_A_FILE
 
 
 def way_out(*, at_least: int = 4096) -> str:

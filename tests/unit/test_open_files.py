@@ -58,9 +58,10 @@ def test_the_soft_limit_is_raised_to_the_hard_one(limit: tuple[int, int]):
 
 def test_a_run_that_needs_more_is_refused_before_it_begins(limit: tuple[int, int]):
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limit[1]))
-    check_limit(12)
+    check_limit(["rtsp://h/x"] * 12)
+    check_limit(["lobby.mp4"] * 24)
     with pytest.raises(ConfigError, match=r"13 need up to 272 open files; .* ulimit -n 4096, LimitNOFILE="):
-        check_limit(13)
+        check_limit(["rtsp://h/x"] * 13)
 
 
 USES: list[Callable[[Path], object]] = [
