@@ -159,9 +159,11 @@ def cluster_tracks(
 def _check(report: Path | None, shots: Path | None, enrol: Sequence[str], gallery: Path | None) -> None:
     """See that what will be read and written can be, before the events are read."""
     from stream.names import clean_name
+    from stream.sealing import Sealer
 
     preflight.check_output(report, "--report", room_mib=5.0)
     preflight.check_input_folder(shots, "--shots")
+    Sealer.from_environment(os.environ)  # a key that is none is said now
     for text in enrol:
         _, equals, name = text.partition("=")
         if not equals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,9 +20,6 @@ log = logging.getLogger(f"facestream.{__name__}")
 if TYPE_CHECKING:
     from engine.people import People
     from engine.preprocessing import Preprocessing
-
-
-_MODEL_MIB: Final = 300.0
 
 
 def import_model(
@@ -85,7 +82,7 @@ def import_model(
         from engine.zoo import imported_folder, load_model
 
         folder = imported_folder()
-        preflight.check_output_folder(folder, "models folder", room_mib=_MODEL_MIB)
+        preflight.check_output_folder(folder, "--models-dir", room_mib=2 * preflight.size_mib(file))
         older = [load_model(each) for each in harmonic_with or []]
         try:
             package = import_embedder(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from engine.protocol import Engine
     from engine.store import Accuracy
 
-_ENGINE_MIB: Final = 150.0
-"""Room for an engine of the largest shipped model, beside what it is built from."""
+_ENGINE_SIZE: Final = 4.0
+"""Room that an engine must have, times the size of its model: one for many GPUs is larger than that."""
 
 models_app = typer.Typer(
     help="Model packages: list, show, verify, import.", no_args_is_help=True, rich_markup_mode=None
@@ -162,12 +162,15 @@ def compile_model(
         if [lfw, ytf, pairs].count(None) not in {1, 3} or (lfw is not None and ytf is not None):
             raise ConfigError("give --lfw or --ytf, a data set's folder, together with --pairs, its list")
         out = out or writable("engines")
-        preflight.check_output_folder(out, "--out", room_mib=_ENGINE_MIB)
+        preflight.check_output_folder(out, "--out")
         preflight.check_input(pairs, "--pairs")
         for option, folder in {"--faces": faces, "--lfw": lfw, "--ytf": ytf}.items():
             preflight.check_input_folder(folder, option)
         built = []
-        for package in load_detector(model):
+        packages = load_detector(model)
+        room_mib = max(preflight.size_mib(package.onnx_path) for package in packages) * _ENGINE_SIZE
+        preflight.check_output_folder(out, "--out", room_mib=room_mib)
+        for package in packages:
             with _progress(package.name) as report:
                 measure = None
                 if pairs is not None and package.task == "embedder":

@@ -98,9 +98,14 @@ def check_output_folder(path: Path | None, option: str, *, room_mib: float = 1.0
         ) from exc
     if free_mib < room_mib:
         raise SinkError(
-            f"{option} {path}: {free_mib:.1f} MiB are free and {room_mib:g} needed; make room, or choose "
+            f"{option} {path}: {free_mib:.1f} MiB are free and {room_mib:.3g} needed; make room, or choose "
             "another place"
         )
+
+
+def size_mib(path: Path) -> float:
+    """Size of a file; 0 where it is not there, which who reads it will say."""
+    return path.stat().st_size / _MIB if path.is_file() else 0.0
 
 
 def check_change(path: Path, what: str) -> None:
