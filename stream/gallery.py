@@ -278,7 +278,7 @@ class Gallery(GalleryFile):
         """The entries of an id's or a name's person.
 
         There are several where an older version took two forms of one name, ``Renée`` in NFC and in NFD, for
-        two people; that of the id comes first.
+        two people; that of the id comes first. The id of an entry that was merged stands for what it became.
 
         Raises:
             GalleryError: There is none.
@@ -291,12 +291,22 @@ class Gallery(GalleryFile):
             others = [each for each in same if first is None or each != first.id]
             rows = [self.database.execute(_PEOPLE + " WHERE id = ?", (each,)).fetchone() for each in others]
             found = [*([] if first is None else [first]), *map(self._person, rows)]
+        if not found and (into := self._merged_into(person)) != person:
+            return self.find_all(into)
         if not found:
             raise GalleryError(
                 f"{self.path}: nobody is called {quoted(person)} here; "
                 f"see facestream gallery list {self.path}"
             )
         return found
+
+    def _merged_into(self, person_id: str) -> str:
+        """Id of the person that an entry has become, whose id older events name; else the id itself."""
+        details = [entry.detail for entry in self.audit.entries() if entry.action == "merged"]
+        into = {str(each.get("gone")): str(each.get("person")) for each in details}
+        for _ in into:  # no longer than that, whatever a damaged file says
+            person_id = into.get(person_id, person_id)
+        return person_id if person_id not in into else ""
 
     def _ids_by_name(self) -> dict[str, tuple[str, ...]]:
         """Ids by name in NFC; read again when the gallery has changed."""

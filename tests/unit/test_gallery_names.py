@@ -118,7 +118,8 @@ def test_merged_people_are_one_and_what_was_not_theirs_stays_so(tmp_path: Path) 
         ann = gallery.merge("Ann", ["Anne"])
         assert (ann.name, ann.templates, ann.negatives) == ("Ann", 3, 1)
         assert [each.name for each in gallery.people()] == ["Ann", "Bob"]
-        assert ids_of(gallery, "Ann") == (ann.id, gone)
+        assert ids_of(gallery, "Ann") == ids_of(gallery, gone) == (ann.id, gone)
+        assert gallery.find(gone) == ann
         for others in (["Ann"], [], ["Bob", "Bob"]):
             with pytest.raises(GalleryError, match="two different people"):
                 gallery.merge("Ann", others)
