@@ -104,6 +104,7 @@ def test_frames_arrive(camera, watch):
     assert [state for state, _ in door.states] == ["connecting", "up"]
     assert door.frames[0].size_wh == (160, 120)
     assert door.frames[0].image.max() > 200  # the ball is there
+    assert not any(frame.is_damaged for frame in door.frames)
     assert_rising(door.frames)
     first, last = door.frames[0], door.frames[24]
     by_media, by_clock = last.time_s - first.time_s, (last.captured_at - first.captured_at).total_seconds()
@@ -111,6 +112,29 @@ def test_frames_arrive(camera, watch):
     assert by_media == pytest.approx((last.number - first.number) / 25, abs=0.1)
     door.close()
     assert door.statuses[-1].state is CameraState.ENDED
+
+
+LOSSY = (
+    "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=30/1 "
+    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=8 bitrate=1000 "
+    "! rtph264pay pt=96 mtu=400 ! identity name=pay0 drop-probability=0.02"
+)
+
+
+def test_pictures_of_which_packets_were_lost_are_damaged(watch):
+    camera = CameraProcess("--launch", LOSSY)
+    try:
+        door = watch(f"rtsp://127.0.0.1:{camera.port}/live", analysis_fps=None)
+
+        def has_both() -> bool:
+            damaged = [frame.is_damaged for frame in door.frames]
+            return damaged.count(True) >= 5 and damaged.count(False) >= 5
+
+        door.wait(has_both)
+        stats = door.source.stats()
+        assert 5 <= stats.damaged <= stats.dropped
+    finally:
+        camera.kill()
 
 
 @in_real_time
