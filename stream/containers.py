@@ -233,12 +233,29 @@ def _missing_of_packets(file: BinaryIO, size: int, packets: _Packets) -> int:
     """Of the last packet; nothing is said where the file is out of step at its end."""
     length, start, sync_at = packets
     rest = max(0, size - start) % length
-    if rest and sync_at is not None:
-        file.seek(size - rest - length + sync_at)
-        syncs = file.read(length + 1)[::length]
-        if set(syncs) != {_SYNC}:
+    if sync_at is not None:
+        file.seek(max(start, size - rest - _MUCH // length * length) + sync_at)
+        tail = file.read()
+        if set(tail[::length]) != {_SYNC}:
             return 0
+        if not rest:
+            return _missing_of_pes(tail, length)
     return length - rest if rest else 0
+
+
+def _missing_of_pes(packets: bytes, length: int) -> int:
+    """Of what the last packets of a transport stream carry, where its length is stated (section 2.4.3.6)."""
+    left: dict[int, int] = {}
+    for place in range(0, len(packets), length):
+        packet = packets[place : place + _TRANSPORT_PACKETS[0][0]]
+        stream, control = int.from_bytes(packet[1:3], "big") & 0x1FFF, packet[3] >> 4 & 3
+        payload = packet[{1: 4, 3: 5 + packet[4]}.get(control, len(packet)) :]
+        if packet[1] & 0x40:  # begins a packet of the elementary stream
+            declared = int.from_bytes(payload[4:6], "big") if payload[:3] == b"\0\0\x01" else 0
+            left[stream] = 6 + declared - len(payload) if declared else 0
+        elif left.get(stream):
+            left[stream] -= len(payload)
+    return max(0, *left.values(), 0)
 
 
 def _missing_of_page(tail: bytes) -> int:

@@ -103,6 +103,26 @@ def test_what_is_cut_off_is_missed(tmp_path: Path, kind: str, cut: int) -> None:
     assert 0 < missing_bytes(path) <= cut
 
 
+def transport_packet(payload: bytes, *, begins: bool = False) -> bytes:
+    stuffing = 184 - len(payload)
+    header = b"\x47" + (0x4000 * begins | 0x100).to_bytes(2, "big")
+    if not stuffing:
+        return header + b"\x10" + payload
+    return header + b"\x30" + bytes([stuffing - 1]) + b"\xff" * (stuffing - 1) + payload
+
+
+@pytest.mark.parametrize(("cut", "missing"), [(0, 0), (1, 100), (2, 284), (3, 468), (4, 0)])
+def test_a_transport_stream_is_cut_within_what_its_packets_carry(
+    tmp_path: Path, cut: int, missing: int
+) -> None:
+    content = b"\0\0\x01\xe0" + (4 * 184 + 100 - 6 - 184).to_bytes(2, "big") + bytes(4 * 184 + 94 - 184)
+    parts = [content[n : n + 184] for n in range(0, len(content), 184)]
+    picture = b"".join(transport_packet(part, begins=not n) for n, part in enumerate(parts))
+    path = tmp_path / "film.ts"
+    path.write_bytes((picture * 5)[: len(picture) * 5 - 188 * cut])
+    assert missing_bytes(path) == missing
+
+
 @pytest.mark.parametrize("kind", ["mp4", "avi", "mkv", "wmv"])
 def test_what_the_header_states_is_missed_to_the_byte(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "film"
