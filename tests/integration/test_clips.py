@@ -21,7 +21,9 @@ from engine.faces import Faces, Image
 from engine.select import open_engine
 from engine.zoo import load_model
 from stream.cloudevents import from_json
+from stream.config import override_settings
 from stream.events import CameraEvent, Event, FaceEvent, TrackChange
+from stream.watch import watch
 
 pytestmark = pytest.mark.faces
 
@@ -139,3 +141,23 @@ def test_the_dominant_track_is_the_person_of_the_clip(
     assert all(dominant.faces_seen > 3 * other.faces_seen for other in others)
     names, means = gallery
     assert names[int((means @ dominant.embedding).argmax())] == clip.split("_", 3)[3]
+
+
+@pytest.mark.parametrize("analysis_fps", [0.8, 0.2])
+def test_who_is_seen_often_is_seen_seldom_too(
+    analysis_fps: float, face_data: Path, events: dict[str, list[Event]]
+) -> None:
+    clips = [face_data / "clips" / f"{name}.avi" for name in TV_CLIPS]
+    clips.append(face_data / "clips" / "pyfeat_no_face.mp4")
+    given = override_settings(
+        None, sources=[str(clip) for clip in clips], sinks=[], environment={}, analysis_fps=analysis_fps
+    )
+    seen: defaultdict[str, list[Event]] = defaultdict(list)
+    for event in watch(settings=given):
+        seen[event.camera_id].append(event)
+    assert tracks(seen["pyfeat_no_face"]) == []
+    for clip in TV_CLIPS:
+        person = tracks(events[clip])[0].embedding
+        found = [float(track.embedding @ person) for track in tracks(seen[clip])]
+        assert max(found, default=0.0) > 0.6, clip
+        assert len(found) <= 2, clip
