@@ -85,7 +85,7 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[SOURCE]...",
-            help="File, folder of frames, file://, rtsp(s)://, http(s)://, v4l2:///dev/video0, test://ball. "
+            help="File, folder of frames, file://, rtsp(s)://, rtspu://, http(s)://, v4l2:///dev/video0, test://ball. "
             "${NAME} is taken from the environment.",
         ),
     ] = None,

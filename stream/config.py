@@ -48,7 +48,7 @@ class CameraSettings(Settings):
 
     Attributes:
         id: Name in events; letters and digits of any script, dot, dash and underscore.
-        uri: File, folder, ``file://``, ``rtsp(s)://``, ``http(s)://``, ``v4l2://`` or ``test://``.
+        uri: File, folder, ``file://``, ``rtsp(s)://``, ``rtspu://``, ``http(s)://``, ``v4l2://`` or ``test://``.
         username: For the camera, better than in the URI.
         password: For the camera; write ``${NAME}`` and keep it in the environment.
         analysis_fps: Look at no more than so many frames a second of video; null looks at all.

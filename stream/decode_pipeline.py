@@ -33,6 +33,7 @@ _NS = 1_000_000_000
 _START_TIMEOUT_S = 10.0
 
 _SKIP = 2  # GstAutoplugSelectResult
+_RTSP_UDP, _RTSP_TCP = 1 | 2, 4  # GstRTSPLowerTrans; UDP to this machine, or to a group
 _MOST_READS_AT_END = 100
 
 # To four bytes a pixel GStreamer converts in one fast step; OpenCV drops the fourth while it copies.
@@ -256,7 +257,8 @@ class DecodePipeline:
         self._source = source
         match source.get_factory().get_name():
             case "rtspsrc":
-                source.set_property("protocols", 4)  # GST_RTSP_LOWER_TRANS_TCP
+                is_over_udp = (self._uri or "").lower().startswith("rtspu:")
+                source.set_property("protocols", _RTSP_UDP if is_over_udp else _RTSP_TCP)
                 source.set_property("latency", round(self._latency_s * 1000))
                 source.set_property("tcp-timeout", round(self._network_timeout_s * 1_000_000))
                 self._signals.append((source, source.connect("select-stream", self._is_chosen)))

@@ -9,7 +9,7 @@ from stream.gstreamer import PipelineFailure
 from stream.gstreamer_elements import APT_COMMAND
 from stream.uris import split_port
 
-_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "rtspu": 554, "http": 80, "https": 443}
 _CONNECT_TIMEOUT_S = 1.0
 
 
@@ -35,6 +35,11 @@ def plain_words(failure: PipelineFailure) -> str:
             words = f"cannot be opened ({cause})"
         case ("resource", _):
             words = f"reading failed ({cause})"
+        case ("core", 12) if "setup_streams" in failure.details:  # rtspsrc was refused each transport
+            words = (
+                "the server does not send its video the way it was asked for: rtsp:// asks for packets over "
+                "TCP, rtspu:// over UDP; use the other one"
+            )
         case ("core", 12) | ("stream", 6):  # MISSING_PLUGIN, CODEC_NOT_FOUND
             words = _missing_decoder(" ".join(failure.details.split()))
         case ("stream", 1) if "not-negotiated" in failure.details:  # FAILED

@@ -19,7 +19,7 @@ HIDDEN = "***"
 """What stands where a secret stood."""
 
 KNOWN_SOURCES = (
-    "a path, file://, rtsp://, rtsps://, http://, https://, v4l2:///dev/videoN, "
+    "a path, file://, rtsp://, rtsps://, rtspu://, http://, https://, v4l2:///dev/videoN, "
     "test://PATTERN?frames=N&size=WxH&fps=N"
 )
 
@@ -61,10 +61,10 @@ class LocalPath:
 
 @dataclass(frozen=True, slots=True)
 class NetworkStream:
-    """A stream behind ``rtsp``, ``rtsps``, ``http`` or ``https``.
+    """A stream behind ``rtsp``, ``rtsps``, ``rtspu``, ``http`` or ``https``.
 
     Attributes:
-        scheme: One of these four.
+        scheme: One of these five.
         uri: Without user name and password.
         username: As it stood in the URI, decoded; None where there was none.
         password: The same.
@@ -128,7 +128,7 @@ def parse_source(source: str) -> SourceAddress:
     match scheme:
         case "file":
             return _parse_file(source, rest)
-        case "rtsp" | "rtsps" | "http" | "https":
+        case "rtsp" | "rtsps" | "rtspu" | "http" | "https":
             return _parse_network(scheme, source)
         case "v4l2":
             return _parse_device(source, rest)

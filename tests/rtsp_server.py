@@ -5,8 +5,9 @@ import argparse
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402 - after the versions are chosen
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402 - after the versions are chosen
 
 PICTURE = (
     "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=160,height=120,framerate={fps}/1 "
@@ -39,6 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--file", help="MP4 file with H.264 to serve instead of a pattern")
     parser.add_argument("--unshared", action="store_true", help="play it anew for each client")
+    parser.add_argument("--udp", action="store_true", help="send packets over UDP, and refuse TCP")
     parser.add_argument("--user")
     parser.add_argument("--password")
     arguments = parser.parse_args()
@@ -51,6 +53,8 @@ def main() -> None:
     served = FILE.format(path=arguments.file) if arguments.file else picture
     factory.set_launch(f"( {arguments.launch} )" if arguments.launch else served)
     factory.set_shared(not arguments.unshared)
+    if arguments.udp:
+        factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
     if arguments.user is not None:
         require_password(server, factory, arguments.user, arguments.password)
     server.get_mount_points().add_factory(arguments.path, factory)

@@ -137,6 +137,17 @@ def test_pictures_of_which_packets_were_lost_are_damaged(watch):
         camera.kill()
 
 
+def test_a_camera_may_send_over_udp_alone(watch):
+    camera = CameraProcess("--udp")
+    try:
+        door = watch(f"rtspu://127.0.0.1:{camera.port}/live")
+        door.wait_for_frames(3)
+        refused = watch(f"rtsp://127.0.0.1:{camera.port}/live")
+        assert "rtspu:// over UDP" in refused.wait_for_state(CameraState.DOWN).reason
+    finally:
+        camera.kill()
+
+
 @in_real_time
 def test_frames_are_thinned(camera, watch):
     door = watch(f"rtsp://127.0.0.1:{camera.port}/live", analysis_fps=5.0)
