@@ -85,8 +85,8 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[SOURCE]...",
-            help="File, folder of frames, file://, rtsp(s)://, rtspu://, http(s)://, v4l2:///dev/video0, test://ball. "
-            "${NAME} is taken from the environment.",
+            help="File, folder of frames, file://, rtsp(s)://, rtspu://, http(s)://, v4l2:///dev/video0, "
+            "test://ball. ${NAME} is taken from the environment.",
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file; see configs/.")] = None,
