@@ -243,7 +243,12 @@ class DecodePipeline:
                 appsink.set_property("sync", self._in_segments or self.is_bounded())
             pad.link(entry)
 
+        def look_back(_decoder: Any) -> None:  # with nothing linked, whether an error follows is chance
+            if not entry.is_linked() and (trouble := self._choice.trouble()) is not None:
+                self._failure = self._failure or PipelineFailure("video", 0, trouble)
+
         self._signals.append((decoder, decoder.connect("pad-added", link)))
+        self._signals.append((decoder, decoder.connect("no-more-pads", look_back)))
         self._signals.append((decoder, decoder.connect("source-setup", self._on_source)))
         self._signals.append((decoder, decoder.connect("autoplug-continue", self._is_wanted)))
         self._signals.append((decoder, decoder.connect("deep-element-added", _end_with_the_file)))
