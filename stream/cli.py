@@ -174,20 +174,37 @@ def run(
         if not settings.cameras:
             raise ConfigError("nothing to watch: give a SOURCE, or a --config with cameras; see --help")
         check_limit([camera.uri for camera in settings.cameras])
-        _check(settings, render)
+        _check(settings, render, config)
         failed = _run(settings, render=render, max_s=max_seconds)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _check(settings: RunSettings, render: Path | None) -> None:
-    """See that what a run will write can be written, before models are loaded."""
+def _check(settings: RunSettings, render: Path | None, config: Path | None) -> None:
+    """See that what a run will write can be written, and is not what it reads, before models are loaded."""
     from stream import preflight
     from stream.config import parse_address
+    from stream.render import video_paths
+    from stream.sinks import file_of_sink
+    from stream.uris import LocalPath, parse_source
 
     preflight.check_output(render, "--render", room_mib=10.0, makes_folder=False)
     if render is not None and render.suffix.lower() != ".mp4":
         raise SinkError(f"--render {render}: expected a path that ends in .mp4")
+    sources = (parse_source(camera.uri) for camera in settings.cameras)
+    names = [camera.id for camera in settings.cameras]
+    drawn = [] if render is None else video_paths(render, names).values()
+    preflight.check_apart(
+        [
+            *(("--sink", file_of_sink(address.get_secret_value())) for address in settings.sinks),
+            *(("--render", path) for path in drawn),
+        ],
+        [
+            *(("SOURCE", source.path) for source in sources if isinstance(source, LocalPath)),
+            ("--config", config),
+            ("--gallery", settings.identity.gallery),
+        ],
+    )
     preflight.check_output_folder(settings.best_shots.dir, "best_shots.dir")
     preflight.check_output_folder(settings.spool.dir, "spool.dir")
     if settings.metrics is not None:

@@ -52,6 +52,7 @@ def bench_engine(
     with one_line_errors(debug=debug):
         preflight.check_output(json_out, "--json", makes_folder=False)
         preflight.check_output(plot, "--plot", endings=(".png", ".svg"), makes_folder=False)
+        preflight.check_apart([("--json", json_out), ("--plot", plot)])
         from stream.bench_engine import bench_engine as bench
 
         width, *rest = _whole_numbers(size, "x", "--size")
@@ -96,6 +97,7 @@ def bench_stream(
     with one_line_errors(debug=debug):
         preflight.check_output(json_out, "--json", makes_folder=False)
         preflight.check_input(source, "SOURCE")
+        preflight.check_apart([("--json", json_out)], [("SOURCE", source)])
         from stream.bench import bench_stream as bench
 
         bench(source, rounds=rounds, console=open_console(), json_out=json_out)

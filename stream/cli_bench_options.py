@@ -139,6 +139,7 @@ def check_bench(
         preflight.check_output_folder(json_out, "--json")
     else:
         preflight.check_output(json_out, "--json")
+    preflight.check_apart([("--report", report), ("--json", json_out)], inputs.items())
     for option, path in inputs.items():
         if option in _LISTS:
             preflight.check_input(path, option)

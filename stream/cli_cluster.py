@@ -114,6 +114,7 @@ def cluster_tracks(
         _check(report, shots, enrol or [], gallery)
         if edits is not None or merge or split or undo:
             preflight.check_output(_edits_path(source, edits), "--edits")
+        _check_apart(source, report, edits, gallery, video or [])
         from stream.clusters import Places, find_cluster, group_tracks, load_places
         from stream.config_tree import expand_address
         from stream.progress import Progress
@@ -174,6 +175,25 @@ def _check(report: Path | None, shots: Path | None, enrol: Sequence[str], galler
             pass
 
 
+def _check_apart(
+    source: str, report: Path | None, edits: Path | None, gallery: Path | None, video: Sequence[str]
+) -> None:
+    """See that neither the page nor the corrections overwrite what they are made of."""
+    is_file = "://" not in source
+    videos = (Path(part) for text in video for part in {text, text.partition("=")[2]} if part)
+    preflight.check_apart(
+        [
+            ("--report", report),
+            ("--edits", _edits_path(source, edits) if is_file or edits is not None else None),
+        ],
+        [
+            ("SOURCE", _path_of(source) if is_file else None),
+            ("--gallery", gallery),
+            *(("--video", path) for path in videos),
+        ],
+    )
+
+
 def _follow(source: str, cut: float | None, model: str | None, min_quality: float) -> None:
     """Group tracks as they leave, a line each, and say at the end how many people there were."""
     from stream.config_tree import expand_address
@@ -224,8 +244,12 @@ def _edits_path(source: str, edits: Path | None) -> Path:
         return edits
     if "://" in source:
         raise ConfigError("a topic has no file beside it: give --edits FILE.json, where corrections are kept")
-    path = Path(source.removeprefix("jsonl:").removeprefix("sqlite:"))
+    path = _path_of(source)
     return path.with_name(f"{path.name}.clusters.json")
+
+
+def _path_of(source: str) -> Path:
+    return Path(source.removeprefix("jsonl:").removeprefix("sqlite:"))
 
 
 def _chosen(tracks: Sequence[FaceEvent], model: str | None, min_quality: float) -> list[FaceEvent]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from engine.errors import ConfigError
+from stream import preflight
 from stream.cli_errors import EXIT_FAILED, EXIT_PARTLY, Debug, one_line_errors
 from stream.cli_gallery_file import Detector, open_gallery
 from stream.printable import printable
@@ -96,6 +97,8 @@ def find(
             raise ConfigError(f"--false-accepts: expected between 0 and 1, got {false_accepts}")
         paths = _photos_of(photos)
         targets = _targets(render, paths)
+        read = [*(("PHOTO", path) for path in paths), ("--gallery", gallery)]
+        preflight.check_apart([("--render", path) for path in targets.values()], read)
         with Progress("looking", total=len(paths)) as progress:
             namer, finder = _open(stack, gallery, false_accepts, detector, embedder)
             told = _Told()

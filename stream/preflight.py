@@ -9,7 +9,8 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -121,6 +122,41 @@ def check_change(path: Path, what: str) -> None:
     check_output_folder(path.parent, what)
     if path.exists() and not os.access(path, os.W_OK):
         raise SinkError(f"{what} {path}: cannot be changed (Permission denied); change its permissions")
+
+
+def check_apart(
+    written: Iterable[tuple[str, Path | None]], read: Iterable[tuple[str, Path | None]] = ()
+) -> None:
+    """Files that will be written: none is one of those that are read, or is named twice.
+
+    Links and other spellings of one file are seen through; folders, pipes and devices are passed over.
+
+    Args:
+        written: What names them, and their paths.
+        read: The same of what is read.
+
+    Raises:
+        ConfigError: Two are one.
+    """
+    taken: dict[object, str] = {}
+    for option, path in read:
+        if path is not None and (key := _file_key(path)) is not None:
+            taken.setdefault(key, f"{option} reads")
+    for option, path in written:
+        if path is None or (key := _file_key(path)) is None:
+            continue
+        if other := taken.get(key):
+            raise ConfigError(f"{option} {path}: is the file that {other}; name another")
+        taken[key] = f"{option} writes"
+
+
+def _file_key(path: Path) -> object:
+    """The same for all names of a file; None where it is there and not a plain file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def check_input(path: Path | None, option: str) -> None:

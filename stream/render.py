@@ -18,6 +18,13 @@ from stream.tracks import LiveTrack, TrackState
 from stream.video_writer import VideoWriter
 
 
+def video_paths(path: Path, camera_ids: Collection[str]) -> dict[str, Path]:
+    """Where each camera's video goes: ``out.mp4``, or with several cameras ``out-CAMERA.mp4`` for each."""
+    if len(camera_ids) == 1:
+        return dict.fromkeys(camera_ids, path)
+    return {name: path.with_stem(f"{path.stem}-{name}") for name in camera_ids}
+
+
 class VideoRenderer:
     """Watches a run and writes one MP4 file a camera.
 
@@ -41,8 +48,7 @@ class VideoRenderer:
     ) -> None:
         if path.suffix.lower() != ".mp4":
             raise SinkError(f"{path}: expected a path that ends in .mp4")
-        several = len(camera_ids) > 1
-        self.paths = {name: path.with_stem(f"{path.stem}-{name}") if several else path for name in camera_ids}
+        self.paths = video_paths(path, camera_ids)
         """Where each camera's video goes, by camera id."""
         for each in self.paths.values():
             if not each.parent.is_dir():

@@ -111,6 +111,16 @@ def parse_sink(text: str) -> SinkAddress:
     raise SinkError(f"sink {shown}: not understood, expected {KNOWN_SINKS}")
 
 
+def file_of_sink(text: str) -> Path | None:
+    """The file that a sink writes; None for a topic and standard output.
+
+    Raises:
+        SinkError: The address means nothing.
+    """
+    address = parse_sink(text)
+    return None if isinstance(address, KafkaAddress) else address.path
+
+
 def open_sink(
     text: str,
     *,

@@ -22,6 +22,7 @@ from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent
 from stream.fields import noun_of
 from stream.formats import EventFormat
 from stream.kafka_address import KafkaAddress
+from stream.preflight import check_apart
 from stream.printable import local_time, printable
 from stream.sealing import Sealer
 from stream.sinks import EventSink, open_sink, parse_sink
@@ -184,8 +185,10 @@ def open_target(
         and isinstance(log, KafkaAddress)
         and (set(target.brokers) & set(log.brokers) and log.topic in {target.topic, target.identities})
     )
-    if is_same_topic or (not isinstance(target, KafkaAddress) and target == log):
+    if is_same_topic:
         raise ConfigError("--sink: expected another place than SOURCE, got the same; name another")
+    if not isinstance(target, KafkaAddress) and not isinstance(log, KafkaAddress):
+        check_apart([("--sink", target.path)], [("SOURCE", log.path)])
     with tempfile.TemporaryDirectory(prefix="facestream-replay-") as scratch:
 
         def spool_of(address: KafkaAddress) -> Spool:

@@ -125,6 +125,52 @@ def test_what_cannot_be_written_is_said_before_anything_is_done(output: str, pla
     assert places["bad"] in lines[0] or places["port"] in lines[0]
 
 
+SAME_FILE = {
+    # What would be written over: the command line that names it twice.
+    "the video that is watched": ("clip", "run {clip} --render {link}"),
+    "the video that is watched, by events": ("clip", "run {clip} --sink jsonl:{clip}"),
+    "the gallery of a run": ("gallery", "run {clip} --gallery {gallery} --sink sqlite:{gallery}"),
+    "one of two outputs of a run": ("new", "run {clip} --sink jsonl:{new} --render {new}"),
+    "one of two sinks": ("new", "run {clip} --sink jsonl:{new} --sink sqlite:{new}"),
+    "events that are replayed": ("events", "events replay jsonl:{events} --sink jsonl:{events_link}"),
+    "events that are grouped": ("events", "cluster {events} --report {events}"),
+    "events, by corrections": ("events", "cluster {events} --edits {events}"),
+    "corrections": ("new", "cluster {events} --edits {new} --report {new}"),
+    "the video of a page": ("clip", "cluster {events} --video {clip} --report {link}"),
+    "the gallery of a page": ("gallery", "cluster {events} --gallery {gallery} --report {gallery}"),
+    "a photograph": ("photo", "faces find {photo} --render {photo}"),
+    "a photograph among others": ("photo", "faces find {folder} --render {folder}"),
+    "a list of pairs": ("clip", "bench lfw --root {folder} --pairs {clip} --json {clip}"),
+    "the figures of a page": ("new", "bench ident --videos {folder} --report {new} --json {new}"),
+    "the figures of a plot": ("photo", "bench engine --json {photo} --plot {photo}"),
+    "the video that is measured on": ("clip", "bench stream {clip} --json {clip}"),
+}
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("lost", SAME_FILE)
+def test_nothing_is_written_over_what_is_read_or_written_too(
+    lost: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    name, command = SAME_FILE[lost]
+    (tmp_path / "link.mp4").symlink_to("clip.mp4")
+    (tmp_path / "events-link.jsonl").hardlink_to(tmp_path / "events.jsonl")
+    (tmp_path / "folder" / "photo.png").write_bytes(b"never looked at")
+    (tmp_path / "folder" / "photo.jpg").write_bytes(b"never looked at")
+    places |= {
+        "link": str(tmp_path / "link.mp4"),
+        "events_link": str(tmp_path / "events-link.jsonl"),
+        "photo": str(tmp_path / "folder" / "photo.png"),
+        "new": str(tmp_path / "new.mp4"),
+    }
+    path = Path(places[name])
+    before = path.read_bytes() if path.exists() else None
+    done = invoke(*command.format(**places).split())
+    assert done.exit_code == 2, done.exception
+    assert re.search(r"error: (--|FILE).*: is the file that .* (reads|writes); name another", done.stderr)
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
 def paths_of(group: typer.Typer, name: str = "") -> Iterator[str]:
     """Every parameter of every command that takes paths, such as ``bench lfw root``."""
     for command in group.registered_commands:
