@@ -181,13 +181,14 @@ def run(
 
 
 def _check(settings: RunSettings, render: Path | None, config: Path | None) -> None:
-    """See that what a run will write can be written, and is not what it reads, before models are loaded."""
+    """See that a run has something to watch, can write what it will, and reads none of that."""
     from stream import preflight
     from stream.config import parse_address
     from stream.render import video_paths
     from stream.sinks import file_of_sink
     from stream.uris import LocalPath, parse_source
 
+    preflight.check_sources([camera.uri for camera in settings.cameras])
     preflight.check_output(render, "--render", room_mib=10.0, makes_folder=False)
     if render is not None and render.suffix.lower() != ".mp4":
         raise SinkError(f"--render {render}: expected a path that ends in .mp4")

@@ -53,5 +53,5 @@ def choose_folders(
         (_STATE, state_dir),
         (_SPOOL, spool_dir),
     ):
-        if path is not None:
-            os.environ[folder.variable] = str(path.absolute())
+        if path is not None:  # no shell reads "~" in --cache-dir=~/x, nor in what a service's unit sets
+            os.environ[folder.variable] = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111

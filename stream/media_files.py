@@ -20,6 +20,9 @@ PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
 """What a local file must end with, for the addresses that it names to be asked."""
 
 _DEVICE = re.compile(r"(?:/dev/)?(?:video)?([0-9]{1,3})")
+# An address whose "://" was mistyped, or left out before a host: an address of IPv4, or a name with a port.
+_MISTYPED = re.compile(r"/{0,2}(rtsp[su]?|https?)(?::/*|/)([^/:].*)", re.IGNORECASE)
+_HOST = re.compile(r"/{0,2}((?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]{1,5})?|[\w.-]+:[0-9]{1,5})(?:/.*)?)")
 
 
 def check_media_file(path: Path) -> None:
@@ -36,7 +39,7 @@ def check_media_file(path: Path) -> None:
             f"{path}: is not a file; for a camera of this machine write v4l2:///dev/video{device[1]}"
         )
     if not path.exists():
-        raise SourceError(f"{path}: no such file; check the path")
+        raise SourceError(f"{path}: no such file; {_advice(str(path))}")
     if not path.is_file():
         raise SourceError(f"{path}: is not a regular file, expected a video file or a folder of pictures")
     if not os.access(path, os.R_OK):
@@ -49,6 +52,30 @@ def check_media_file(path: Path) -> None:
             f"{path}: holds no index of its streams (no moov box): the recording was cut off; copy or record "
             "it again"
         )
+
+
+def _advice(path: str) -> str:
+    """What was meant by a path where nothing is."""
+    if mistyped := _MISTYPED.fullmatch(path):
+        return f"for a camera on the network write {mistyped[1].lower()}://{mistyped[2]}"
+    if host := _HOST.fullmatch(path):
+        return f"for a camera on the network write rtsp://{host[1]}"
+    return "check the path"
+
+
+def check_local(path: Path) -> None:
+    """See that a file or folder can be played, without decoding anything.
+
+    Args:
+        path: Of the file or folder.
+
+    Raises:
+        SourceError: As ``check_media_file`` and ``list_pictures`` raise it.
+    """
+    if path.is_dir():
+        list_pictures(path)
+    else:
+        check_media_file(path)
 
 
 def list_pictures(folder: Path) -> list[Path]:

@@ -15,9 +15,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from engine.errors import ConfigError, DatasetError, SinkError
+from engine.errors import ConfigError, DatasetError, SinkError, SourceError
 from engine.folders import lend
 from engine.libraries import trouble_with
+from stream.media_files import check_local
+from stream.uris import LocalPath, parse_source
 
 _MIB: Final = 1 << 20
 
@@ -157,6 +159,30 @@ def _file_key(path: Path) -> object:
     except OSError:
         return os.path.realpath(path)
     return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def check_sources(uris: Sequence[str]) -> None:
+    """What a run watches: that not all of it are files and folders that cannot be played.
+
+    Where others are left, a run plays those and says of these what is wrong.
+
+    Args:
+        uris: As ``stream.uris.parse_source`` takes them; one or more.
+
+    Raises:
+        SourceError: Nothing can be played; says why for the first. Or an address does not make sense.
+    """
+    wrong = []
+    for address in map(parse_source, uris):
+        try:
+            if not isinstance(address, LocalPath):
+                return
+            check_local(address.path)
+        except SourceError as exc:
+            wrong.append(exc)
+        else:
+            return
+    raise wrong[0]
 
 
 def check_input(path: Path | None, option: str) -> None:

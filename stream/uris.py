@@ -44,6 +44,8 @@ _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)(?:%[\w.~%-]+)?\]|[\w.-]+)(?:
 _LARGEST_PORT = 65535
 _ENCODED = "write /, ?, #, @, : and % within a user name or password as %2F, %3F, %23, %40, %3A and %25"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+# "admin:secret@192.0.2.10/stream1", "rtsp:/admin:secret@host": no path, unless it begins like one.
+_LOGIN_WITHOUT_SCHEME = re.compile(r"(?![.~]|/(?!/))[^@]*:[^@]*@")
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _SECRET_KEY = re.compile(
     r"pass|pwd|token|secret|sig|auth|cred|session|key|^(pw|sid|hmac|jwt|code|login|user(name)?|usr)$",
@@ -122,6 +124,11 @@ def parse_source(source: str) -> SourceAddress:
     if "\0" in source:
         raise SourceError(f"source: got a text with a zero byte, expected {KNOWN_SOURCES}")
     match = _SCHEME.match(source)
+    if match is None and _LOGIN_WITHOUT_SCHEME.match(source):
+        raise SourceError(
+            f"{redact_uri(source)}: has a login, but does not begin with rtsp:// or http://, expected "
+            "rtsp://USER:PASSWORD@HOST/PATH; for a file of that name write ./ before it"
+        )
     if match is None:
         return LocalPath(_expanded(source))
     scheme, rest = match[1].lower(), source[match.end() :]
@@ -210,8 +217,8 @@ def split_credentials(uri: str) -> tuple[str, str | None, str | None]:
 def redact_uri(uri: str) -> str:
     """A URI that can be shown: without user name and password, and with the secrets of its query hidden.
 
-    Where the authority is not valid because a password holds an unescaped ``/``, ``?`` or ``#``, all up to
-    the last ``@`` is taken for credentials.
+    Where the authority is not valid because a password holds an unescaped ``/``, ``?`` or ``#``, and where
+    there is no scheme before what looks like a login, all up to the last ``@`` is taken for credentials.
 
     Args:
         uri: Any URI or path.
@@ -221,7 +228,7 @@ def redact_uri(uri: str) -> str:
     """
     match = _SCHEME.match(uri)
     if match is None:
-        return uri
+        return uri.rpartition("@")[2] if _LOGIN_WITHOUT_SCHEME.match(uri) else uri
     rest = uri[match.end() :]
     authority, _ = _split_authority(rest)
     if "@" in rest and not is_host_and_port(authority.rpartition("@")[2]):

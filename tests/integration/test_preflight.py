@@ -15,7 +15,7 @@ from people import MODEL
 from typer.testing import CliRunner, Result
 
 from engine import zoo
-from engine.errors import ConfigError, DatasetError, SinkError
+from engine.errors import ConfigError, DatasetError, SinkError, SourceError
 from stream import preflight
 from stream.cli import app
 from stream.gallery import Gallery
@@ -263,3 +263,23 @@ def test_what_will_not_do(tmp_path: Path) -> None:
         preflight.check_input(tmp_path, "--pairs")
     with pytest.raises(ConfigError, match=r"cannot listen at 192\.0\.2\.1:80"):
         preflight.check_listen(("192.0.2.1", 80), "--metrics")
+
+
+def not_to_be_called(*_args: object, **_options: object) -> None:
+    raise AssertionError("models would be loaded")
+
+
+def test_a_run_with_nothing_to_play_loads_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.wiring.open_pipeline", not_to_be_called)
+    (tmp_path / "empty").mkdir()
+    for source, says in {"none.mp4": "no such file", "empty": "no picture among 0 files"}.items():
+        done = CliRunner().invoke(app, ["run", str(tmp_path / source), "--sink", "jsonl:-"])
+        assert done.exit_code == 1
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_sources_of_which_some_can_be_played(tmp_path: Path) -> None:
+    preflight.check_sources([str(tmp_path / "none.mp4"), "rtsp://192.0.2.1/x"])
+    with pytest.raises(SourceError, match=r"a\.mp4: no such file"):
+        preflight.check_sources([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")])

@@ -12,6 +12,7 @@ import pytest
 from engine import folders
 from engine.errors import ConfigError
 from engine.folders import KINDS, existing, lend, readable, writable
+from stream.cli_folders import choose_folders
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +157,10 @@ def test_libraries_keep_their_caches_with_ours(home: Path, monkeypatch: pytest.M
     assert (home / ".cache/facestream/library").is_dir()
     lend("A_LIBRARY", "other")
     assert os.environ["A_LIBRARY"].endswith("list.bin")  # what the environment names stays
+
+
+def test_a_tilde_that_no_shell_has_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FACESTREAM_CACHE_DIR", "")  # so that it is put back afterwards
+    choose_folders(cache_dir=Path("~/caches"))
+    assert writable("cache") == tmp_path / "caches"

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,25 @@ def test_folders_without_pictures_are_refused(tmp_path):
     (tmp_path / "a.jpg").touch()
     with pytest.raises(SourceError, match="all 1 pictures are empty"):
         list_pictures(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("192.0.2.5", "rtsp://192.0.2.5"),
+        ("192.0.2.5:554/stream1", "rtsp://192.0.2.5:554/stream1"),
+        ("camera.local:8554/x", "rtsp://camera.local:8554/x"),
+        ("rtsp/host/x", "rtsp://host/x"),  # as Path has rtsp//host/x
+        ("rtsp:/host/x", "rtsp://host/x"),
+        ("http:host/x", "http://host/x"),
+    ],
+)
+def test_an_address_without_its_scheme_is_told_from_a_missing_file(path, meant):
+    with pytest.raises(SourceError, match=f"for a camera on the network write {re.escape(meant)}$"):
+        check_media_file(Path(path))
+
+
+@pytest.mark.parametrize("path", ["1.2.3.mp4", "http.mp4", "clips/rtsp/a.mp4", "10:30.mp4", "rtsp"])
+def test_a_missing_file_is_not_taken_for_a_camera(path):
+    with pytest.raises(SourceError, match=r"no such file; check the path$"):
+        check_media_file(Path(path))

@@ -213,3 +213,21 @@ def test_a_refused_source_does_not_show_its_password():
 
 def test_the_home_of_a_user_who_is_not_there_is_a_plain_path() -> None:
     assert parse_source("~nobody-has-this-name/x.mp4") == LocalPath(Path("~nobody-has-this-name/x.mp4"))
+
+
+@pytest.mark.parametrize("before", ["", "//", "rtsp:/", "rtsp//", "rtsp:", "rtsp;//"])
+@pytest.mark.parametrize("password", ["s3cret", "s3/cret", "s3:cret", "s3@cret"])
+def test_a_login_without_a_scheme_is_refused_and_not_shown(before, password):
+    source = f"{before}admin:{password}@192.0.2.5:554/stream1"
+    with pytest.raises(SourceError, match="expected rtsp://USER:PASSWORD@HOST/PATH") as caught:
+        parse_source(source)
+    assert "cret" not in str(caught.value)
+    assert redact_uri(source) == "192.0.2.5:554/stream1"
+
+
+@pytest.mark.parametrize(
+    "path", ["./a:b@c.mp4", "/data/a:b@c.mp4", "~/a:b@c.mp4", "me@home.mp4", "10:30.mp4"]
+)
+def test_files_may_have_at_signs_and_colons(path):
+    assert isinstance(parse_source(path), LocalPath)
+    assert redact_uri(path) == path
