@@ -244,5 +244,7 @@ def _explain(kind: PictureKind, data: bytes, error: Exception) -> str:
     """Why a picture of a known kind could not be decoded."""
     if is_cut_off(kind, data) or "truncated" in str(error).lower():
         return f"it is cut off after {len(data):,} bytes ({kind}); copy it again"
+    if "unknown pixel mode" in str(error):  # whole, of a kind that Pillow lacks: three channels of floats
+        return "it holds pixels of a kind that is not known here; save it in RGB with 8 bits a channel"
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return f"it is damaged ({kind}: {reason}); copy it again"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, TextError
 from stream.cli_errors import EXIT_FAILED, EXIT_PARTLY, Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
 from stream.printable import printable
@@ -146,7 +146,7 @@ def _enrol_photos(
     pick: Literal["largest", "centre"] | None,
     force: bool,
 ) -> list[Verdict]:
-    from stream.enrolment import Enroller
+    from stream.enrolment import Enroller, Verdict
     from stream.progress import Progress
     from stream.wiring import open_stills
 
@@ -157,7 +157,10 @@ def _enrol_photos(
     ):
         enroller = Enroller(gallery, reader=reader, force=force)
         for person, files in found.people.items():
-            verdicts += enroller.enrol_photos(person, files, notes=notes, on_photo=progress.advance)
+            try:
+                verdicts += enroller.enrol_photos(person, files, notes=notes, on_photo=progress.advance)
+            except TextError as exc:
+                verdicts += [Verdict(person, str(path), str(exc)) for path in files]
     warn_of_look_alikes(enroller.look_alikes, gallery.path)
     return verdicts
 

@@ -144,6 +144,10 @@ def _targets(render: Path | None, photos: list[Path]) -> dict[Path, Path]:
     if render.exists() and not render.is_dir():
         raise ConfigError(f"--render: {render} is a file; give a name that ends in .png, or a folder")
     _check_folder(render)
+    if any(photo.is_file() and render.samefile(photo.parent) for photo in photos):  # a.jpg would become a.png
+        raise ConfigError(
+            f"--render: {render} holds the photographs; give a folder of its own for the drawings"
+        )
     targets: dict[Path, Path] = {}
     taken: set[Path] = set()
     for photo in photos:

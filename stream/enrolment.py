@@ -16,7 +16,7 @@ from engine.index import TemplateIndex
 from engine.open_set import accept_threshold, impostor_tail, person_scores
 from stream.events import FaceEvent
 from stream.gallery import Gallery
-from stream.gallery_records import MAX_FILE, Negative, Template, check_event
+from stream.gallery_records import MAX_FILE, MAX_PHOTO_BYTES, Negative, Template, check_event
 from stream.names import clean_name, fitting_name, look_alike
 from stream.stills import StillReader, UnfitPhotoError, read_file
 
@@ -129,7 +129,13 @@ class Enroller:
         return [refusals.get(path, Verdict(name, str(path))) for path in photos]
 
     def _read(self, reader: StillReader, path: Path) -> Template:
-        still = reader.read(read_file(path))
+        photo = read_file(path)
+        if self._gallery.keeps_photos and len(photo) > MAX_PHOTO_BYTES:
+            raise UnfitPhotoError(
+                f"it has {len(photo):,} bytes, and the gallery keeps photographs of at most "
+                f"{MAX_PHOTO_BYTES:,}; save it as JPEG"
+            )
+        still = reader.read(photo)
         return Template(
             still.embedding,
             still.quality,

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import GalleryError
+from engine.errors import GalleryError, TextError
 from stream.gallery_file import GalleryFile
 from stream.gallery_records import (
     MAX_NOTES,
@@ -160,6 +160,8 @@ class Gallery(GalleryFile):
         with self.writing():
             ids = self._ids_by_name()
             same = ids.get(name, ())
+            if not same:
+                self._check_is_no_id(name)
             if len(same) > 1:
                 self.merge(same[0], same[1:])
             person_id = same[0] if same else self.put_person(secrets.token_hex(6), name, notes, None)
@@ -210,9 +212,15 @@ class Gallery(GalleryFile):
                     f"{self.path}: {name} is somebody else here ({others[0]}); if they are one person: "
                     f"facestream gallery merge {self.path} {others[0]} {found.id}"
                 )
+            self._check_is_no_id(name)
             self._write_anew(found, [], name=name, notes=found.notes)
             self.audit.record("renamed", person=found.id)
             return self.find(found.id)
+
+    def _check_is_no_id(self, name: str) -> None:
+        """See that a new name means nobody yet: commands take names and ids, and one of them erases."""
+        if self.database.execute("SELECT 1 FROM people WHERE id = ?", (name,)).fetchone():
+            raise TextError(f"name: is the id of somebody in {self.path}; got {quoted(name)}")
 
     def _write_anew(self, person: Person, gone: Sequence[Person], *, name: str, notes: str) -> None:
         """Write a person with what is known of others, who go; as new rows, so that snapshots see it."""

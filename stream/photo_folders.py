@@ -13,9 +13,10 @@ from engine.picture_kinds import PICTURE_SUFFIXES, picture_kind
 from stream.names import canonical, clean_name
 
 _HEAD_BYTES: Final = 512
-_DEEPEST: Final = 3
+_DEEPEST: Final = 20
 """Levels of folders that are looked through for photographs below a person's folder."""
-_MOST_ENTRIES: Final = 100_000
+_TAKEN_DEEP: Final = "in it passed over; take them with --deep"
+_UNSEEN: Final = "was not looked into"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,10 @@ def find_photos(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[L
     Raises:
         GalleryError: It cannot be read.
     """
+    return _photos_in(folder, deep=deep, depth=0)
+
+
+def _photos_in(folder: Path, *, deep: bool, depth: int) -> tuple[list[Path], list[LeftOut]]:
     photos: list[Path] = []
     others: list[Path] = []
     left_out: list[LeftOut] = []
@@ -101,12 +106,14 @@ def find_photos(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[L
         if path.name.startswith("."):
             others.append(path)
         elif path.is_dir():
-            inner = _photos_below(path)
+            inner, passed_over = _photos_inside(path, depth + 1)
             if deep:
                 photos += inner
+                left_out += passed_over
             elif inner:
-                reason = f"{_counted(len(inner))} in it passed over; take them with --deep"
-                left_out.append(LeftOut(path, reason, is_person=False))
+                left_out.append(LeftOut(path, f"{_counted(len(inner))} {_TAKEN_DEEP}", is_person=False))
+            else:
+                left_out += [each for each in passed_over if each.reason.startswith(_UNSEEN)]
         elif is_picture(path):
             photos.append(path)
         else:
@@ -116,10 +123,28 @@ def find_photos(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[L
     return photos, left_out
 
 
+def _photos_inside(folder: Path, depth: int) -> tuple[list[Path], list[LeftOut]]:
+    """Photographs of a folder inside a person's; why it is not looked into, where it is not."""
+    if depth > _DEEPEST:
+        trouble = f"lies more than {_DEEPEST} folders deep"
+    elif folder.is_symlink() and depth > 1:
+        trouble = "is a link to a folder, in a folder inside"
+    elif folder.resolve() in folder.parent.resolve().parents or folder.resolve() == folder.parent.resolve():
+        trouble = "is a link to a folder that it is in"
+    else:
+        try:
+            return _photos_in(folder, deep=True, depth=depth)
+        except GalleryError as exc:
+            trouble = str(exc).removeprefix(f"{folder}: ").partition(";")[0]
+    return [], [LeftOut(folder, f"{_UNSEEN} ({trouble})", is_person=False)]
+
+
 def is_picture(path: Path) -> bool:
     """Whether a file is a picture, by its name's ending or else by how it begins."""
+    if not path.is_file():  # reading from a pipe or device may wait for ever
+        return False
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        return path.is_file()
+        return True
     try:
         with path.open("rb") as file:
             picture_kind(file.read(_HEAD_BYTES))
@@ -142,15 +167,20 @@ def _add_folder(
         found.people.setdefault(name, []).extend(photos)
         found.left_out += passed_over
         return
-    deeper = [each for each in passed_over if each.path != folder]
-    kinds = "".join(f" ({each.reason})" for each in passed_over if each.path == folder)
-    reason = f"has no photograph{kinds}"
+    deeper = [each.path for each in passed_over if each.reason.endswith(_TAKEN_DEEP)]
     if deeper:
         reason = (
-            f"has photographs in folders inside it only, such as {deeper[0].path.name}: where they are this "
+            f"has photographs in folders inside it only, such as {deeper[0].name}: where they are this "
             "person's, add --deep; where each folder is a person, give this one as --folders"
         )
+    else:
+        seen = [f"{_inside(each.path, folder)}{each.reason}" for each in passed_over]
+        reason = "has no photograph" + (f" ({'; '.join(seen)})" if seen else "")
     found.left_out.append(LeftOut(folder, reason))
+
+
+def _inside(path: Path, folder: Path) -> str:
+    return "" if path == folder else f"{path.relative_to(folder)} "
 
 
 def _name_of(folder: Path, known: Collection[str], *, keep_underscores: bool) -> str:
@@ -168,27 +198,14 @@ def _name_of(folder: Path, known: Collection[str], *, keep_underscores: bool) ->
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir(), key=lambda path: (canonical(path.name), path.name))
+        entries = sorted(folder.iterdir(), key=lambda path: (canonical(path.name), path.name))
+        for path in entries[:1]:
+            path.lstat()  # names may be readable where nothing else is
     except OSError as exc:
         raise GalleryError(
             f"{folder}: cannot be read ({exc.strerror}); give a folder of photographs"
         ) from exc
-
-
-def _photos_below(folder: Path, depth: int = 1) -> list[Path]:
-    """Photographs in a folder and those inside it; links to folders are not followed."""
-    photos: list[Path] = []
-    try:
-        for path in _entries(folder)[:_MOST_ENTRIES]:
-            if path.name.startswith("."):
-                continue
-            if not path.is_dir():
-                photos += [path] if is_picture(path) else []
-            elif depth < _DEEPEST and not path.is_symlink():
-                photos += _photos_below(path, depth + 1)
-    except GalleryError:
-        return photos
-    return photos
+    return entries
 
 
 def _kinds(paths: Sequence[Path]) -> str:

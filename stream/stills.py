@@ -16,8 +16,9 @@ from engine.face_finder import LEAST_SCORE, Embedder, Pick, subject
 from engine.faces import Faces, Image
 from engine.picture_file import decode_picture
 from engine.quality import face_quality, pose_factor, sharpness, size_factor
-from stream.gallery_records import MAX_PHOTO_BYTES
 
+MAX_FILE_BYTES: Final = 320_000_000
+"""Of a photograph that is looked at: what ``engine.picture_file.MAX_PIXELS`` take uncompressed."""
 _LEAST_SIZE: Final = 0.9
 _LEAST_SHARPNESS: Final = 0.4
 _LEAST_POSE: Final = 0.4
@@ -100,11 +101,11 @@ def read_file(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            photo = file.read(MAX_PHOTO_BYTES + 1)
+            photo = file.read(MAX_FILE_BYTES + 1)
     except OSError as exc:
         raise UnfitPhotoError(f"it cannot be read ({exc.strerror})") from exc
-    if len(photo) > MAX_PHOTO_BYTES:
-        raise UnfitPhotoError(f"it has more than {MAX_PHOTO_BYTES} bytes")
+    if len(photo) > MAX_FILE_BYTES:
+        raise UnfitPhotoError(f"it has more than {MAX_FILE_BYTES:,} bytes; save it as JPEG")
     return photo
 
 

@@ -78,6 +78,16 @@ def test_photographs_are_looked_at_one_by_one(faces, photos: Path, tmp_path: Pat
     assert {stat.S_IMODE(path.stat().st_mode) for path in drawn} == {0o600}
 
 
+def test_drawings_do_not_go_among_the_photographs(faces, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(photos)
+    before = sorted(photos.iterdir())
+    for folder in (photos, tmp_path / "link"):
+        result = faces("find", photos / "a.webp", "--render", folder)
+        assert result.exit_code == 2
+        assert "holds the photographs" in result.stderr
+    assert sorted(photos.iterdir()) == before
+
+
 def test_programs_get_json(faces, photos: Path, tmp_path: Path) -> None:
     result = faces("find", photos / "a.webp", photos / "empty.jpg", "--json", "--render", tmp_path / "a.png")
     assert result.exit_code == 2, "two photographs do not go into one file"

@@ -186,6 +186,12 @@ def test_folders_of_any_names_cost_only_those_that_do_not_fit(
     shown = done("gallery", "show", gallery, NAME)
     assert "1.png" in shown
     assert refused("gallery", "rename", gallery, NAME, os.fsdecode(b"\xff")).startswith("error: name: is not")
+    with Gallery.open(gallery, sealer=None) as opened:
+        person = opened.find(NAME)
+    (tmp_path / "ids" / person.id).mkdir(parents=True)
+    (tmp_path / "ids" / person.id / "1.png").write_bytes(photo.read_bytes() + b"another file")
+    told = refused("gallery", "enrol", gallery, "--force", "--folders", tmp_path / "ids")
+    assert "is the id of somebody" in told
 
 
 def test_of_two_processes_that_enrol_one_person_one_is_refused(gallery: Path, photo: Path) -> None:

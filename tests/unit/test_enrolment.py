@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,12 @@ from engine.embeddings import unit_rows
 from engine.errors import GalleryError, TextError
 from engine.face_finder import Pick
 from engine.faces import Faces
+from engine.picture_file import MAX_PIXELS
 from stream.enrolment import Enroller, Verdict, add_negative
 from stream.gallery import Gallery
 from stream.gallery_erasure import erase
 from stream.gallery_upgrade import upgrade
-from stream.stills import Still, StillReader, UnfitPhotoError, read_file
+from stream.stills import MAX_FILE_BYTES, Still, StillReader, UnfitPhotoError, read_file
 
 SIDE = 200
 
@@ -204,10 +206,22 @@ def test_a_poor_track_or_one_of_another_model_is_refused(gallery: Gallery) -> No
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.stills.MAX_PHOTO_BYTES", 10)
-    (tmp_path / "large.jpg").write_bytes(bytes(11))
-    with pytest.raises(UnfitPhotoError, match="more than 10 bytes"):
+    monkeypatch.setattr("stream.stills.MAX_FILE_BYTES", 1_000)
+    (tmp_path / "large.jpg").write_bytes(bytes(1_001))
+    with pytest.raises(UnfitPhotoError, match=r"more than 1,000 bytes; save it as JPEG"):
         read_file(tmp_path / "large.jpg")
+    assert MAX_FILE_BYTES > 3 * MAX_PIXELS, "what is not too large is not refused for its file"
+
+
+def test_only_a_gallery_that_keeps_photographs_minds_how_large_they_are(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.enrolment.MAX_PHOTO_BYTES", 10)
+    paths = files(tmp_path, 1)
+    (verdict,) = Enroller(gallery, reader=reader()).enrol_photos("Ann", paths)
+    assert re.search(r"it has [\d,]+ bytes, and the gallery keeps .* at most 10; save", verdict.refusal)
+    with gallery_of(tmp_path / "h.db") as other:
+        assert Enroller(other, reader=reader()).enrol_photos("Ann", paths)[0].is_taken
 
 
 def test_an_embedding_that_is_not_finite_is_refused() -> None:

@@ -203,3 +203,14 @@ def test_waiting_for_another_writer_ends_and_says_so(tmp_path: Path, monkeypatch
         done.set()
         thread.join()
         assert gallery.rename("Ann", "Anna").name == "Anna"
+
+
+def test_nobody_is_called_by_the_id_of_somebody_else(tmp_path: Path) -> None:
+    with gallery_of(tmp_path / "g.db", "Ann", "Bob") as gallery:
+        ann, bob = gallery.people()
+        for name in (ann.id, bob.id):
+            with pytest.raises(TextError, match="is the id of somebody"):
+                gallery.enrol(name, [template(vector(9))])
+            with pytest.raises(TextError, match="is the id of somebody"):
+                gallery.rename("Bob", name)
+        assert [each.name for each in gallery.people()] == ["Ann", "Bob"]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,56 @@ def test_photographs_deeper_down_are_taken_on_demand(tmp_path: Path) -> None:
     }
     assert {name: len(photos) for name, photos in deep.people.items()}["Bob"] == 1
     assert {"1.png", "2.png", "3.png"} <= {path.name for path in deep.people["Ann"]}
+
+
+def test_a_folder_inside_that_is_not_looked_into_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(
+        tmp_path,
+        f"Ann/{'x/' * 8}1.png",
+        f"Bob/{'x/' * 30}1.png",
+        "Cid/shut/1.png",
+        "Dan/1.png",
+        "Dan/shut/1.png",
+    )
+    (tmp_path / "Eve" / "old").mkdir(parents=True)
+    (tmp_path / "Eve" / "old" / "up").symlink_to(tmp_path)
+    (tmp_path / "Fay").mkdir()
+    (tmp_path / "Fay" / "up").symlink_to(tmp_path)
+    found_in = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "shut":  # root may read whatever its mode says
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return found_in(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    for deep in (False, True):
+        found = find_people(tmp_path, deep=deep)
+        told = reasons(found)
+        assert list(found.people) == (["Ann", "Dan"] if deep else ["Dan"])
+        assert deep or "add --deep" in told["Ann"]
+        assert "20 folders deep" in told["Bob"]
+        assert (
+            told["Cid"] == "has no photograph (shut was not looked into (cannot be read (Permission denied)))"
+        )
+        assert "not looked into" in told["Eve"]
+        assert "a link to a folder that it is in" in told["Fay"]
+        assert [each.path.parent.name for each in found.left_out if not each.is_person] == ["Dan"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipes_are_passed_over_and_not_waited_for(tmp_path: Path) -> None:
+    made(tmp_path, "Ann/1.png")
+    for name in ("Ann/pipe", "Ann/pipe.jpg", "pipe"):
+        os.mkfifo(tmp_path / name)
+    found = find_people(tmp_path)  # waits for ever where it opens one
+    assert found.count == 1
+    assert {each.reason for each in found.left_out} == {
+        "passed over in it: 1 .jpg, 1 without an ending",
+        "passed over in it: 1 without an ending",
+    }
 
 
 def test_both_forms_of_a_name_are_one_person(tmp_path: Path) -> None:

@@ -173,6 +173,10 @@ def test_numbers_that_are_no_brightness_are_refused() -> None:
     data = cv2.imencode(".tiff", PICTURE[:, :, 0].astype(np.float32))[1]
     with pytest.raises(PictureError, match="32 bits a channel"):
         decode_picture(data.tobytes())
+    for kind in (np.float32, np.float64):
+        data = cv2.imencode(".tiff", PICTURE.astype(kind))[1]
+        with pytest.raises(PictureError, match="of a kind that is not known here; save it in RGB with 8"):
+            decode_picture(data.tobytes())
 
 
 # What a viewer does not show does not count.
