@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -50,17 +50,11 @@ app.command("identify")(identify_tracks)
 LogFormat = Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")]
 
 
-_QUIET_GLIB: Final = {"GSETTINGS_BACKEND": "memory", "GIO_USE_PROXY_RESOLVER": "dummy"}
-"""For HTTP, GLib would open the desktop's settings and, if these say so, ask the network for a proxy."""
-
-
 def main() -> None:
     """Run the command line. What a terminal's encoding lacks, such as bytes of file names, is escaped."""
     _open_standard_streams()
     # Before any library is imported, and for whatever this process starts.
     telemetry.switch_off()
-    for name, value in _QUIET_GLIB.items():
-        os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

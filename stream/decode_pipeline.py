@@ -16,6 +16,7 @@ from stream.autoplug import (
     leave_transparency_out,
 )
 from stream.damage import DamageWatch
+from stream.failures import proxy_for
 from stream.gstreamer import (
     PipelineFailure,
     hear_complaints,
@@ -269,6 +270,10 @@ class DecodePipeline:
                 self._signals.append((source, source.connect("select-stream", self._is_chosen)))
             case "souphttpsrc":
                 source.set_property("timeout", max(1, round(self._network_timeout_s)))
+                if (
+                    self._uri and proxy_for(self._uri) is None
+                ):  # the element knows http_proxy alone, not no_proxy
+                    source.set_property("proxy", "")
             case _:
                 return
         if self._username is not None:

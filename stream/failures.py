@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+from urllib import request
+from urllib.parse import urlsplit
 
 from stream.gstreamer import PipelineFailure
 from stream.gstreamer_elements import APT_COMMAND
@@ -66,6 +69,8 @@ def connect_trouble(uri: str, failure: PipelineFailure) -> str | None:
     if (failure.domain, failure.code) not in {("resource", 7), ("stream", 1)}:  # OPEN_READ_WRITE, FAILED
         return None
     scheme, host, port = _endpoint(uri)
+    if (proxy := proxy_for(uri)) is not None:
+        return _proxy_trouble(*proxy)
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
     except (socket.gaierror, UnicodeError):  # the latter: no name that a name server could be asked for
@@ -75,6 +80,34 @@ def connect_trouble(uri: str, failure: PipelineFailure) -> str | None:
     except OSError as exc:
         return f"cannot connect to {host} port {port} ({exc.strerror}); check host, port and network"
     return f"{host} port {port} does not speak {scheme} as expected; check scheme, port and certificate"
+
+
+def proxy_for(uri: str) -> tuple[str, int] | None:
+    """Host and port of the proxy through which an address is asked; None where it is asked directly.
+
+    ``http_proxy`` names it, for ``https`` too, as GStreamer has it; ``no_proxy`` lists hosts to ask directly.
+    """
+    scheme, host, port = _endpoint(uri)
+    named = os.environ.get("http_proxy")
+    if not named or scheme not in {"http", "https"} or request.proxy_bypass(f"{host}:{port}"):
+        return None
+    parts = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        return parts.hostname or "", parts.port or _DEFAULT_PORTS["http"]
+    except ValueError:  # no number of a port
+        return parts.hostname or "", 0
+
+
+def _proxy_trouble(host: str, port: int) -> str | None:
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except (OSError, UnicodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "no answer"
+        return (
+            f"cannot connect to the proxy {host} port {port} ({why}); correct http_proxy, or list the "
+            "source's host in no_proxy"
+        )
+    return None
 
 
 def _endpoint(uri: str) -> tuple[str, str, int]:

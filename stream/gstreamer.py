@@ -46,6 +46,8 @@ def load_gst() -> Any:
 def _load() -> Any:
     _keep_exceptions_working()
     _keep_caches_with_ours()
+    # For HTTP, GLib would open the desktop's settings and, if these say so, ask the network for a proxy.
+    os.environ.setdefault("GIO_USE_PROXY_RESOLVER", "dummy")
     try:
         import gi
 

@@ -144,3 +144,14 @@ def test_live_hls_that_stops_is_down(site):
     assert len(list(source.frames())) > 5
     states = [status.state for status in statuses]
     assert states == [CameraState.CONNECTING, CameraState.UP, CameraState.DOWN, CameraState.ENDED]
+
+
+def test_a_host_of_no_proxy_is_asked_directly(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    source = open_source(camera_id="a", uri=f"http://{site}/film.mp4")
+    with pytest.raises(SourceError, match=r"cannot connect to the proxy 127\.0\.0\.1 port 1"):
+        next(source.frames())
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+    frames = open_source(camera_id="a", uri=f"http://{site}/film.mp4").frames()
+    assert next(frames).image.shape == (120, 160, 3)
+    frames.close()

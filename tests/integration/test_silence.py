@@ -89,15 +89,18 @@ def test_a_source_is_all_that_is_asked(home: Path, tmp_path: Path, caches: dict[
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         port = server.server_address[1]
-        words = ("run", f"http://127.0.0.1:{port}/none.mp4", "--engine", "onnxruntime", "--sink", "jsonl:-")
+        code = (
+            "from stream.sources import open_source\n"
+            f"next(open_source(camera_id='a', uri='http://127.0.0.1:{port}/none.mp4').frames())"
+        )
         traced = trace(
-            *("facestream", *words),
+            *(sys.executable, "-c", code),
             home=home,
             scratch=tmp_path,
             environment=caches | {"XDG_RUNTIME_DIR": str(tmp_path)},
         )
         server.shutdown()
-    assert traced.done.returncode == 1, "there is no such file"
+    assert "SourceError" in traced.done.stderr, "there is no such file"
     assert [line for line in traced.spoke if f"htons({port})" not in line] == []
     assert len(traced.spoke) >= 1
     assert [path for path in traced.wrote if "dconf" in path] == []

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from stream.failures import connect_trouble, plain_words
+from stream.failures import connect_trouble, plain_words, proxy_for
 from stream.gstreamer import PipelineFailure
 
 OPEN_FAILED = PipelineFailure("resource", 7, "Could not open resource for reading and writing.")
@@ -50,3 +50,35 @@ def test_the_operating_system_is_asked_why_a_server_cannot_be_reached():
 def test_a_failure_that_says_enough_is_left_alone():
     refused = PipelineFailure("resource", 15, "Unauthorized")
     assert connect_trouble("rtsp://127.0.0.1:1/live", refused) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "named", "direct", "proxy"),
+    [
+        ("http://camera/a.jpg", "http://proxy:3128", "", ("proxy", 3128)),
+        ("https://camera/a.jpg", "http://user:word@proxy:3128/", "", ("proxy", 3128)),
+        ("http://camera/a.jpg", "proxy", "", ("proxy", 80)),
+        ("http://camera/a.jpg", "", "", None),
+        ("http://camera/a.jpg", "http://proxy:3128", "camera", None),
+        ("http://camera.lan:81/a.jpg", "http://proxy:3128", "other, .lan", None),
+        ("http://[::1]:81/a.jpg", "http://proxy:3128", "*", None),
+        ("rtsp://camera/a", "http://proxy:3128", "", None),
+    ],
+)
+def test_which_sources_are_asked_through_a_proxy(
+    uri: str, named: str, direct: str, proxy: tuple[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", named)
+    monkeypatch.setenv("no_proxy", direct)
+    assert proxy_for(uri) == proxy
+
+
+def test_a_proxy_that_is_not_there_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"http://somebody:secret@127.0.0.1:{port}")
+        words = connect_trouble("http://192.0.2.1/film.mp4", OPEN_FAILED)
+    assert words is not None
+    assert words.startswith(f"cannot connect to the proxy 127.0.0.1 port {port} (Connection refused)")
+    assert "secret" not in words
