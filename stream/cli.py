@@ -29,6 +29,7 @@ from stream.terminal import open_console
 if TYPE_CHECKING:
     from stream.config import RunSettings
     from stream.pipeline import Pipeline
+    from stream.stopping import Stopping
 
 app = typer.Typer(
     help="Turns camera feeds into identity events.",
@@ -147,29 +148,34 @@ def run(
     with one_line_errors(debug=debug, log_format=log_format):
         from stream.config import load_settings, override_settings
         from stream.open_files import check_limit
+        from stream.stopping import stop_on_signals
 
-        settings = override_settings(
-            load_settings(config) if config else None,
-            sources=sources or [],
-            sinks=sink or [],
-            environment=os.environ,
-            detector=detector,
-            embedder=embedder,
-            engine=engine,
-            precision=precision,
-            analysis_fps=analysis_fps,
-            realtime=realtime,
-            ends=ends,
-            metrics=metrics,
-            event_format=event_format,
-            gallery=gallery,
-            false_accepts=false_accepts,
-        )
-        if not settings.cameras:
-            raise ConfigError("nothing to watch: give a SOURCE, or a --config with cameras; see --help")
-        check_limit([camera.uri for camera in settings.cameras])
-        _check(settings, render, config)
-        failed = _run(settings, render=render, max_s=max_seconds)
+        with stop_on_signals() as stopping:
+            with stopping.getting_ready():
+                settings = override_settings(
+                    load_settings(config) if config else None,
+                    sources=sources or [],
+                    sinks=sink or [],
+                    environment=os.environ,
+                    detector=detector,
+                    embedder=embedder,
+                    engine=engine,
+                    precision=precision,
+                    analysis_fps=analysis_fps,
+                    realtime=realtime,
+                    ends=ends,
+                    metrics=metrics,
+                    event_format=event_format,
+                    gallery=gallery,
+                    false_accepts=false_accepts,
+                )
+                if not settings.cameras:
+                    raise ConfigError(
+                        "nothing to watch: give a SOURCE, or a --config with cameras; see --help"
+                    )
+                check_limit([camera.uri for camera in settings.cameras])
+                _check(settings, render, config)
+            failed = _run(settings, render=render, max_s=max_seconds, stopping=stopping)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -206,7 +212,7 @@ def _check(settings: RunSettings, render: Path | None, config: Path | None) -> N
         preflight.check_listen(parse_address(settings.metrics), "metrics")
 
 
-def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> bool:
+def _run(settings: RunSettings, *, render: Path | None, max_s: float | None, stopping: Stopping) -> bool:
     """Run; True when a camera ended with an error, which has been said."""
     from stream import runner
     from stream.config import parse_address
@@ -220,7 +226,6 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
     screen = open_console(stderr=True)
     addresses = [address.get_secret_value() for address in settings.sinks]
     with ExitStack() as stack:
-        stopping = stack.enter_context(runner.stop_on_signals())
         watchers: list[runner.Watcher] = []
         if not addresses and not sys.stdout.isatty():
             addresses = ["jsonl:-"]
@@ -238,7 +243,8 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None) -> 
         if identifier is not None:
             sink = IdentifyingSink(sink, identifier)
         shots = open_best_shots(settings, environment=os.environ)
-        pipeline = stack.enter_context(open_pipeline(settings, on_left=shots))
+        with stopping.getting_ready():
+            pipeline = stack.enter_context(open_pipeline(settings, on_left=shots))
         if settings.metrics is not None:
             host, port = parse_address(settings.metrics)
             stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port, sinks=outputs.spooled))

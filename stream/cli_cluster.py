@@ -200,7 +200,7 @@ def _follow(source: str, cut: float | None, model: str | None, min_quality: floa
     from stream.event_log import read_log
     from stream.events import FaceEvent, TrackChange
     from stream.live_clusters import LiveClusters
-    from stream.runner import stop_on_signals
+    from stream.stopping import stop_on_signals
 
     live: LiveClusters | None = None
     others = 0

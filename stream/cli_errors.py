@@ -26,11 +26,15 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error
 @contextmanager
 def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text") -> Iterator[None]:
     """Set up logging; turn what the world does wrong into one line and an exit code."""
-    from stream.logs import configure_logging
+    from stream.logs import configure_logging, get_logger
+    from stream.stopping import Stopped
 
     configure_logging(fmt=log_format, level="debug" if debug else "info")
     try:
         yield
+    except Stopped:
+        get_logger(__name__).info("stopped before anything was watched")
+        raise typer.Exit from None
     except BrokenPipeError:  # the reader has left, as in "… | head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(EXIT_READER_LEFT) from None

@@ -99,7 +99,7 @@ def tail(
     with one_line_errors(debug=debug):
         from stream.cloudevents import to_json
         from stream.event_log import parse_time, read_log
-        from stream.runner import stop_on_signals
+        from stream.stopping import stop_on_signals
         from stream.topic_tools import EventFilter, chosen, show_event
 
         source, begin = _expand(source), parse_time(since, datetime.now(UTC)) if since else None
@@ -159,7 +159,7 @@ def replay(
     """Write events of a time range again, into another topic or file: in order, with the same ids."""
     with one_line_errors(debug=debug):
         from stream.event_log import parse_time, read_log
-        from stream.runner import stop_on_signals
+        from stream.stopping import stop_on_signals
         from stream.topic_tools import EventFilter, chosen, open_target
         from stream.topic_tools import replay as replay_events
 
@@ -203,7 +203,7 @@ def verify(
     with one_line_errors(debug=debug):
         from stream.event_check import LogCheck
         from stream.event_log import parse_time, read_log
-        from stream.runner import stop_on_signals
+        from stream.stopping import stop_on_signals
 
         source, begin = _expand(source), parse_time(since, datetime.now(UTC)) if since else None
         check = LogCheck(whole=not partial and begin is None)

@@ -83,8 +83,8 @@ def identify_tracks(
         from stream.kafka_address import identities_of, parse_kafka
         from stream.metrics import serve_collectors
         from stream.registry import SchemaRegistry, topic_encoder
-        from stream.runner import stop_on_signals
         from stream.sealing import Sealer
+        from stream.stopping import stop_on_signals
 
         start = parse_start(old_since or since)
         address = parse_kafka(source, environment=os.environ)

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,6 +42,7 @@ from stream.pictures import Shot, contact_sheet, plain_letters, save_png
 from stream.pipeline import Batch, CameraReport
 from stream.render import VideoRenderer
 from stream.sealing import KEY_VARIABLE, Sealer
+from stream.stopping import stop_on_signals
 from stream.terminal import show_commands
 from stream.wiring import open_identifier, open_pipeline, open_sinks, open_stills
 
@@ -153,13 +153,14 @@ def _watch(
     """The run itself with a progress bar."""
     camera_id, shots = settings.cameras[0].id, _Shots(identifier)
     with ExitStack() as stack:
-        stopping: threading.Event = stack.enter_context(runner.stop_on_signals())
+        stopping = stack.enter_context(stop_on_signals())
         renderer = stack.enter_context(
             VideoRenderer(out / "annotated.mp4", [camera_id], identifier=identifier)
         )
         story = Story(open_sinks([f"jsonl:{out / 'events.jsonl'}", f"sqlite:{out / 'events.db'}"]))
         progress = stack.enter_context(_progress(console))
-        pipeline = stack.enter_context(open_pipeline(settings, on_left=shots))
+        with stopping.getting_ready():
+            pipeline = stack.enter_context(open_pipeline(settings, on_left=shots))
         report = pipeline.reports[camera_id]
         task = progress.add_task("watching it", total=duration_s, note="")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from types import FrameType
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TypeAlias
 
 from stream.pipeline import Batch, Pipeline
 from stream.sinks import EventSink
@@ -52,32 +50,3 @@ def run(
                     pipeline.stop()
     finally:
         sink.close(_FLUSH_WHEN_STOPPED_S if stopping.is_set() else _FLUSH_S)
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM, SIGQUIT and the end of the terminal (SIGHUP) set.
-
-    The second of the first three does what it would do without this. Hangups never count as the second: a
-    shell that ends sends one of its own after the terminal's, and systemd one behind SIGTERM. Where
-    they were ignored at the start, as under ``nohup``, they stay so.
-
-    Only for the main thread.
-    """
-    stopping = threading.Event()
-    before: dict[int, Any] = {}
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-        if number != signal.SIGHUP:
-            for each in set(before) - {signal.SIGHUP}:
-                signal.signal(each, before[each])
-
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
-            before[each] = signal.signal(each, on_signal)
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -277,6 +279,19 @@ def test_a_run_with_nothing_to_play_loads_no_model(tmp_path: Path, monkeypatch: 
         assert done.exit_code == 1
         assert says in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_that_is_stopped_while_models_load_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_args: object, **_options: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("stream.wiring.open_pipeline", load)
+    done = CliRunner().invoke(app, ["run", "test://ball", "--sink", f"jsonl:{tmp_path / 'events'}"])
+    assert done.exit_code == 0
+    assert done.stderr.endswith("stopped before anything was watched\n")
 
 
 def test_sources_of_which_some_can_be_played(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from stream.runner import stop_on_signals
+from stream.stopping import Stopped, stop_on_signals
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
@@ -53,3 +54,44 @@ def test_a_hangup_that_was_ignored_stays_so():
     with stop_on_signals() as stopping:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not stopping.is_set()
+
+
+@contextmanager
+def something_open(closed: list[int]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.kill(
+            os.getpid(), signal.SIGHUP
+        )  # a shell's own, behind the terminal's; it keeps nothing from closing
+        closed.append(1)
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_leaves_what_gets_ready_at_once(number: signal.Signals, noted: list[int]):
+    closed: list[int] = []
+    with stop_on_signals() as stopping:
+        with pytest.raises(Stopped), stopping.getting_ready(), something_open(closed):
+            os.kill(os.getpid(), number)
+        assert closed
+        assert not noted
+
+
+def test_nothing_gets_ready_after_a_signal():
+    with stop_on_signals() as stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped), stopping.getting_ready():
+            pytest.fail("it began")
+
+
+def test_a_signal_that_a_library_has_kept_to_itself_counts():
+    with stop_on_signals() as stopping, pytest.raises(Stopped), stopping.getting_ready(), suppress(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_runs_ends_in_order():
+    with stop_on_signals() as stopping:
+        with stopping.getting_ready():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping.is_set()
