@@ -116,13 +116,17 @@ def tail(
                 on_end=lambda: _say_waiting(source, is_all=begin is not None),
             )
             events = (event for event, _ in chosen(entries, wanted, on_problem=_say_problem))
+            is_silent = True
             with _reader_may_leave():
                 for event in islice(events, limit):
+                    is_silent = False
                     if as_json:
                         sys.stdout.buffer.write(to_json(event) + b"\n")
                         sys.stdout.buffer.flush()
                     else:
                         console.print(show_event(event))
+            if is_silent and not goes_on and not stopping.is_set():
+                _say_nothing(source, is_all=wanted == EventFilter())
 
 
 @events_app.command()
@@ -271,6 +275,13 @@ def _say_waiting(source: str, *, is_all: bool) -> None:
         "" if is_all or not source.startswith("kafka://") else "; older ones: --since 1h, all: --no-follow"
     )
     text = f"at the end of {redact_uri(source)}, waiting for more{older} (Ctrl-C ends)"
+    typer.echo(printable(text), err=True)
+
+
+def _say_nothing(source: str, *, is_all: bool) -> None:
+    from stream.uris import redact_uri
+
+    text = f"no event {'' if is_all else 'that was asked for '}in {redact_uri(source)}"
     typer.echo(printable(text), err=True)
 
 

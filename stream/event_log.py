@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sqlite3
 import threading
 import time
@@ -35,6 +36,10 @@ KNOWN_SOURCES: Final = "kafka://HOST/TOPIC, jsonl:PATH or sqlite:PATH"
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 30.0
 _BATCH: Final = 500
+_LOOKED_AT: Final = 1024
+_MOST_FOREIGN: Final = 20
+"""Lines that are no events, without any that is, before a file is taken for something else."""
+_COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -125,8 +130,10 @@ def parse_log(source: str) -> KafkaAddress | JsonLinesAddress | SqliteAddress:
     Raises:
         ConfigError: It means nothing.
     """
-    if _is_there(path := Path(source)) and path.is_file():
-        return SqliteAddress(path) if _is_sqlite(path) else JsonLinesAddress(path)
+    if not source.strip():
+        raise ConfigError(f"SOURCE: got an empty text; name a file that was written, or {KNOWN_SOURCES}")
+    if _is_there(path := Path(source)) and not path.is_dir():
+        return SqliteAddress(path) if path.is_file() and _is_sqlite(path) else JsonLinesAddress(path)
     if not source.startswith(("kafka://", "jsonl:", "sqlite:")):
         shown, why = redact_uri(source), "is a folder" if _is_there(path) else "there is no such file"
         raise ConfigError(f"{shown}: {why}; name one that was written, or {KNOWN_SOURCES}")
@@ -286,10 +293,11 @@ def _entry(record: Any, lookup: SchemaLookup | None, done: float | None) -> Entr
 def _read_lines(
     path: Path, stopping: threading.Event, *, follow: bool, on_end: Callable[[], None]
 ) -> Iterator[Entry]:
-    number, torn, is_told = 0, b"", False
+    number, torn, is_told, has_events = 0, b"", False, False
     try:
         with path.open("rb") as file:
-            size = max(1, path.stat().st_size)
+            _check_text(path, file.peek(_LOOKED_AT))
+            size = max(1, path.stat().st_size) if path.is_file() else None  # of a pipe nobody knows it
             while not stopping.is_set():
                 # One byte more than an event may have, so that reading finds that it is too long.
                 line = torn + file.readline(MAX_EVENT_BYTES + 2 - len(torn))
@@ -301,15 +309,36 @@ def _read_lines(
                     stopping.wait(POLL_S)
                     continue
                 torn = b""
+                if not has_events and number >= (_MOST_FOREIGN if line else 1):
+                    raise SourceError(
+                        f"{path}: {_what_was_read(number)}; name a file that a --sink has written"
+                    )
                 if not line:
                     return
                 if not line.endswith(b"\n"):
                     _skip_line(file)
                 number += 1
-                done = None if follow else min(1.0, file.tell() / size)
-                yield _from_line(line.rstrip(b"\n"), f"line {number}", done)
+                done = None if follow or size is None else min(1.0, file.tell() / size)
+                yield (entry := _from_line(line.rstrip(b"\n"), f"line {number}", done))
+                has_events = has_events or entry.event is not None
     except OSError as exc:
         raise SourceError(f"{path}: cannot be read ({exc.strerror}); check the path") from exc
+
+
+def _check_text(path: Path, begin: bytes) -> None:
+    """See by its first bytes that a file may hold lines of JSON."""
+    for magic, program in _COMPRESSED.items():
+        if begin.startswith(magic):
+            raise SourceError(
+                f"{path}: is compressed; unpack it first, or give /dev/stdin for it and write before the "
+                f"command: {program} -dc {shlex.quote(str(path))} |"
+            )
+    if b"\0" in begin:
+        raise SourceError(f"{path}: is no text; name a file that a --sink has written")
+
+
+def _what_was_read(number: int) -> str:
+    return "its only line is no event" if number == 1 else f"none of its first {number} lines is an event"
 
 
 def _skip_line(file: Any) -> None:

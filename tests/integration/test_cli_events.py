@@ -159,6 +159,15 @@ def test_what_is_wrong_is_one_line(log: Path, arguments: list[str], reason: str)
     assert done.stderr.count("\n") == 1
 
 
+def test_tail_says_where_nothing_is_to_be_shown(log: Path, tmp_path: Path):
+    (tmp_path / "empty.jsonl").touch()
+    told = events_command("tail", str(tmp_path / "empty.jsonl")).stderr
+    assert told == f"no event in {tmp_path / 'empty.jsonl'}\n"
+    assert (
+        events_command("tail", str(log), "--camera", "x").stderr == f"no event that was asked for in {log}\n"
+    )
+
+
 # On a real broker.
 
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import os
+import re
 import sqlite3
 import threading
 import time
@@ -311,3 +316,40 @@ def test_brokers_that_go_away_while_a_topic_is_read_are_not_waited_for(monkeypat
     with pytest.raises(SinkError, match="faces: gave nothing for"):
         next(entries)
     assert consumer.closed
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (gzip.compress(b"{}"), "gzip -dc"),
+        (bz2.compress(b"{}"), "bzip2 -dc"),
+        (lzma.compress(b"{}"), "xz -dc"),
+        (b"\0\0\0\x18ftypmp42" + b"\n" * 100, "is no text"),
+        ("{}".encode("utf-16"), "is no text"),
+        (b"{}", "its only line is no event"),
+        (b"a,b\n1,2\n", "none of its first 2 lines is an event"),
+        (b"{}\n" * 100_000, "none of its first 20 lines is an event"),
+    ],
+)
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, says: str, follow: bool):
+    path = tmp_path / "some file"
+    path.write_bytes(content)
+    if follow and len(content) < 10 and content.isascii():
+        return  # more may come
+    read: list[Entry] = []
+    with pytest.raises(SourceError, match=re.escape(says)) as told:
+        read.extend(read_log(str(path), follow=follow))
+    assert str(told.value).startswith(f"{path}: ")
+    assert len(read) <= 20
+
+
+def test_events_come_through_a_pipe(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(file_of(tmp_path / "e.jsonl").read_bytes(),))
+    writer.start()
+    entries = list(read_log(str(pipe)))
+    writer.join()
+    assert [to_json(entry.event) for entry in entries if entry.event] == [to_json(each) for each in EVENTS]
+    assert entries[-1].done is None
