@@ -44,9 +44,12 @@ def check_images(images: Sequence[Image]) -> None:
     """Refuse what is no image.
 
     Raises:
-        ValueError: An image has another dtype or shape than uint8 (H, W, 3), or no pixels.
+        TypeError: An image is no array.
+        ValueError: It has another dtype or shape than uint8 (H, W, 3), or no pixels.
     """
     for image in images:
+        if not isinstance(image, np.ndarray):
+            raise TypeError(f"image: expected a numpy array, uint8 (H, W, 3), got {type(image).__name__}")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}")
 

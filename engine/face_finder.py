@@ -162,7 +162,12 @@ class FaceFinder:
         Args:
             one: Its first face counts.
             other: The same.
+
+        Raises:
+            ValueError: One of them has no face.
         """
+        if not (len(one) and len(other)):
+            raise ValueError(f"expected a face or more of each image, got {len(one)} and {len(other)}")
         similarity = float(one.embeddings[0] @ other.embeddings[0])
         rate, meaning = meaning_of(similarity, self._thresholds)
         return Comparison(similarity, rate, meaning, (float(one.qualities[0]), float(other.qualities[0])))

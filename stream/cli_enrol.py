@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from engine.errors import ConfigError, TextError
+from engine.errors import ConfigError, FacestreamError, TextError
 from stream.cli_errors import EXIT_FAILED, EXIT_PARTLY, Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
 from stream.printable import printable
@@ -91,7 +92,11 @@ def enrol(
         else:
             found = _find(opened, photos or [], name, folders, keep_underscores=keep_underscores, deep=deep)
             left_out = found.left_out
-            verdicts = _enrol_photos(opened, found, detector, embedder, notes=notes, pick=pick, force=force)
+            verdicts = []
+            with _told_when_stopped(verdicts, found):
+                _enrol_photos(
+                    opened, found, verdicts, detector, embedder, notes=notes, pick=pick, force=force
+                )
         _show_verdicts(verdicts)
         show_left_out(left_out)
         missing = _without_a_face(verdicts) + [str(each.path) for each in left_out if each.is_person]
@@ -139,18 +144,19 @@ def _find(
 def _enrol_photos(
     gallery: Gallery,
     found: Photographs,
+    verdicts: list[Verdict],
     detector: str,
     embedder: str | None,
     *,
     notes: str,
     pick: Literal["largest", "centre"] | None,
     force: bool,
-) -> list[Verdict]:
+) -> None:
+    """Enrol one after the other; what becomes of each photograph is added to ``verdicts``."""
     from stream.enrolment import Enroller, Verdict
     from stream.progress import Progress
     from stream.wiring import open_stills
 
-    verdicts: list[Verdict] = []
     with (
         Progress("enrolling", total=found.count) as progress,
         open_stills(gallery.model, detector=detector, embedder=embedder, pick=pick, force=force) as reader,
@@ -162,7 +168,21 @@ def _enrol_photos(
             except TextError as exc:
                 verdicts += [Verdict(person, str(path), str(exc)) for path in files]
     warn_of_look_alikes(enroller.look_alikes, gallery.path)
-    return verdicts
+
+
+@contextmanager
+def _told_when_stopped(verdicts: list[Verdict], found: Photographs) -> Iterator[None]:
+    """Say what was done before Ctrl-C or an error ended it: that is in the gallery, and stays there."""
+    try:
+        yield
+    except (KeyboardInterrupt, FacestreamError):
+        if verdicts:
+            _show_verdicts(verdicts)
+            done = len({verdict.person for verdict in verdicts})
+            told = f"stopped after {done:,} of {counted(len(found.people), 'person', 'people')}"
+            typer.echo(f"{told}; what is enrolled stays, run this again for the others", err=True)
+            _show_summary(verdicts, _without_a_face(verdicts))
+        raise
 
 
 def find_track(track: str, events: str) -> FaceEvent:

@@ -28,7 +28,7 @@ from stream.gallery_records import (
     Person,
     Template,
 )
-from stream.gallery_schema import check_file, connect, new_file, one_line, right_sealer, timestamp
+from stream.gallery_schema import check_file, connect, new_file, not_opened, right_sealer, timestamp
 from stream.names import canonical, check_text, clean_name, quoted
 from stream.sealing import Sealer
 
@@ -116,9 +116,7 @@ class Gallery(GalleryFile):
             return cls(path, database, right_sealer(path, key, sealer))
         except (sqlite3.Error, TypeError, ValueError) as exc:
             database.close()
-            raise GalleryError(
-                f"{path}: damaged, or no gallery ({one_line(exc)}); restore a copy of it"
-            ) from exc
+            raise not_opened(path, exc) from exc
         except BaseException:
             database.close()
             raise

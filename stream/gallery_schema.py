@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sqlite3
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from engine.errors import GalleryError
 from stream.printable import printable
 from stream.sealing import KEY_VARIABLE, Sealer
 
+_SHUT: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+_NO_ROOM: Final = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
 SCHEMA_VERSION: Final = 1
 
 _APPLICATION_ID: Final = 0x66616367  # "facg"
@@ -101,10 +104,30 @@ def connect(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
     except (sqlite3.Error, UnicodeDecodeError) as exc:
         database.close()
-        raise GalleryError(
-            f"{path}: no gallery, or a damaged one ({one_line(exc)}); restore a copy of it"
-        ) from exc
+        raise not_opened(path, exc) from exc
     return database
+
+
+def not_opened(path: Path, error: Exception) -> GalleryError:
+    """Why a gallery's file cannot be read: what is around it must not be taken for damage.
+
+    Args:
+        path: Of the file, which is there.
+        error: What SQLite, or who read what it gave, has raised.
+    """
+    reason, folder = one_line(error), path.parent
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same
+    if code in _SHUT:
+        return GalleryError(
+            f"{path}: cannot be opened ({reason}): while a gallery is open, also to be read, two files stand "
+            f"beside it; let {folder} be written to, or read a copy in a folder that may be"
+        )
+    if code in _NO_ROOM:
+        free_mib = shutil.disk_usage(folder).free / (1 << 20)
+        return GalleryError(
+            f"{path}: cannot be opened ({reason}; {free_mib:.1f} MiB are free); make room, or check the disk"
+        )
+    return GalleryError(f"{path}: damaged, or no gallery ({reason}); restore a copy of it")
 
 
 def new_file(path: Path, row: tuple[object, ...]) -> None:

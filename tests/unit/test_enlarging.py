@@ -58,3 +58,5 @@ def test_what_makes_no_sense_is_refused() -> None:
             EnlargingDetector(BrightSpot(), **wrong)
     with pytest.raises(ValueError, match="image: expected uint8"):
         EnlargingDetector(BrightSpot()).detect([np.zeros((0, 4, 3), np.uint8)])
+    with pytest.raises(TypeError, match=r"image: expected a numpy array, .* got str"):
+        EnlargingDetector(BrightSpot()).detect(["photo.jpg"])  # type: ignore[list-item]

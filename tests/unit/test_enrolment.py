@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from event_checks import face_event
 from people import MODEL, gallery_of, template, vector
+from typer.testing import CliRunner
 
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.embeddings import unit_rows
@@ -20,6 +22,7 @@ from engine.errors import GalleryError, TextError
 from engine.face_finder import Pick
 from engine.faces import Faces
 from engine.picture_file import MAX_PIXELS
+from stream.cli import app
 from stream.enrolment import Enroller, Verdict, add_negative
 from stream.gallery import Gallery
 from stream.gallery_erasure import erase
@@ -307,3 +310,33 @@ def test_names_come_in_one_form_and_files_keep_theirs(gallery: Gallery, tmp_path
     assert enroller.look_alikes == {"REN\u00c9E": "Ren\u00e9e"}
     with pytest.raises(TextError, match="cannot be seen"):
         enroller.enrol_photos("A\u200bnn", files(tmp_path, 301))
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), GalleryError("g.db: no room")], ids=["Ctrl-C", "error"])
+def test_what_was_enrolled_before_an_end_stays_and_is_told(
+    end: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ending(StillReader):
+        def read(self, photo: bytes) -> Still:
+            if photo == b"end":
+                raise end
+            return super().read(photo)
+
+    gallery_of(tmp_path / "g.db").close()
+    people = tmp_path / "people"
+    for number, name in enumerate(("Ann", "Bob", "Cid", "Dan"), 1):
+        (people / name).mkdir(parents=True)
+        (people / name / "1.png").write_bytes(
+            {"Bob": b"no photograph", "Cid": b"end"}.get(name, photo_of(number))
+        )
+    monkeypatch.delenv("FACESTREAM_KEY", raising=False)
+    monkeypatch.setattr(
+        "stream.wiring.open_stills", lambda *_, **__: nullcontext(Ending(Detector(), Embedder()))
+    )
+    done = CliRunner().invoke(app, ["gallery", "enrol", str(tmp_path / "g.db"), "--folders", str(people)])
+    assert done.exit_code == (130 if isinstance(end, KeyboardInterrupt) else 1)
+    assert "stopped after 2 of 4 people; what is enrolled stays" in done.stderr
+    assert "refused: " + str(people / "Bob" / "1.png") in done.stderr
+    assert "enrolled: 1 face of 1 person; refused: 1; left out: 1 (Bob)" in done.stdout
+    with Gallery.open(tmp_path / "g.db", sealer=None) as opened:
+        assert [each.name for each in opened.people()] == ["Ann"]

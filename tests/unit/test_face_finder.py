@@ -142,6 +142,9 @@ def test_two_images_are_compared() -> None:
     assert result.false_accept_rate == 1e-4
     assert result.meaning.startswith("very likely the same person")
     assert min(result.qualities) > 0.5
+    nobody = FaceFinder(Detector(Faces.none()), Embedder()).find(IMAGE)
+    with pytest.raises(ValueError, match="expected a face or more of each image, got 1 and 0"):
+        finder.compared(finder.find(IMAGE), nobody)
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from stream.gallery import Gallery
 from stream.gallery_erasure import clean, erase
 from stream.gallery_files import export_gallery, import_gallery, read_model
 from stream.gallery_records import GalleryModel, Negative, Template, check_event
+from stream.gallery_schema import not_opened
 from stream.sealing import Sealer
 
 sealed_or_not = pytest.mark.parametrize("sealer", [None, SEALER], ids=["plain", "sealed"])
@@ -437,3 +439,21 @@ def test_an_embedding_of_another_length_is_refused_and_nothing_is_kept(tmp_path:
         with pytest.raises(ValueError, match="128 numbers"):
             gallery.enrol("Ann", [template(vector(0, size=4))])
         assert gallery.people() == []
+
+
+def test_what_is_around_a_gallery_is_not_taken_for_damage(tmp_path: Path) -> None:
+    gallery_of(tmp_path / "g.db", "Ann").close()
+    (tmp_path / "g.db-wal").mkdir()  # where SQLite cannot write, root or not
+    with pytest.raises(
+        GalleryError, match=r"cannot be opened .*two files stand beside it; let .* be written to"
+    ):
+        Gallery.open(tmp_path / "g.db", sealer=None)
+    (tmp_path / "g.db-wal").rmdir()
+    full = sqlite3.OperationalError("disk I/O error")
+    full.sqlite_errorcode = sqlite3.SQLITE_IOERR | (18 << 8)  # as SQLite raises it on a full disk
+    assert re.search(
+        r"cannot be opened \(disk I/O error; [\d.]+ MiB are free\); make room",
+        str(not_opened(tmp_path / "g.db", full)),
+    )
+    damaged = not_opened(tmp_path / "g.db", ValueError("no number"))
+    assert str(damaged).endswith("damaged, or no gallery (no number); restore a copy of it")
