@@ -39,9 +39,11 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(EXIT_READER_LEFT) from None
     except OSError as exc:
-        if debug or exc.errno not in (errno.EMFILE, errno.ENFILE):
+        if debug:
             raise
-        say_error(FacestreamError(f"{exc.filename or 'facestream'}: {exc.strerror}"))
+        what = exc.filename or "facestream"
+        advice = "" if exc.errno in (errno.EMFILE, errno.ENFILE) else "; --debug shows where"
+        say_error(FacestreamError(f"{what}: {exc.strerror or exc}{advice}"))
         raise typer.Exit(EXIT_FAILED) from None
     except FacestreamError as exc:
         if debug:

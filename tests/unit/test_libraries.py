@@ -176,6 +176,13 @@ def test_an_import_that_nobody_guards_is_one_line(
     )
 
 
+def test_an_error_of_the_system_that_nobody_foresaw_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as end, one_line_errors(debug=False):
+        Path("/dev/full").write_text("x")
+    assert end.value.exit_code == 1
+    assert capsys.readouterr().err == "error: facestream: No space left on device; --debug shows where\n"
+
+
 def test_errors_that_name_no_library() -> None:
     assert describe(ImportError("broken")).startswith("a library does not load (broken)")
     assert "not installed" in why_unusable("nolib", ModuleNotFoundError("x"), install="pip install nolib")
