@@ -3,7 +3,8 @@
 Quality is a product of four factors, each 0..1: detector score, size, pose and sharpness. The last three
 are modelled on one thing: the cosine between SFace's embedding of a face that was made worse in that way
 and of the same face before. The constants were fitted to photographs of LFW (size, blur) and frames of
-YouTube Faces (pose); each function tells what it was fitted to.
+YouTube Faces (pose); each function tells what it was fitted to. In video, ``engine.breaks`` adds a factor
+for damage.
 """
 
 from __future__ import annotations

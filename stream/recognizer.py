@@ -8,9 +8,12 @@ from datetime import datetime
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
+from engine.breaks import wholeness
 from engine.detector import Detector
 from engine.embedder import FaceEmbedder
+from engine.faces import Faces, Image
 from engine.quality import face_quality
 from stream.camera_tracks import CameraTracks, LeftListener, Look
 from stream.events import EmbeddingModel, FaceEvent
@@ -198,18 +201,23 @@ class Recognizer:
             raise ValueError(f"camera_id: expected an open one of {sorted(self._cameras)}, got {camera_id!r}")
         return self._cameras[camera_id]
 
+    def _qualities(self, image: Image, faces: Faces, aligned: npt.NDArray[np.uint8]) -> list[float]:
+        """Quality of each face, lower where the picture is evidently damaged."""
+        quality = face_quality(faces, self._embedder.portraits(aligned))
+        return [float(each) for each in quality * wholeness(image, faces.boxes_xyxy)]
+
     def _hold(self, camera: CameraTracks, look: Look) -> None:
         """Cut out the faces that count if the camera closes now."""
         if not len(look.brief):
             return
         brief = look.faces[look.brief]
         aligned = self._embedder.align(look.frame.image, brief.landmarks_xy)
-        qualities = face_quality(brief, self._embedder.portraits(aligned)).tolist()
+        qualities = self._qualities(look.frame.image, brief, aligned)
         for row, crop, quality in zip(look.brief.tolist(), aligned, qualities, strict=True):
             camera.hold(look, row, quality, crop)
 
     def _embed(self, seen: Sequence[tuple[CameraTracks, Look]]) -> None:
-        """Embed, in one batch, the faces that turn out to be worth it once their sharpness is known."""
+        """Embed, in one batch, the faces that turn out to be worth it once their pixels are judged."""
         chosen = []
         crops = []
         for camera, look in seen:
@@ -218,7 +226,7 @@ class Recognizer:
                 continue
             candidates = look.faces[look.candidates]
             aligned = self._embedder.align(look.frame.image, candidates.landmarks_xy)
-            qualities = face_quality(candidates, self._embedder.portraits(aligned)).tolist()
+            qualities = self._qualities(look.frame.image, candidates, aligned)
             for row, crop, quality in zip(look.candidates.tolist(), aligned, qualities, strict=True):
                 if camera.wants(look, row, quality):
                     chosen.append((camera, look, row, quality))
