@@ -25,7 +25,7 @@ PAGES = sorted(
 
 IN_THE_ENVIRONMENT = ("facestream", "python", "pip")
 """Programs that are there once a page has activated the environment."""
-ON_THE_SYSTEM = ("docker", "make", "jq", "sudo", "apt-get", "kafka-configs.sh", "kafka-topics.sh")
+ON_THE_SYSTEM = ("docker", "make", "jq", "sudo", "apt-get")
 
 _NOTE = """#!/bin/bash
 note="$NOTES/$EPOCHREALTIME"
