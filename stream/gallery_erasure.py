@@ -28,6 +28,12 @@ UNION ALL SELECT origin FROM negatives WHERE person = (SELECT number FROM people
 UNION ALL SELECT data FROM photos JOIN templates ON template = number
     WHERE person = (SELECT number FROM people WHERE id = :id)"""
 
+_COLUMNS: Final = (
+    *(("people", "name"), ("people", "notes"), ("photos", "data")),
+    *((table, column) for table in ("templates", "negatives") for column in ("embedding", "origin")),
+)
+"""Where blobs are stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -111,7 +117,8 @@ def erase(gallery: Gallery, person: str) -> Erasure:
     clean(gallery)
     shared = _still_stored(gallery, [blob for blob, _ in blobs])
     pieces = [piece for blob, whole in blobs if blob not in shared for piece in _pieces(blob, whole=whole)]
-    searched, left = _search(gallery.path, pieces)
+    searched, found_in = _search(gallery.path, list(dict.fromkeys(pieces)))
+    left = tuple(path for path, some in found_in if not all(_is_of_others(gallery, each) for each in some))
     gallery.audit.record("erasure checked", person=found[0].id, pieces=len(pieces), found=len(left))
     return Erasure(
         person_id=found[0].id,
@@ -228,8 +235,21 @@ def _pieces(blob: bytes, *, whole: bool) -> Iterator[bytes]:
         yield blob[start : start + _WINDOW_BYTES]
 
 
-def _search(path: Path, pieces: Sequence[bytes]) -> tuple[int, tuple[Path, ...]]:
-    """Look through a database's files; bytes searched, and files in which a piece was found."""
+def _is_of_others(gallery: Gallery, piece: bytes) -> bool:
+    """Whether a piece stands in what is stored of others: photographs of one camera begin alike."""
+    columns = [*_COLUMNS, *([("file_names", "name")] if gallery.has_file_names else [])]
+    with gallery.reading():
+        return any(
+            gallery.database.execute(
+                f"SELECT 1 FROM {table} WHERE instr({column}, ?) LIMIT 1",  # noqa: S608 - constants
+                (piece,),
+            ).fetchone()
+            for table, column in columns
+        )
+
+
+def _search(path: Path, pieces: Sequence[bytes]) -> tuple[int, list[tuple[Path, list[bytes]]]]:
+    """Look through a database's files; bytes searched, and files with the pieces that were found in them."""
     searched, found = 0, []
     for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
         try:
@@ -238,10 +258,10 @@ def _search(path: Path, pieces: Sequence[bytes]) -> tuple[int, tuple[Path, ...]]
                 continue
             with each.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 searched += size
-                if any(content.find(piece) >= 0 for piece in pieces):
-                    found.append(each)
+                if some := [piece for piece in pieces if content.find(piece) >= 0]:
+                    found.append((each, some))
         except FileNotFoundError:
             continue
         except OSError as exc:
             raise GalleryError(f"{each}: cannot be searched ({exc.strerror}); check its permissions") from exc
-    return searched, tuple(found)
+    return searched, found

@@ -211,6 +211,20 @@ def test_what_others_have_as_well_is_not_taken_for_left_over(tmp_path: Path) -> 
         assert erasure.tracks == ("door-7f3a-12",)
 
 
+def test_what_photographs_notes_and_names_of_others_begin_with_is_not_left_over(tmp_path: Path) -> None:
+    header = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + bytes(range(64, 128))  # of one camera
+    with gallery_of(tmp_path / "g.db", keep_photos=True) as gallery:
+        for seed, name in enumerate(("Anna Maria Lopez", "Anna Maria Lopez Ortega")):
+            photo = header + np.random.default_rng(seed).bytes(9_000)
+            face = template(
+                vector(seed), photo=photo, origin=f"{seed:064x}", file=f"{'x' * seed}IMG_20260101.jpg"
+            )
+            gallery.enrol(name, [face], notes="of the staff at the front door")
+        erasure = erase(gallery, "Anna Maria Lopez")
+        assert erasure.found_in == ()
+        assert erasure.pieces > 8
+
+
 def test_an_erasure_tells_what_it_still_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with gallery_of(tmp_path / "g.db", "Ann") as gallery:
         clean(gallery)
