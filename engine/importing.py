@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def import_embedder(
     thresholds: tuple[Threshold, ...] = (),
     harmonic_with: tuple[str, ...] = (),
     replace: bool = False,
-    people: People | None = None,
+    people: Callable[[], People] | None = None,
 ) -> ModelPackage:
     """Make a model package of an ONNX embedder and keep it under a name.
 
@@ -73,7 +74,8 @@ def import_embedder(
         thresholds: See ``ModelPackage``.
         harmonic_with: The same.
         replace: Overwrite a package of the same name.
-        people: Faces on which the preprocessing is proved; None takes it as it is stated.
+        people: Gives faces on which the preprocessing is proved, once all else is known to be right; None
+            takes it as it is stated.
 
     Raises:
         ModelError: The file is no model, or not one that is understood; the message says why. Or there is a
@@ -111,7 +113,7 @@ def import_embedder(
         harmonic_with=harmonic_with,
     )
     if people is not None:
-        check_preprocessing(package, data, people, origin=str(path))
+        check_preprocessing(package, data, people(), origin=str(path))
     write_atomically(package.onnx_path, data)
     package.save(place / "manifest.json")
     return package

@@ -8,7 +8,7 @@ share of views that are no nearer to their own face than as many of the stranger
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -51,11 +51,13 @@ class People:
         images: uint8 (H, W, 3) BGR.
         landmarks_xy: float32 (N, 5, 2), pixels.
         person: intp (N,), the same number for the same person.
+        folder: That a user gave, which may hold what it should not; None for the shipped ones.
     """
 
     images: Sequence[Image]
     landmarks_xy: FloatArray
     person: Indices
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.landmarks_xy) == len(self.person):
@@ -137,7 +139,8 @@ def people_in(folder: Path, detector: Detector) -> People | None:
     usable = [each for each in sorted(folder.iterdir()) if each.is_dir() and len(pictures_in(each)) >= 2]
     picked = [usable[row] for row in np.linspace(0, len(usable) - 1, min(_PEOPLE, len(usable))).astype(int)]
     try:
-        return _people([read_folder(each, most=_MOST_A_PERSON) for each in picked], detector, most=_PEOPLE)
+        found = _people([read_folder(each, most=_MOST_A_PERSON) for each in picked], detector, most=_PEOPLE)
+        return replace(found, folder=folder)
     except ValueError:
         return None
 

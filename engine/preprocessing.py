@@ -116,7 +116,8 @@ def prove(package: ModelPackage, data: bytes, people: People) -> Proof:
             got, f"the preprocessing is not the model's: {got}", f"{words} ({best.error:.0%} mistaken)"
         )
     if got.error >= HOPELESS_ERROR:
-        return Proof(got, f"it does not tell people apart: {got}")
+        doubt = f", unless folders of {people.folder} show several people" if people.folder else ""
+        return Proof(got, f"it does not tell people apart: {got}{doubt}")
     return Proof(got)
 
 
@@ -134,8 +135,14 @@ def check_preprocessing(package: ModelPackage, data: bytes, people: People, *, o
     """
     proof = prove(package, data, people)
     if proof.failure:
-        advice = proof.advice or "state the preprocessing and alignment that it was trained with"
-        raise ModelError(f"{origin}: {proof.failure}; give {advice}, or --force to keep it as it is")
+        if proof.advice:
+            mend = f"give {proof.advice}, or --force to keep it as it is"
+        else:
+            mend = (
+                "state the preprocessing and alignment that it was trained with, or give --force to keep it "
+                "as it is"
+            )
+        raise ModelError(f"{origin}: {proof.failure}; {mend}")
 
 
 def _candidates(size_px: int) -> Iterator[tuple[str, Preprocessing]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -83,6 +84,7 @@ def import_model(
 
         folder = imported_folder()
         preflight.check_output_folder(folder, "--models-dir", room_mib=2 * preflight.size_mib(file))
+        preflight.check_input_folder(faces, "--faces")
         older = [load_model(each) for each in harmonic_with or []]
         try:
             package = import_embedder(
@@ -95,7 +97,7 @@ def import_model(
                 thresholds=() if threshold is None else (Threshold(threshold),),
                 harmonic_with=tuple(each.sha256 for each in older),
                 replace=replace,
-                people=None if force else _people(faces),
+                people=None if force else partial(_people, faces),
             )
         except ValueError as exc:
             raise ConfigError(str(exc)) from exc

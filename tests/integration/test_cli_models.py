@@ -401,7 +401,8 @@ def test_a_model_that_knows_no_faces_is_not_imported_unless_it_must_be(tiny: Pat
     done = facestream("models", "import", tiny, "--name", "mine", "--preset", "arcface")
     assert done.exit_code == 1
     assert "it does not tell people apart: 40 people: " in done.stderr
-    assert "or --force to keep it as it is" in done.stderr
+    assert "; state the preprocessing" in done.stderr
+    assert "or give --force to keep it as it is" in done.stderr
     assert not (home / "data").exists()
 
 

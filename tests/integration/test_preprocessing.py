@@ -61,7 +61,7 @@ def test_a_wrong_preset_is_refused_and_the_right_one_named(
     def imported(as_stated: Preprocessing) -> None:
         stated_here = dataclasses.replace(as_stated, size_px=112)
         folder = tmp_path / "models"
-        import_embedder(path, name="mine", preprocessing=stated_here, folder=folder, people=people)
+        import_embedder(path, name="mine", preprocessing=stated_here, folder=folder, people=lambda: people)
 
     with pytest.raises(ModelError, match="the preprocessing is not the model's: 8 people: ") as failure:
         imported(stated)
@@ -80,8 +80,16 @@ def test_presets_that_differ_by_next_to_nothing_both_pass(people: People, tmp_pa
 def test_a_network_that_knows_no_faces_is_refused(people: People, tmp_path: Path) -> None:
     path = tmp_path / "random.onnx"
     onnx.save(embedder_onnx(), path)
-    with pytest.raises(ModelError, match=r"it does not tell people apart: .* or --force"):
-        import_embedder(path, name="random", preprocessing=PRESETS["arcface"], folder=tmp_path, people=people)
+    with pytest.raises(ModelError, match=r"apart: [^;]* to others; state the .*, or give --force"):
+        import_embedder(
+            path, name="random", preprocessing=PRESETS["arcface"], folder=tmp_path, people=lambda: people
+        )
+
+
+def test_folders_that_mix_people_may_be_at_fault(people: People) -> None:
+    mixed = dataclasses.replace(people, person=people.person[::-1] % 2, folder=Path("mixed"))
+    package = load_model("sface")
+    assert ", unless folders of mixed show several people" in prove(package, package.read(), mixed).failure
 
 
 @pytest.mark.parametrize("name", ["sface", "dlib", "fused"])

@@ -17,6 +17,7 @@ from engine.importing import import_embedder, scaled_template
 from engine.onnx_graph import copy_model
 from engine.onnxruntime import OnnxRuntimeEngine
 from engine.package import ModelPackage, Threshold
+from engine.people import People
 from engine.preprocessing import PRESETS, Preprocessing
 from engine.zoo import imported_models, load_model, shipped_names
 
@@ -299,3 +300,11 @@ def test_imported_models_are_known_by_name(tmp_path: Path, monkeypatch: pytest.M
     (folder / "damaged").mkdir()
     (folder / "damaged" / "manifest.json").write_text("{")
     assert imported_models() == [package]
+
+
+def test_faces_are_asked_for_when_all_else_is_right(tmp_path: Path) -> None:
+    def no_people() -> People:
+        raise AssertionError("photographs are looked at for a model that cannot be imported")
+
+    with pytest.raises(ModelError, match="the model takes 96 by 96 pixels"):
+        imported(tmp_path, embedder_onnx(size_px=96), people=no_people)
