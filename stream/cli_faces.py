@@ -167,6 +167,7 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(f"--render: {folder}: cannot be made ({exc.strerror}); choose another") from exc
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"--render: {folder}: may not be written to; choose another")
+    preflight.check_output_folder(folder, "--render", room_mib=10.0)
 
 
 def _open(

@@ -73,7 +73,7 @@ def check_output(
         return
     if not makes_folder and not path.parent.is_dir():
         raise SinkError(f"{option} {path}: there is no folder {path.parent}; make it first")
-    check_output_folder(path.parent, option, room_mib=room_mib)
+    _check_room(path.parent, f"{option} {path}", room_mib)
 
 
 def check_output_folder(path: Path | None, option: str, *, room_mib: float = 1.0) -> None:
@@ -87,22 +87,23 @@ def check_output_folder(path: Path | None, option: str, *, room_mib: float = 1.0
     Raises:
         SinkError: It can be neither made nor written, or has no room.
     """
-    if path is None:
-        return
-    there = _nearest(path)
+    if path is not None:
+        _check_room(path, f"{option} {path}", room_mib)
+
+
+def _check_room(folder: Path, what: str, room_mib: float) -> None:
+    there = _nearest(folder)
     probe = there / f".facestream-{secrets.token_hex(8)}"
     try:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         probe.unlink()
         free_mib = shutil.disk_usage(there).free / _MIB
     except OSError as exc:
-        raise SinkError(
-            f"{option} {path}: cannot be written ({there}: {exc.strerror}); choose another place"
-        ) from exc
+        raise SinkError(f"{what}: cannot be written ({there}: {exc.strerror}); choose another place") from exc
     if free_mib < room_mib:
         raise SinkError(
-            f"{option} {path}: {free_mib:.1f} MiB are free and {room_mib:.3g} needed; make room, or choose "
-            "another place"
+            f"{what}: {free_mib:.1f} MiB are free and {room_mib:.3g} needed; make room, or choose another "
+            "place"
         )
 
 

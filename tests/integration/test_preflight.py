@@ -244,6 +244,8 @@ def test_a_data_set_that_is_not_there_is_said_before_anything_is_done(
 def test_a_disk_without_room(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"--out .*: \d+\.\d MiB are free and 1e\+12 needed"):
         preflight.check_output_folder(tmp_path / "new", "--out", room_mib=1e12)
+    with pytest.raises(SinkError, match=r"--json .*run\.json: \d+\.\d MiB are free and 1e\+12 needed"):
+        preflight.check_output(tmp_path / "run.json", "--json", room_mib=1e12)
 
 
 def test_what_will_do_leaves_nothing_behind(tmp_path: Path) -> None:
