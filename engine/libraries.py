@@ -75,7 +75,8 @@ def trouble_with(
 def describe(error: ImportError) -> str:
     """The same for an import that nobody guarded, as far as the error tells which library it was of."""
     module = (error.name or "").partition(".")[0]
-    if not module:
+    is_part = not isinstance(error, ModuleNotFoundError) and not is_installed(module)
+    if not module or is_part:  # a shared object inside a package is named without the package
         return f"a library does not load ({' '.join(str(error).split())}); install facestream again"
     return why_unusable(module, error, install=f"pip install {module}")
 

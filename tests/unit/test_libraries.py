@@ -187,3 +187,12 @@ def test_errors_that_name_no_library() -> None:
     assert describe(ImportError("broken")).startswith("a library does not load (broken)")
     assert "not installed" in why_unusable("nolib", ModuleNotFoundError("x"), install="pip install nolib")
     assert libraries.is_installed("nolib") is False
+
+
+def test_a_part_of_a_package_is_no_package_to_install() -> None:
+    broken = ImportError(
+        "/lib/onnxruntime/capi/_state.so: file too short", name="_state", path="/lib/_state.so"
+    )
+    assert describe(broken) == (
+        "a library does not load (/lib/onnxruntime/capi/_state.so: file too short); install facestream again"
+    )
