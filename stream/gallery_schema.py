@@ -161,7 +161,13 @@ def new_file(path: Path, row: tuple[object, ...]) -> None:
 
 
 def _appear(temporary: Path, path: Path) -> None:
-    """Give a file its name, if no other has it."""
+    """Give a file its name, if no other has it.
+
+    What SQLite kept beside an earlier file of that name, which was moved away while it was in use, would be
+    taken for a part of the new one, and is removed.
+    """
+    beside = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
+    stale = [each for each in beside if each.exists()]
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -170,6 +176,8 @@ def _appear(temporary: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(path) from None
         temporary.rename(path)
+    for each in stale:
+        each.unlink(missing_ok=True)
 
 
 def check_file(path: Path, database: sqlite3.Connection) -> str:

@@ -25,6 +25,7 @@ from engine.compile import compile_engine
 from engine.embedder import FaceEmbedder
 from engine.errors import ModelError
 from engine.graphs import pixel_graph
+from engine.machine import this_machine
 from engine.openvino import OpenVinoEngine
 from engine.package import ModelPackage
 from engine.protocol import Engine
@@ -88,6 +89,10 @@ def left_over(store: EngineStore) -> list[str]:
     return sorted(path.name for path in store.root.iterdir()) if store.root.exists() else []
 
 
+def adds_int8_exactly() -> bool:
+    return any(name.endswith(("_vnni", "dotprod", "asimddp")) for name in this_machine().features)
+
+
 def has_bf16(package: ModelPackage) -> bool:
     try:
         OpenVinoEngine(pixel_graph(package), precision="bf16").close()
@@ -141,6 +146,8 @@ def test_networks_of_a_detector(name: str, store: EngineStore, faces: Path) -> N
 def test_precisions_that_must_be_compiled_are_opened_from_the_store(
     kind: str, precision: str, tiny: ModelPackage, store: EngineStore, faces: Path
 ) -> None:
+    if (kind, precision) == ("openvino", "int8") and not adds_int8_exactly():
+        pytest.skip("this processor adds products of int8 in 16 bits, which overflow: the gate refuses that")
     command = f"run: facestream compile tiny --engine {kind} --precision {precision}"
     with pytest.raises(ModelError, match=f"no engine for {kind} in {precision} in .*; {command}$"):
         open_engine(tiny, kind=kind, precision=precision, store=store)
