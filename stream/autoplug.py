@@ -6,6 +6,9 @@ from typing import Any
 
 from stream.gstreamer import load_gst
 
+_NAMES_OF_JPEG = ("image/jpg", "image/pjpeg", "image/x-jpeg", "image/x-jpg")
+"""What cameras write for ``image/jpeg``."""
+
 
 def hasten(element: Any) -> None:
     """Let a demuxer of a live stream give its video out when it is there, not when it knows that this is all.
@@ -23,6 +26,18 @@ def hasten(element: Any) -> None:
             element.connect_after("pad-added", _say_that_this_is_all)
 
 
+def call_jpeg_by_its_name(element: Any) -> None:
+    """Let pictures of a multipart stream be decoded that the camera calls ``image/jpg`` or the like.
+
+    multipartdemux takes the camera's word for caps, and no decoder is for those.
+
+    Args:
+        element: Any, as it is added.
+    """
+    if element.get_factory().get_name() == "multipartdemux":
+        element.connect("pad-added", _call_jpeg_by_its_name)
+
+
 def keep_unwanted_sound_flowing(element: Any) -> None:
     """Let flvdemux go on when its sound comes before its video.
 
@@ -38,6 +53,13 @@ def keep_unwanted_sound_flowing(element: Any) -> None:
 def _say_that_this_is_all(demuxer: Any, pad: Any) -> None:
     if pad.get_name() == "video":
         demuxer.no_more_pads()
+
+
+def _call_jpeg_by_its_name(_demuxer: Any, pad: Any) -> None:
+    caps = pad.get_current_caps()
+    if caps is not None and caps.get_structure(0).get_name().lower() in _NAMES_OF_JPEG:
+        gst = load_gst()
+        pad.push_event(gst.Event.new_caps(gst.Caps.new_empty_simple("image/jpeg")))
 
 
 def _drop_sound(_demuxer: Any, pad: Any) -> None:

@@ -127,16 +127,31 @@ def _iso_box(head: bytes) -> _Unit | None:
     return (kind, length, length) if length >= 8 else (kind, 0, 0)
 
 
+_RIFF_KINDS: Final = re.compile(
+    rb"RIFF|LIST|JUNK|junk|idx1|[0-9A-Fa-f]{2}(?:d[bcd]|wb|pc|tx|sb|iv)|ix[0-9A-Fa-f]{2}"
+    rb"|avih|str[hdfn]|indx|dmlh|vprp|I[A-Z]{3}|fmt |fact|data|bext|cue |id3 |ID3 "
+)
+"""Of AVI, also within its lists, and of WAV."""
+
+
 def _riff_chunk(head: bytes) -> _Unit | None:
     """AVI and its kind; a recorder that was stopped hard has left lengths of 0: its chunks are looked at."""
     kind, length = head[:4], int.from_bytes(head[4:8], "little")
-    if len(head) < 8 or not re.fullmatch(rb"[\w ]{4}", kind):
+    if len(head) < 8 or not _RIFF_KINDS.fullmatch(kind):
         return None
     if kind in {b"RIFF", b"LIST"} and length in {0, 0xFFFFFFFF}:
         return kind, 0, 12
     return kind, 8 + length, 8 + length + length % 2
 
 
+_EBML_KINDS: Final = frozenset(
+    bytes.fromhex(kind)
+    for kind in (
+        *("1a45dfa3", "18538067", "ec", "bf"),  # head, segment; void, checksum anywhere
+        *("114d9b74", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "1941a469", "1043a770", "1254c367"),
+        *("e7", "5854", "a7", "ab", "a3", "a0", "af"),  # within a cluster
+    )
+)
 _EBML_UNKNOWN: Final = tuple((1 << 7 * width) - 1 for width in range(9))
 
 
@@ -151,6 +166,8 @@ def _ebml_element(head: bytes) -> _Unit | None:
         return None
     length = int.from_bytes(head[id_width:header], "big") & ((1 << 7 * size_width) - 1)
     kind = head[:id_width]
+    if kind not in _EBML_KINDS:
+        return None
     return (
         (kind, 0, header) if length == _EBML_UNKNOWN[size_width] else (kind, header + length, header + length)
     )
@@ -158,8 +175,8 @@ def _ebml_element(head: bytes) -> _Unit | None:
 
 def _flv_tag(head: bytes) -> _Unit | None:
     """Adobe's Flash Video File Format, version 10.1, annex E.4; each tag is followed by its length."""
-    if head[0] & 0x1F not in {8, 9, 18} or len(head) < 4:
-        return None
+    if head[0] & 0x1F not in {8, 9, 18} or head[0] >> 6 or any(head[8:11]) or len(head) < 4:
+        return None  # reserved bits and the number of the stream are 0
     length = 11 + int.from_bytes(head[1:4], "big") + 4
     return head[:1], length, length
 
@@ -210,8 +227,9 @@ def _program_unit(head: bytes) -> _Unit | None:
 
 
 def _ivf_frame(head: bytes) -> _Unit | None:
-    length = 12 + int.from_bytes(head[:4], "little")
-    return (b"", length, length) if len(head) >= 4 else None
+    """Length and timestamp, whose upper half is 0 within years of video."""
+    content = int.from_bytes(head[:4], "little")
+    return (b"", 12 + content, 12 + content) if len(head) >= 4 and content and not any(head[8:12]) else None
 
 
 _SYNC: Final = 0x47
@@ -233,14 +251,18 @@ def _missing_of_packets(file: BinaryIO, size: int, packets: _Packets) -> int:
     """Of the last packet; nothing is said where the file is out of step at its end."""
     length, start, sync_at = packets
     rest = max(0, size - start) % length
-    if sync_at is not None:
-        file.seek(max(start, size - rest - _MUCH // length * length) + sync_at)
-        tail = file.read()
-        if set(tail[::length]) != {_SYNC}:
-            return 0
-        if not rest:
-            return _missing_of_pes(tail, length)
-    return length - rest if rest else 0
+    if sync_at is None:  # packets of ASF begin all alike, with how their errors are corrected
+        file.seek(start)
+        first = file.read(1)
+        file.seek(size - rest)
+        return length - rest if rest and file.read(1) == first else 0
+    if rest <= sync_at:  # so little may be anything
+        rest = 0
+    file.seek(max(start, size - rest - _MUCH // length * length) + sync_at)
+    tail = file.read()
+    if set(tail[::length]) != {_SYNC}:
+        return 0
+    return length - rest if rest else _missing_of_pes(tail, length)
 
 
 def _missing_of_pes(packets: bytes, length: int) -> int:

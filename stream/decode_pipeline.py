@@ -10,6 +10,7 @@ from engine.errors import SourceError
 from engine.faces import Image
 from stream.autoplug import (
     VideoChoice,
+    call_jpeg_by_its_name,
     hasten,
     is_encoded_video_of_a_demuxer,
     keep_unwanted_sound_flowing,
@@ -190,6 +191,12 @@ class DecodePipeline:
         return self.announced_s() if pipeline.query(query) and query.parse_seeking()[1] else None
 
     @property
+    def paces(self) -> bool:
+        """Whether frames wait until they are due."""
+        appsink = self._appsink
+        return appsink is not None and bool(appsink.get_property("sync"))
+
+    @property
     def has_still_picture(self) -> bool:
         """Whether what is decoded are JPEG, PNG and the like; Motion JPEG is that as well."""
         return self._has_still_picture
@@ -316,6 +323,7 @@ class DecodePipeline:
         self._in_segments |= "Adaptive" in kind
         self._has_still_picture |= kind.endswith("Decoder/Image")
         self._has_container |= "Demuxer" in kind and factory.get_name() != "multipartdemux"
+        call_jpeg_by_its_name(element)
         keep_unwanted_sound_flowing(element)
         leave_transparency_out(element)
         if "Demuxer" in kind:

@@ -166,8 +166,9 @@ class Playback:
                 return pulled
             if self._pipeline.at_end:
                 return None
-            # A frame on its way waits for its time to come (at_clock_pace), which is no stall.
-            if self._gate.decoded != decoded or self._gate.in_flight:
+            # A frame on its way may wait for its time to come, which is no stall. Where frames do not wait,
+            # it is stuck, or was overwritten by one with the same timestamp.
+            if self._gate.decoded != decoded or (self._pipeline.paces and self._gate.in_flight):
                 decoded, since = self._gate.decoded, self._clock()
             elif self._clock() - since > timeout_s:
                 raise StalledError(f"{show_address(self._address)}: no frame for {timeout_s:g} s")

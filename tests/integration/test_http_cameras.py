@@ -34,10 +34,10 @@ def picture(number: int, suffix: str = ".jpg") -> bytes:
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
-def part(number: int, *, with_length: bool = True) -> bytes:
+def part(number: int, *, with_length: bool = True, kind: bytes = b"image/jpeg") -> bytes:
     jpeg = picture(number)
     length = b"Content-Length: %d\r\n" % len(jpeg) if with_length else b""
-    return b"--frame\r\nContent-Type: image/jpeg\r\n" + length + b"\r\n" + jpeg + b"\r\n"
+    return b"--frame\r\nContent-Type: " + kind + b"\r\n" + length + b"\r\n" + jpeg + b"\r\n"
 
 
 def answer(request: BaseHTTPRequestHandler, kind: str, body: bytes, *, with_length: bool) -> None:
@@ -109,6 +109,17 @@ def test_two_seconds_of_a_live_stream_are_enough_for_its_first_pictures(tmp_path
     subprocess.run(shlex.split(command), check=True, timeout=300)
     with held(kind, Path(tmp_path, "stream").read_bytes()) as uri:
         assert len(first(watch(uri), 1)) == 1
+
+
+@pytest.mark.parametrize("kind", [b"image/jpg", b"image/pjpeg", b"Image/JPEG"])
+def test_motion_jpeg_may_have_other_names(kind):
+    stream = b"".join(part(number, kind=kind) for number in range(3))
+    with held("multipart/x-mixed-replace; boundary=frame", stream) as uri:
+        source = watch(uri)
+        too_late = threading.Timer(WAIT_S, source.close)
+        too_late.start()
+        assert len(first(source, 1)) == 1
+        too_late.cancel()
 
 
 @in_real_time

@@ -59,14 +59,19 @@ def test_a_pipeline_that_stops_is_not_counted():
     assert not left.is_set()
 
 
-def test_a_camera_comes_back_though_its_pipeline_is_stuck(never, monkeypatch):
+@pytest.mark.parametrize("has_passed", [False, True])
+def test_a_camera_comes_back_though_its_pipeline_is_stuck(never, monkeypatch, has_passed):
     admit, calls, statuses = FrameGate.admit, [], []
 
     def stuck_at_the_third(*arguments: object, **options: object) -> bool:
         calls.append(arguments)
-        if len(calls) == 3:
+        is_third = len(calls) == 3
+        if is_third and not has_passed:
             never.wait()
-        return admit(*arguments, **options)
+        passes = admit(*arguments, **options)
+        if is_third and has_passed:  # the picture is on its way, and never arrives
+            never.wait()
+        return passes
 
     monkeypatch.setattr(FrameGate, "admit", stuck_at_the_third)
 
@@ -81,9 +86,12 @@ def test_a_camera_comes_back_though_its_pipeline_is_stuck(never, monkeypatch):
         open_timeout_s=WAIT_S,
         on_status=note,
     )
+    too_late = threading.Timer(WAIT_S, source.close)
+    too_late.start()
     for frame in source.frames():
         if source.stats().reconnects == 1 and frame.number > 5:
             break
+    too_late.cancel()
     assert source.stats().abandoned == 1
     assert statuses[:4] == [CameraState.CONNECTING, CameraState.UP, CameraState.DOWN, CameraState.UP]
     source.close()

@@ -43,7 +43,7 @@ def asf_object(name: str, content: bytes) -> bytes:
 def asf(*, broadcast: int, data_length: int | None = None) -> bytes:
     about = bytes(88 - 24) + broadcast.to_bytes(4, "little") + (200).to_bytes(4, "little") * 2 + bytes(4)
     header = bytes(6) + asf_object("a1dcab8c47a9cf118ee400c00c205365", about)
-    data = asf_object("3626b2758e66cf11a6d900aa0062ce6c", bytes(26) + bytes(range(200)) * 5)
+    data = asf_object("3626b2758e66cf11a6d900aa0062ce6c", bytes(26) + (b"\x82" + bytes(199)) * 5)
     if data_length is not None:
         data = data[:16] + data_length.to_bytes(8, "little") + data[24:]
     return asf_object("3026b2758e66cf11a6d900aa0062ce6c", header) + data
@@ -101,6 +101,16 @@ def test_what_is_cut_off_is_missed(tmp_path: Path, kind: str, cut: int) -> None:
     path = tmp_path / "film"
     path.write_bytes(WHOLE[kind][:-cut])
     assert 0 < missing_bytes(path) <= cut
+
+
+@pytest.mark.parametrize("kind", sorted(set(WHOLE) - {"gif"}))
+@pytest.mark.parametrize(
+    "tail", [b"\0", b"\0" * 4096, b"\xff" * 50, b"\x99\x12\xfe", b"Hello, this is a signature\n", BLOB * 9]
+)
+def test_what_is_behind_a_whole_file_is_not_taken_for_a_part(tmp_path: Path, kind: str, tail: bytes) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(WHOLE[kind] + tail)
+    assert missing_bytes(path) == 0
 
 
 def transport_packet(payload: bytes, *, begins: bool = False) -> bytes:
