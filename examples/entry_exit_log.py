@@ -23,7 +23,8 @@ with log.open(newline="") as file:  # what was written before this process began
 seen = {row[0] for row in written}
 names = {row[3]: row[5] for row in written if row[4].startswith("is")}
 with log.open("a", newline="") as file, EventConsumer(source, group=f"log-{log.stem}") as events:
-    signal.signal(signal.SIGTERM, lambda *_: events.stop())
+    for sign in signal.SIGINT, signal.SIGTERM:
+        signal.signal(sign, lambda *_: events.stop())
     rows = csv.writer(file)
     for event in events:
         if not isinstance(event, FaceEvent | IdentityEvent) or event.change.value not in WHAT:

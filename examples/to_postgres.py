@@ -34,7 +34,8 @@ if len(sys.argv) != 3:
     sys.exit(2)
 source, database_url = sys.argv[1:]
 with psycopg.connect(database_url) as database, EventConsumer(source, group="to-postgres") as events:
-    signal.signal(signal.SIGTERM, lambda *_: events.stop())
+    for sign in signal.SIGINT, signal.SIGTERM:
+        signal.signal(sign, lambda *_: events.stop())
     database.execute(TABLE)
     database.commit()
     while not events.is_stopping:

@@ -8,30 +8,30 @@ import logging
 import os
 import signal
 import sys
-import time
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+import threading
+from urllib import error, request
 
 from stream.cloudevents import to_json
 from stream.config_tree import expand_address
 from stream.consumer import EventConsumer
 from stream.uris import redact_uri
 
-WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+stopping = threading.Event()
 
 
 def post(url: str, body: bytes) -> None:
-    """Try until the receiver takes it, or says that it never will."""
-    request = Request(url, body, {"Content-Type": "application/cloudevents+json"})  # noqa: S310 - see below
-    for wait_s in itertools.chain(WAITS_S, itertools.repeat(WAITS_S[-1])):
+    """Try until the receiver takes it, or says that it never will. When stopped, the event comes again."""
+    call = request.Request(url, body, {"Content-Type": "application/cloudevents+json"})  # noqa: S310 - see below
+    for attempt in itertools.count():
         try:
-            urlopen(request, timeout=10.0).close()  # noqa: S310 - the user's own address
+            request.urlopen(call, timeout=10.0).close()  # noqa: S310 - the user's own address
             break
         except OSError as exc:
             logging.warning("%s: %s", redact_uri(url), exc)
-            if isinstance(exc, HTTPError) and exc.code < 500 and exc.code not in {408, 429}:
+            if isinstance(exc, error.HTTPError) and exc.code < 500 and exc.code not in {408, 429}:
                 break
-            time.sleep(wait_s)
+            if stopping.wait(min(16.0, 0.5 * 2**attempt)):
+                sys.exit()
 
 
 if len(sys.argv) != 3:
@@ -39,6 +39,7 @@ if len(sys.argv) != 3:
     sys.exit(2)
 source, url = (expand_address(each, os.environ) for each in sys.argv[1:])  # ${NAME} keeps secrets out
 with EventConsumer(source, group="to-webhook", batch=20) as events:
-    signal.signal(signal.SIGTERM, lambda *_: events.stop())
+    for sign in signal.SIGINT, signal.SIGTERM:
+        signal.signal(sign, lambda *_: (stopping.set(), events.stop()))
     for event in events:
         post(url, to_json(event))

@@ -248,7 +248,8 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None, sto
         if settings.metrics is not None:
             host, port = parse_address(settings.metrics)
             stack.enter_context(serve_metrics(pipeline.reports, host=host, port=port, sinks=outputs.spooled))
-        if screen.is_terminal:
+        # What reads the pipe may write to the same terminal, where the table would be drawn over it.
+        if screen.is_terminal and "jsonl:-" not in addresses:
             stack.enter_context(LiveTable(screen, pipeline.reports))
         runner.run(pipeline, sink, stopping=stopping, watchers=watchers, max_s=max_s)
     return _report_failures(pipeline)

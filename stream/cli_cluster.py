@@ -403,7 +403,7 @@ def _show(clusters: Sequence[Cluster], names: Mapping[int, str], source: str, cu
     console.print(table)
     more = f", {len(clusters) - len(largest):,} of them not shown" if len(clusters) > len(largest) else ""
     console.print(
-        f"{told(clusters)} of {redact_uri(source)}, from a similarity of {cut:.3f} on{more}",
+        f"{told(clusters)} of {redact_uri(source)}, grouped at a similarity of {cut:.3f} or more{more}",
         highlight=False,
         soft_wrap=True,
     )

@@ -91,6 +91,8 @@ def find(
 ) -> None:
     """Find the faces in photographs, say what they are worth, and who they are."""
     with one_line_errors(debug=debug), ExitStack() as stack:
+        from rich.console import Console
+
         from stream.progress import Progress
 
         if not 0 < false_accepts < 1:
@@ -99,7 +101,9 @@ def find(
         targets = _targets(render, paths)
         read = [*(("PHOTO", path) for path in paths), ("--gallery", gallery)]
         preflight.check_apart([("--render", path) for path in targets.values()], read)
-        with Progress("looking", total=len(paths)) as progress:
+        # A bar would stand in the lines of JSON on a terminal.
+        screen = Console(stderr=True, force_terminal=False) if as_json else None
+        with Progress("looking", total=len(paths), console=screen) as progress:
             namer, finder = _open(stack, gallery, false_accepts, detector, embedder)
             told = _Told()
             for look in _look(paths, finder, namer):
@@ -236,7 +240,7 @@ def _who(naming: Naming) -> tuple[str, str]:
     who = "too poor to tell" if naming.is_poor else printable(naming.name or "unknown")
     if naming.similarity is None:
         return who, ""
-    return who, f"{naming.similarity:.2f} of {naming.threshold:.2f}"
+    return who, f"{naming.similarity:.2f} (needs {naming.threshold:.2f})"
 
 
 def _described(look: _Looked) -> dict[str, Any]:

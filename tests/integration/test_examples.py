@@ -16,10 +16,11 @@ from contextlib import closing
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import pytest
 from event_checks import AT, camera_event, identity_event
-from event_topics import WAIT_S, by_track, make_topic, stays, write_events
+from event_topics import WAIT_S, WholeTopic, by_track, make_topic, stays, write_events
 from postgres_server import PostgresServer
 
 from stream.cloudevents import from_json
@@ -31,12 +32,12 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py"))
 class Example:
     """An example in a process of its own, as a user runs it."""
 
-    def __init__(self, name: str, *arguments: str) -> None:
+    def __init__(self, name: str, *arguments: str, errors: IO[str] | int = subprocess.PIPE) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             [sys.executable, ROOT / "examples" / name, *arguments],
             env=environment,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
         )
 
@@ -52,7 +53,7 @@ class Example:
         """What it said meanwhile."""
         self._process.send_signal(sign)
         _, errors = self._process.communicate(timeout=WAIT_S)
-        assert self._process.returncode == (0 if sign == signal.SIGTERM else -sign), errors
+        assert self._process.returncode == (-sign if sign == signal.SIGKILL else 0), errors
         return errors
 
 
@@ -157,6 +158,23 @@ def test_a_webhook_gets_every_event_in_order_although_it_fails_at_times(
         name: [each.event_id for each in of] for name, of in expected.items()
     }
     assert json.loads(hook.bodies[0])["specversion"] == "1.0"
+
+
+@pytest.mark.kafka
+def test_a_webhook_that_nobody_answers_ends_at_a_signal_and_its_event_comes_again(
+    kafka_broker: str, topic: str, tmp_path: Path
+) -> None:
+    source = make_topic(kafka_broker, topic)
+    events = stays(cameras=1, tracks=1)
+    write_events(kafka_broker, topic, events)
+    errors = tmp_path / "errors"
+    with errors.open("w") as file:
+        example = Example("to_webhook.py", source, "http://127.0.0.1:9/hook", errors=file)
+    example.wait_for(lambda: errors.read_text("utf-8").count("refused") >= 2)
+    example.stop(signal.SIGINT)
+    assert "Traceback" not in errors.read_text("utf-8")
+    with WholeTopic(source, group="to-webhook") as again:
+        assert [each.event_id for each in again] == [each.event_id for each in events]
 
 
 @pytest.mark.kafka

