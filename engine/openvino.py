@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Mapping
+from functools import cache
 from threading import Lock
 from typing import Any, Final, Literal, TypeAlias
 
@@ -32,10 +33,28 @@ per cent, or 0.4 ms an image, for 0.12 s."""
 _PENDING_PER_STREAM: Final = 2
 """One that computes, one that waits for it."""
 
+_STARTING = Lock()
+
+
+def _core() -> ov.Core:
+    """OpenVINO's core, one for the whole process and never freed.
+
+    Its CPU plugin gives the thread that loads it an alternate stack for signals, and frees that stack with the
+    core, whichever thread it is then and whatever other core has done the same since. Python runs its signal
+    handlers on that stack, so the next signal after that, Ctrl-C say, would be a segmentation fault.
+    """
+    with _STARTING:  # cached functions may run twice when threads meet, and the second core would be freed
+        return _the_core()
+
+
+@cache
+def _the_core() -> ov.Core:
+    return ov.Core()
+
 
 def processor() -> tuple[str, tuple[str, ...]]:
     """The processor's name and the precisions that OpenVINO computes in on it, as OpenVINO calls them."""
-    core = ov.Core()
+    core = _core()
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return str(core.get_property("CPU", "FULL_DEVICE_NAME")), tuple(sorted(capabilities))
 
@@ -167,7 +186,7 @@ class OpenVinoEngine:
             raise ValueError(f"mode: expected latency or throughput, got {mode!r}")
         if streams is None:
             streams = 1 if mode == "latency" else threads or os.cpu_count() or 1
-        self._core = ov.Core()
+        self._core = _core()
         self._most_pending = streams * _PENDING_PER_STREAM
         self._options = self._compile_options(precision, threads, streams)
         self._programs: dict[tuple[int, ...], _Program] = {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -334,3 +335,33 @@ def test_a_package_whose_file_changed_is_not_opened(package: ModelPackage, tmp_p
     changed = ModelPackage(**{f: getattr(package, f) for f in package.__slots__} | {"onnx_path": path})
     with pytest.raises(ModelError, match="wrong SHA-256"):
         open_engine(changed, store=EngineStore(tmp_path))
+
+
+_SIGNALLED = """
+import gc, os, signal, sys, threading
+from pathlib import Path
+from engine.openvino import OpenVinoEngine
+
+model = Path(sys.argv[1]).read_bytes()
+engines = [OpenVinoEngine(model, precision="fp32", threads=1) for _ in range(2)]
+while engines:  # in the order in which they were opened, each in a thread of its own
+    thread = threading.Thread(target=engines.pop(0).close)
+    thread.start()
+    thread.join()
+    del thread
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("stopped in order"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_signals_are_handled_after_engines_are_closed(package: ModelPackage) -> None:
+    """OpenVINO moves the stack for signals, and frees it with its core."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED, package.onnx_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "stopped in order\n"), done.stderr
