@@ -39,9 +39,9 @@ _STARTING = Lock()
 def _core() -> ov.Core:
     """OpenVINO's core, one for the whole process and never freed.
 
-    Its CPU plugin gives the thread that loads it an alternate stack for signals, and frees that stack with the
-    core, whichever thread it is then and whatever other core has done the same since. Python runs its signal
-    handlers on that stack, so the next signal after that, Ctrl-C say, would be a segmentation fault.
+    Its CPU plugin gives the thread that loads it an alternate signal stack. It frees that stack with the
+    core, in whichever thread that happens and whatever another core has done to the stack since. Python's
+    signal handlers run on it, so the next signal, Ctrl-C for instance, would be a segmentation fault.
     """
     with _STARTING:  # cached functions may run twice when threads meet, and the second core would be freed
         return _the_core()
