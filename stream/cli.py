@@ -15,7 +15,7 @@ from engine import telemetry
 from engine.errors import ConfigError, SinkError
 from stream.cli_bench import bench_app
 from stream.cli_cluster import cluster_tracks
-from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error
+from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors, say_error, say_os_error
 from stream.cli_events import events_app
 from stream.cli_faces import faces_app
 from stream.cli_folders import choose_folders
@@ -60,17 +60,25 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     raise_limit()
-    app(prog_name="facestream")
+    try:
+        app(prog_name="facestream")
+    except OSError as exc:  # what is said before a command begins: --version, --help
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(say_os_error(exc))
 
 
 def _open_standard_streams() -> None:
-    """Where one of the three was closed (``>&-``), nobody reads it; a file must not take its number."""
+    """Where one of the three was closed (``>&-``), a file must not take its number.
+
+    Nobody reads standard error then, which is no error; what is written to standard output is one.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             with suppress(OSError):
                 os.fstat(number)
                 continue
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 

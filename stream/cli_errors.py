@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from engine.errors import ConfigError, FacestreamError, TextError
+from stream import standard_output
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -35,16 +35,10 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
     except Stopped:
         get_logger(__name__).info("stopped before anything was watched")
         raise typer.Exit from None
-    except BrokenPipeError:  # the reader has left, as in "… | head"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise typer.Exit(EXIT_READER_LEFT) from None
     except OSError as exc:
-        if debug:
+        if debug and not isinstance(exc, BrokenPipeError):
             raise
-        what = exc.filename or "facestream"
-        advice = "" if exc.errno in (errno.EMFILE, errno.ENFILE) else "; --debug shows where"
-        say_error(FacestreamError(f"{what}: {exc.strerror or exc}{advice}"))
-        raise typer.Exit(EXIT_FAILED) from None
+        raise typer.Exit(say_os_error(exc)) from None
     except FacestreamError as exc:
         if debug:
             raise
@@ -62,6 +56,21 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
             raise
         say_error(exc)
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def say_os_error(error: OSError) -> int:
+    """Print what the system refused as one line, and return the exit code for it."""
+    if isinstance(error, BrokenPipeError):  # the reader has left, as in "… | head"
+        standard_output.write_to_nobody()
+        return EXIT_READER_LEFT
+    if error.errno == errno.EBADF and error.filename is None and not standard_output.is_open():
+        standard_output.write_to_nobody()
+        say_error(FacestreamError(standard_output.CLOSED))
+        return EXIT_FAILED
+    what = error.filename or "facestream"
+    advice = "" if error.errno in (errno.EMFILE, errno.ENFILE) else "; --debug shows where"
+    say_error(FacestreamError(f"{what}: {error.strerror or error}{advice}"))
+    return EXIT_FAILED
 
 
 def say_error(error: Exception) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import SinkError
+from stream import standard_output
 from stream.cloudevents import to_json
 from stream.events import Event
 from stream.wire import EmbeddingEncoding
@@ -23,12 +24,14 @@ class JsonLinesSink:
         encoding: How embeddings are written.
 
     Raises:
-        SinkError: The file cannot be opened.
+        SinkError: The file cannot be opened, or standard output is closed.
     """
 
     def __init__(self, path: Path | None, *, encoding: EmbeddingEncoding = "float32-b64") -> None:
         self._name = "standard output" if path is None else str(path)
         self._encoding = encoding
+        if path is None and not standard_output.is_open():
+            raise SinkError(standard_output.CLOSED)
         self._owns_file = path is not None
         self._file: int | None = sys.stdout.fileno() if path is None else _open_for_append(path)
 

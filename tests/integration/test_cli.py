@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from event_checks import validate_event
 from real_time import in_real_time
@@ -325,15 +326,49 @@ def test_doctor_finds_what_the_tests_run_on() -> None:
     assert "no broker lets us in" in done.stdout
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
-def test_a_closed_standard_stream_is_one_that_nobody_reads(closed: str) -> None:
-    run = shlex.join([*COMMAND, "models", "show", "sface"])
-    done = subprocess.run(
-        ["sh", "-c", f"{run} {closed}"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+def in_a_shell(words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", words], capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=os.environ
     )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert ("SHA-256" in done.stdout) == (">&-" not in closed.split())
+
+
+def test_a_closed_standard_error_is_one_that_nobody_reads() -> None:
+    done = in_a_shell(f"{shlex.join(COMMAND)} models show sface <&- 2>&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SHA-256" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run 'test://ball?frames=3' --sink jsonl:-",
+        "events tail {events}",
+        "faces find {photo} --json",
+        "models show sface",
+        "--version",
+    ],
+)
+def test_what_cannot_be_printed_is_an_error(words: str, first_run: Path) -> None:
+    photo = first_run / "photo.png"
+    save_png(np.full((64, 64, 3), 128, np.uint8), photo)
+    words = words.format(events=shlex.quote(f"{first_run}/events.jsonl"), photo=shlex.quote(str(photo)))
+    for where, told in ((">&-", "standard output is closed"), (">/dev/full", "No space left on device")):
+        assert_one_line(in_a_shell(f"{shlex.join(COMMAND)} {words} {where}"), told)
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.4])
+def test_ctrl_c_while_the_command_loads_leaves_no_trace(after_s: float) -> None:
+    program = "import time; from stream import entry; print('here', flush=True); entry.main()"
+    command = subprocess.Popen(
+        [sys.executable, "-c", program, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline() == "here\n"
+    time.sleep(after_s)
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=TIMEOUT_S)
+    assert command.returncode == 130
+    assert said.count("\n") <= 1, said
 
 
 def test_help_says_what_there_is() -> None:
