@@ -223,6 +223,7 @@ def _check(settings: RunSettings, render: Path | None, config: Path | None) -> N
 def _run(settings: RunSettings, *, render: Path | None, max_s: float | None, stopping: Stopping) -> bool:
     """Run; True when a camera ended with an error, which has been said."""
     from stream import runner
+    from stream.attendance import Attendance
     from stream.config import parse_address
     from stream.console import EventPrinter, LiveTable
     from stream.identifier import IdentifyingSink
@@ -248,8 +249,9 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None, sto
             names = [camera.id for camera in settings.cameras]
             watchers.append(stack.enter_context(VideoRenderer(render, names, identifier=identifier)))
         sink: EventSink = outputs if addresses else EventPrinter()
-        if identifier is not None:
-            sink = IdentifyingSink(sink, identifier)
+        attendance = None if identifier is None else Attendance(sink)
+        if identifier is not None and attendance is not None:
+            sink = IdentifyingSink(attendance, identifier)
         shots = open_best_shots(settings, environment=os.environ)
         with stopping.getting_ready():
             pipeline = stack.enter_context(open_pipeline(settings, on_left=shots))
@@ -260,7 +262,27 @@ def _run(settings: RunSettings, *, render: Path | None, max_s: float | None, sto
         if screen.is_terminal and "jsonl:-" not in addresses:
             stack.enter_context(LiveTable(screen, pipeline.reports))
         runner.run(pipeline, sink, stopping=stopping, watchers=watchers, max_s=max_s)
+    if attendance is not None and screen.is_terminal:  # names of people are kept out of logs
+        with suppress(OSError):
+            screen.print(attendance.told(), soft_wrap=True, highlight=False)
+    _say_written(settings, render)
     return _report_failures(pipeline)
+
+
+def _say_written(settings: RunSettings, render: Path | None) -> None:
+    """Log the files that a run has left, each with what is in it."""
+    from stream.logs import get_logger
+    from stream.render import video_paths
+    from stream.sinks import file_of_sink
+
+    log = get_logger(__name__)
+    events = [file_of_sink(address.get_secret_value()) for address in settings.sinks]
+    names = [camera.id for camera in settings.cameras]
+    videos = [] if render is None else video_paths(render, names).values()
+    for what, paths in (("events", events), ("video", videos), ("best_shots", [settings.best_shots.dir])):
+        for path in paths:
+            if path is not None and path.exists():
+                log.info("written", **{what: str(path)})
 
 
 def _report_failures(pipeline: Pipeline) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from rich import box
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stream.events import CameraEvent, Event, IdentityEvent, TrackChange
+from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
 from stream.frames import CameraState
 from stream.pipeline import CameraReport
 from stream.printable import local_time, printable
@@ -32,7 +32,7 @@ _LEAST_REASON = 24
 
 
 class LiveTable:
-    """A table on the terminal that is drawn anew four times a second.
+    """A table on the terminal that is drawn anew four times a second; at the end, with the run's mean rates.
 
     Args:
         console: Where it is drawn.
@@ -43,9 +43,12 @@ class LiveTable:
         self._reports = reports
         self._rates = {name: RateMeter() for name in reports}
         self._console = console
+        self._begun_s = time.monotonic()
+        self._ended_s: float | None = None
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._table)
 
     def __enter__(self) -> LiveTable:
+        self._begun_s = time.monotonic()
         self._live.start()
         return self
 
@@ -55,27 +58,54 @@ class LiveTable:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._ended_s = time.monotonic()
         with contextlib.suppress(OSError):  # the terminal was closed
             self._live.stop()
 
     def _table(self) -> Table:
-        now = time.monotonic()
-        rates = {name: meter.rate(self._reports[name].frames, now) for name, meter in self._rates.items()}
-        return camera_table(self._reports.values(), rates, width=self._console.width)
+        return camera_table(self._reports.values(), self._rates_now(), width=self._console.width)
+
+    def _rates_now(self) -> dict[str, float]:
+        """Frames a second of each camera: lately, or once the run has ended, in all of it."""
+        if self._ended_s is not None:
+            seconds = max(self._ended_s - self._begun_s, 1e-9)
+            return {name: report.frames / seconds for name, report in self._reports.items()}
+        now_s = time.monotonic()
+        return {name: meter.rate(self._reports[name].frames, now_s) for name, meter in self._rates.items()}
 
 
 class EventPrinter:
-    """A sink that prints a line for people about each event of a track; the log tells of cameras."""
+    """A sink that prints a line for people about each event of a track; the log tells of cameras.
+
+    Whom a track was taken for is remembered while it is in view, and said with each line about it.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
 
     def emit(self, events: Sequence[Event]) -> None:
         """Print some events; on a terminal that was closed, none."""
-        lines = [describe_event(event) for event in events if not isinstance(event, CameraEvent)]
+        lines = list(self._lines(events))
         with contextlib.suppress(OSError):
             sys.stdout.write("".join(printable(line) + "\n" for line in lines))
             sys.stdout.flush()
 
     def close(self, timeout_s: float) -> None:
-        """Nothing is kept."""
+        """Nothing waits."""
+
+    def _lines(self, events: Sequence[Event]) -> Iterator[str]:
+        for answer in events:  # they come behind the events that they answer
+            if isinstance(answer, IdentityEvent) and answer.person_name is not None:
+                self._names[answer.track_id] = answer.person_name
+            elif isinstance(answer, IdentityEvent):
+                self._names.pop(answer.track_id, None)
+        for event in events:
+            if isinstance(event, FaceEvent):
+                yield describe_event(event, name=self._names.get(event.track_id))
+                if event.change is TrackChange.LEFT:
+                    self._names.pop(event.track_id, None)
+            elif isinstance(event, IdentityEvent):
+                yield describe_event(event)
 
 
 class RateMeter:
@@ -148,8 +178,13 @@ def _figures(report: CameraReport, rate: float) -> dict[str, str]:
     return dict(zip(_FIGURES, (f"{rate:.1f}", *map(str, counts), lag), strict=True))
 
 
-def describe_event(event: Event) -> str:
-    """One line about an event for people."""
+def describe_event(event: Event, *, name: str | None = None) -> str:
+    """One line about an event for people.
+
+    Args:
+        event: Of a track, a camera or an identity.
+        name: Whom the track was taken for; None for nobody, or where that is not known.
+    """
     clock = local_time(event.at, "%H:%M:%S")
     if isinstance(event, CameraEvent):
         because = f": {event.reason}" if event.reason else ""
@@ -164,7 +199,8 @@ def describe_event(event: Event) -> str:
         )
     stay_s = (event.last_seen - event.first_seen).total_seconds()
     stay = f", {stay_s:.1f} s in view" if event.change is not TrackChange.APPEARED else ""
+    who = "" if name is None else f" {name}"
     return (
-        f"{clock}  {event.camera_id}  track {event.track_id} {event.change.value}"
+        f"{clock}  {event.camera_id}  track {event.track_id} {event.change.value}{who}"
         f"  quality {event.quality:.2f}, {event.faces_seen} faces{stay}"
     )

@@ -71,6 +71,8 @@ def first_run(portrait_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+    for told in (f"events={folder}/events.jsonl", f"events={folder}/events.db", f"video={folder}/out.mp4"):
+        assert f"written {told}" in done.stderr.replace("'", "").replace("  ", " ")
     return folder
 
 

@@ -6,11 +6,11 @@ import logging
 import re
 
 import pytest
-from event_checks import camera_event, face_event
+from event_checks import camera_event, face_event, identity_event
 from rich.console import Console
 from rich.table import Table
 
-from stream.console import RateMeter, camera_table, describe_event
+from stream.console import EventPrinter, LiveTable, RateMeter, camera_table, describe_event
 from stream.doctor import Finding, Verdict, show_findings
 from stream.events import TrackChange
 from stream.frames import CameraState
@@ -23,6 +23,29 @@ def test_events_in_a_line():
     assert "camera down: no frame for 3 s" in describe_event(camera_event())
     line = describe_event(face_event(change=TrackChange.LEFT))
     assert "door  track door-7f3a-1 left  quality 0.74, 12 faces, 0.0 s in view" in line
+
+
+def test_who_was_recognised_is_said_with_each_line_about_the_track(capsys: pytest.CaptureFixture[str]):
+    printer = EventPrinter()
+    printer.emit([face_event(), identity_event(person_name="Ann Example")])
+    printer.emit([face_event(change=TrackChange.UPDATED), face_event(track_id="other")])
+    printer.emit([face_event(change=TrackChange.UPDATED), identity_event(person_name=None)])
+    appeared, decided, updated, other, corrected, unknown = capsys.readouterr().out.splitlines()
+    assert "decided Ann Example" in decided
+    assert all("Ann Example  quality" in line for line in (appeared, updated))
+    assert not any("Ann" in line for line in (other, corrected, unknown))
+
+
+def test_a_run_that_has_ended_shows_its_mean_rate(monkeypatch: pytest.MonkeyPatch):
+    now_s = 0.0
+    monkeypatch.setattr("stream.console.time.monotonic", lambda: now_s)
+    out = Console(file=io.StringIO(), width=120)
+    report = CameraReport("door", "rtsp://h/x", state=CameraState.UP)
+    with LiveTable(out, {"door": report}):
+        report.frames, now_s = 370, 37.0
+        for _ in range(3):  # nothing comes any more
+            now_s += 1.0
+    assert "9.2" in out.file.getvalue()
 
 
 def test_the_rate_is_of_the_last_seconds():
