@@ -104,8 +104,12 @@ def verify_engines(
         finally:
             engine.close()
 
+    told = set()
     for kind, precision in _WITHOUT_COMPILING:
-        yield verdict(kind, precision, partial(open_engine, package, kind=kind, precision=precision), None)
+        found = verdict(kind, precision, partial(open_engine, package, kind=kind, precision=precision), None)
+        if (found.kind, found.precision) not in told:  # "auto" may be one of those that were named
+            yield found
+        told.add((found.kind, found.precision))
     for compiled in (store or EngineStore()).engines():
         if _runs_here(compiled, package):
             key = compiled.key

@@ -222,6 +222,11 @@ def _check(settings: RunSettings, render: Path | None, config: Path | None) -> N
 
 def _run(settings: RunSettings, *, render: Path | None, max_s: float | None, stopping: Stopping) -> bool:
     """Run; True when a camera ended with an error, which has been said."""
+    from stream.logs import get_logger
+
+    get_logger(__name__).info(
+        "loading models", detector=settings.models.detector, embedder=settings.models.embedder
+    )
     from stream import runner
     from stream.attendance import Attendance
     from stream.config import parse_address
@@ -306,7 +311,10 @@ def demo(
     """Show the main job: a clip to events, an annotated video and a picture of who was there."""
     with one_line_errors(debug=debug):
         from stream import preflight
-        from stream.demo import run_demo
+        from stream.progress import Progress
+
+        with Progress("loading"):
+            from stream.demo import run_demo
 
         preflight.check_output_folder(out, "--out", room_mib=20.0)
         failed = run_demo(source, out, console=open_console(), max_s=max_seconds)
@@ -329,9 +337,12 @@ def doctor(
 ) -> None:
     """Say what this machine has and lacks, and the command that mends each lack."""
     with one_line_errors(debug=debug):
-        from stream.doctor import examine, show_findings
+        from stream.progress import Progress
 
-        findings = examine(broker=broker)
+        with Progress("looking at this machine"):
+            from stream.doctor import examine, show_findings
+
+            findings = examine(broker=broker)
         show_findings(findings, open_console())
     if any(finding.is_failure for finding in findings):
         raise typer.Exit(EXIT_FAILED)

@@ -37,6 +37,7 @@ from stream.cli_bench_options import (
     progress,
 )
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.progress import Progress
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ def bench_lfw(
             json_out=json_out,
             is_sweep=sweep is not None,
         )
-        from training.lfw import locate_lfw, read_lfw_pairs
-        from training.lfw_bench import run_lfw
+        with Progress("loading"):
+            from training.lfw import locate_lfw, read_lfw_pairs
+            from training.lfw_bench import run_lfw
 
         locate_lfw(read_lfw_pairs(pairs), root, skip_missing=skip_missing)  # before models are loaded
         kept = kept_embeddings(enabled=cache)
@@ -158,8 +160,9 @@ def bench_ytf(
             json_out=json_out,
             is_sweep=sweep is not None,
         )
-        from training.ytf import locate_ytf, read_ytf_pairs
-        from training.ytf_bench import run_ytf
+        with Progress("loading"):
+            from training.ytf import locate_ytf, read_ytf_pairs
+            from training.ytf_bench import run_ytf
 
         locate_ytf(read_ytf_pairs(pairs), root, images=images, skip_missing=skip_missing)
         kept = kept_embeddings(enabled=cache)
@@ -242,7 +245,7 @@ def _measure(
 ) -> None:
     """Run a verification benchmark once, or once for each setting of a sweep."""
     if sweep is None:
-        with models() as opened, progress("images") as tell:
+        with progress("images") as tell, models() as opened:
             run = bench(models=opened, on_progress=tell)
         finish(run, root, report, json_out)
         return
@@ -286,11 +289,12 @@ def bench_fruits(
     """The best accuracy within a limit of time on one core: detection, alignment, embedding, matching."""
     with one_line_errors(debug=debug):
         check_bench({"--root": root, "--pairs": pairs}, report=report)
-        from training.face_models import open_models
-        from training.fruits import run_fruits
-        from training.lfw import locate_lfw, read_lfw_pairs
-        from training.lfw_bench import run_lfw
-        from training.summary import show_fruits
+        with Progress("loading"):
+            from training.face_models import open_models
+            from training.fruits import run_fruits
+            from training.lfw import locate_lfw, read_lfw_pairs
+            from training.lfw_bench import run_lfw
+            from training.summary import show_fruits
 
         kept = kept_embeddings(enabled=True)
         images = locate_lfw(read_lfw_pairs(pairs), root).paths[:timed]

@@ -15,6 +15,7 @@ from stream.cli_accuracy import bench_compare, bench_fruits, bench_lfw, bench_yt
 from stream.cli_cluster_bench import bench_cluster
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_ident_bench import bench_audit, bench_ident
+from stream.progress import Progress
 from stream.terminal import open_console
 
 _BROKER_TIMEOUT_S: Final = 10.0
@@ -53,7 +54,8 @@ def bench_engine(
         preflight.check_output(json_out, "--json", makes_folder=False)
         preflight.check_output(plot, "--plot", endings=(".png", ".svg"), makes_folder=False)
         preflight.check_apart([("--json", json_out), ("--plot", plot)])
-        from stream.bench_engine import bench_engine as bench
+        with Progress("loading"):
+            from stream.bench_engine import bench_engine as bench
 
         width, *rest = _whole_numbers(size, "x", "--size")
         if len(rest) != 1:
@@ -98,7 +100,8 @@ def bench_stream(
         preflight.check_output(json_out, "--json", makes_folder=False)
         preflight.check_input(source, "SOURCE")
         preflight.check_apart([("--json", json_out)], [("SOURCE", source)])
-        from stream.bench import bench_stream as bench
+        with Progress("loading"):
+            from stream.bench import bench_stream as bench
 
         bench(source, rounds=rounds, console=open_console(), json_out=json_out)
 
@@ -125,7 +128,8 @@ def bench_gallery(
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         preflight.check_output(json_out, "--json", makes_folder=False)
         preflight.check_input_folder(faces, "--faces")
-        from stream.bench_gallery import bench_gallery as bench
+        with Progress("loading"):
+            from stream.bench_gallery import bench_gallery as bench
 
         bench(
             people,
@@ -157,9 +161,10 @@ def bench_events(
     """Events a second to a Kafka broker on one core, and what one costs the processor."""
     with one_line_errors(debug=debug):
         preflight.check_output(json_out, "--json", makes_folder=False)
-        from stream.bench_events import bench_events as bench
-        from stream.kafka_address import parse_kafka
-        from stream.kafka_admin import probe_broker
+        with Progress("loading"):
+            from stream.bench_events import bench_events as bench
+            from stream.kafka_address import parse_kafka
+            from stream.kafka_admin import probe_broker
 
         if not broker:
             raise ConfigError("no broker: give --broker HOST:PORT or set FACESTREAM_TEST_KAFKA")

@@ -30,6 +30,7 @@ from stream.cli_bench_options import (
     progress,
 )
 from stream.cli_errors import Debug, one_line_errors
+from stream.progress import Progress
 
 
 def bench_cluster(
@@ -65,12 +66,14 @@ def bench_cluster(
     """Group videos by person without their names, then hold the groups against the names."""
     with one_line_errors(debug=debug):
         check_bench({"--videos": videos, "--leave-out": leave_out}, json_out=json_out)
-        from training.cluster_bench import check_rivals, run_cluster
-        from training.face_models import open_models
+        with Progress("loading"):
+            from training.cluster_bench import check_rivals, run_cluster
+            from training.face_models import open_models
 
         if rivals:
             check_rivals()
         with (
+            progress("videos") as tell,
             open_models(
                 detector=detector,
                 embedder=embedder,
@@ -83,7 +86,6 @@ def bench_cluster(
                 threads=workers,
                 workers=workers,
             ) as models,
-            progress("videos") as tell,
         ):
             run = run_cluster(
                 videos,

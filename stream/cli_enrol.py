@@ -153,9 +153,11 @@ def _enrol_photos(
     force: bool,
 ) -> None:
     """Enrol one after the other; what becomes of each photograph is added to ``verdicts``."""
-    from stream.enrolment import Enroller, Verdict
     from stream.progress import Progress
-    from stream.wiring import open_stills
+
+    with Progress("loading"):
+        from stream.enrolment import Enroller, Verdict
+        from stream.wiring import open_stills
 
     with (
         Progress("enrolling", total=found.count) as progress,

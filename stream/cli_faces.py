@@ -268,11 +268,13 @@ def compare(
 ) -> None:
     """Say how alike the faces of two photographs are, and what that means."""
     with one_line_errors(debug=debug):
-        from engine.errors import PictureError
-        from stream.photos import describe_faces
         from stream.progress import Progress
-        from stream.stills import UnfitPhotoError, decode_photo, read_file
-        from stream.wiring import open_finder
+
+        with Progress("loading"):
+            from engine.errors import PictureError
+            from stream.photos import describe_faces
+            from stream.stills import UnfitPhotoError, decode_photo, read_file
+            from stream.wiring import open_finder
 
         found: list[FoundFaces] = []
         failed = False

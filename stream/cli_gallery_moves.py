@@ -11,6 +11,7 @@ import typer
 from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
+from stream.progress import Progress
 
 
 def export_file(
@@ -23,7 +24,6 @@ def export_file(
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         preflight.check_output(file, "FILE", is_new=True, makes_folder=False)
         from stream.gallery_files import export_gallery
-        from stream.progress import Progress
         from stream.sealing import Sealer
 
         with Progress("exporting"):
@@ -42,7 +42,6 @@ def import_file(
         preflight.check_input(file, "FILE")
         from stream.gallery import Gallery
         from stream.gallery_files import import_gallery, read_model
-        from stream.progress import Progress
         from stream.sealing import Sealer
 
         sealer = Sealer.from_environment(os.environ)
@@ -87,7 +86,8 @@ def upgrade_gallery(
     """Move the gallery to another model without enrolling anew."""
     with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         preflight.check_input(map_file, "--map")
-        from stream.upgrading import run_upgrade
+        with Progress("loading"):
+            from stream.upgrading import run_upgrade
 
         run_upgrade(
             opened,
@@ -116,6 +116,7 @@ def fit_map(
     with one_line_errors(debug=debug):
         preflight.check_output(out, "FILE")
         preflight.check_input_folder(folders, "--folders")
-        from stream.upgrading import run_fit_map
+        with Progress("loading"):
+            from stream.upgrading import run_fit_map
 
         run_fit_map(out, folders, old=old, new=new, mirror=mirror, detector=detector)

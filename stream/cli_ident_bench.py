@@ -33,6 +33,7 @@ from stream.cli_bench_options import (
     staged_progress,
 )
 from stream.cli_errors import Debug, one_line_errors
+from stream.progress import Progress
 
 _CMC_RANKS: Final = (1, 2, 3, 5, 10, 20)
 """Points of the curve of how often the right person is among the nearest."""
@@ -94,10 +95,11 @@ def bench_ident(
             report=report,
             json_out=json_out,
         )
-        from training.face_models import open_models
-        from training.ident_bench import run_ident
-        from training.ident_faces import find_stills, find_videos
-        from training.names import read_names
+        with Progress("loading"):
+            from training.face_models import open_models
+            from training.ident_bench import run_ident
+            from training.ident_faces import find_stills, find_videos
+            from training.names import read_names
 
         find_videos(videos, images=images)  # what is wrong with them is said before models are loaded
         if stills is not None:
@@ -106,6 +108,7 @@ def bench_ident(
             read_names(leave_out)
 
         with (
+            staged_progress() as tell,
             open_models(
                 detector=detector,
                 embedder=embedder,
@@ -118,7 +121,6 @@ def bench_ident(
                 threads=workers,
                 workers=workers,
             ) as models,
-            staged_progress() as tell,
         ):
             run = run_ident(
                 videos,
@@ -164,14 +166,15 @@ def bench_audit(
     with one_line_errors(debug=debug):
         preflight.check_output(sheet, "--sheet", room_mib=5.0)
         check_bench({"--videos": videos, "--stills": stills})
-        from training.audit import RULE, write_contact_sheet
-        from training.face_models import open_models
-        from training.ident_audit import audit, audit_videos, pictures
-        from training.ident_bench import load_ident
+        with Progress("loading"):
+            from training.audit import RULE, write_contact_sheet
+            from training.face_models import open_models
+            from training.ident_audit import audit, audit_videos, pictures
+            from training.ident_bench import load_ident
 
         with (
-            open_models(embedder=embedder, min_score=0.6, second_look=True) as models,
             staged_progress() as tell,
+            open_models(embedder=embedder, min_score=0.6, second_look=True) as models,
         ):
             faces = load_ident(
                 videos,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from engine.package import ModelPackage
     from engine.protocol import Engine
     from engine.store import Accuracy
+    from stream.progress import Progress
+
+_PASSED: Final = "passed"
+_FAILED: Final = "failed"
 
 _ENGINE_SIZE: Final = 4.0
 """Room that an engine must have, times the size of its model: one for many GPUs is larger than that."""
@@ -81,29 +85,36 @@ def show_model(model: Model, debug: Debug = False) -> None:
 def verify_model(model: Model, faces: Faces = None, debug: Debug = False) -> None:
     """Check a model's files and preprocessing, and hold every engine that runs here against it."""
     with one_line_errors(debug=debug):
-        from engine.verify import verify_engines, verify_preprocessing
-        from engine.zoo import load_detector, load_model
+        from stream.progress import Progress
 
+        with Progress(f"verifying {model}") as progress:
+            rows = list(_verified(model, faces, progress))
         table = text_table("model", "engine", "precision", "parity", "found")
-        failed = False
-        detector = load_model("yunet")
-        for package in load_detector(model):
-            if proof := verify_preprocessing(package, detector=detector, faces=faces):
-                failed |= bool(proof.failure)
-                found = proof.failure or str(proof.separation)
-                advice = f"; import it again with {proof.advice}" if proof.advice else ""
-                state = "failed" if proof.failure else "passed"
-                table.add_row(package.name, "preprocessing", "fp32", state, found + advice)
-            for verdict in verify_engines(package, detector=detector, faces=faces):
-                passed = verdict.parity is not None and verdict.parity.passed
-                failed |= not passed
-                found = verdict.reason if verdict.parity is None else str(verdict.parity)
-                table.add_row(
-                    package.name, verdict.kind, verdict.precision, "passed" if passed else "failed", found
-                )
+        for row in rows:
+            table.add_row(*row)
         open_console().print(table)
-    if failed:
+    if any(parity == _FAILED for _, _, _, parity, _ in rows):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _verified(model: str, faces: Path | None, progress: Progress) -> Iterator[tuple[str, str, str, str, str]]:
+    """Lines of the table of `models verify`."""
+    from engine.verify import verify_engines, verify_preprocessing
+    from engine.zoo import load_detector, load_model
+
+    detector = load_model("yunet")
+    for package in load_detector(model):
+        progress.update(what=f"verifying the preprocessing of {package.name}")
+        if proof := verify_preprocessing(package, detector=detector, faces=faces):
+            found = proof.failure or str(proof.separation)
+            advice = f"; import it again with {proof.advice}" if proof.advice else ""
+            yield package.name, "preprocessing", "fp32", _FAILED if proof.failure else _PASSED, found + advice
+        progress.update(what=f"verifying the engines of {package.name}")
+        for verdict in verify_engines(package, detector=detector, faces=faces):
+            passed = verdict.parity is not None and verdict.parity.passed
+            found = verdict.reason if verdict.parity is None else str(verdict.parity)
+            yield package.name, verdict.kind, verdict.precision, _PASSED if passed else _FAILED, found
+            progress.advance()
 
 
 models_app.command("import")(import_model)

@@ -56,8 +56,8 @@ def run_upgrade(
         else _open_map(map_file, old, model, accept_loss=accept_loss)
     )
     with (
-        open_stills(model, detector=detector, embedder=to, force=True) as reader,
         Progress(f"moving to {model}") as progress,
+        open_stills(model, detector=detector, embedder=to, force=True) as reader,
     ):
         done = upgrade(
             gallery,
@@ -163,9 +163,9 @@ def run_fit_map(path: Path, folders: Path, *, old: str, new: str, mirror: bool, 
     first, second = (GalleryModel.of(_load_embedder(name), mirror=mirror) for name in (old, new))
     pairs: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]] = []
     with (
+        Progress("embedding", total=found.count) as progress,
         open_stills(first, detector=detector, embedder=old, force=True) as old_reader,
         open_stills(second, detector=detector, embedder=new, force=True) as new_reader,
-        Progress("embedding", total=found.count) as progress,
     ):
         for number, photos in enumerate(found.people.values()):
             for photo in photos:

@@ -373,6 +373,37 @@ def test_ctrl_c_while_the_command_loads_leaves_no_trace(after_s: float) -> None:
     assert said.count("\n") <= 1, said
 
 
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("doctor", "looking at this machine"),
+        ("models verify yunet", "verifying yunet"),
+        ("faces compare a.jpg b.jpg", "loading"),
+        ("bench events --broker 127.0.0.1:1", "loading"),
+    ],
+)
+def test_a_terminal_hears_at_once_what_a_command_does(words: str, first: str) -> None:
+    terminal, inside = pty.openpty()
+    command = subprocess.Popen(
+        [*COMMAND, *words.split()], stdout=subprocess.DEVNULL, stderr=inside, stdin=subprocess.DEVNULL
+    )
+    os.close(inside)
+    said = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(terminal, 4096):
+            said += chunk
+    os.close(terminal)
+    command.wait(TIMEOUT_S)
+    assert first in said.decode().splitlines()[0]
+
+
+def test_a_run_says_first_that_it_loads_models() -> None:
+    done = facestream("run", "test://ball?frames=3", "--sink", "jsonl:/dev/null")
+    first, *rest = done.stderr.splitlines()
+    assert "loading models detector=yunet embedder=sface" in first
+    assert "yunet-2023mar runs on" in rest[0]
+
+
 def test_help_says_what_there_is() -> None:
     done = facestream("--help")
     assert done.returncode == 0

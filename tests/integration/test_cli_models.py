@@ -21,6 +21,7 @@ from engine.package import Threshold
 from engine.samples import portrait_views
 from engine.select import open_engine
 from engine.store import CompiledEngine, EngineStore
+from engine.verify import verify_engines
 from engine.zoo import imported_models, load_model, shipped_models
 from stream.cli import app
 
@@ -257,6 +258,15 @@ def test_a_name_that_is_taken(tiny: Path) -> None:
 
 
 # --- verify
+
+
+def test_an_engine_is_verified_once(home: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = embedder(home)
+    monkeypatch.setattr(
+        "engine.verify._WITHOUT_COMPILING", (("onnxruntime", "fp32"), ("onnxruntime", "auto"))
+    )
+    verdicts = verify_engines(package, detector=load_model("yunet"), faces=faces, store=EngineStore(home))
+    assert [(each.kind, each.precision) for each in verdicts] == [("onnxruntime", "fp32")]
 
 
 def test_engines_are_verified(home: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
