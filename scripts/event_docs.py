@@ -1,4 +1,4 @@
-"""Write docs/events.md anew from the schemas and scripts/events.md.in.
+"""Generate docs/events.md from the schemas and scripts/events.md.in.
 
 Run: `.venv/bin/python scripts/event_docs.py`.
 """
@@ -24,15 +24,15 @@ from stream.formats import bundled_ids, encoder  # noqa: E402
 from stream.schema_files import schema_text  # noqa: E402
 
 MEANINGS = {
-    "facestream.track.appeared.v1": "A person's stay before a camera begins.",
-    "facestream.track.updated.v1": "The embedding has become better; at most every five seconds, or "
-    "one second when much better.",
+    "facestream.track.appeared.v1": "A person's stay at a camera begins.",
+    "facestream.track.updated.v1": "The embedding has improved; at most every five seconds, or every "
+    "second if it is much better.",
     "facestream.track.left.v1": "The person was not seen for five seconds, or the run ended.",
     "facestream.camera.up.v1": "The camera delivers frames.",
-    "facestream.camera.down.v1": "It does not any more, or still not but for another reason; `reason` "
-    "says why, `planned` whether that was meant.",
-    "facestream.identity.decided.v1": "A track is found to be somebody of a gallery, or nobody of it.",
-    "facestream.identity.corrected.v1": "That answer has changed.",
+    "facestream.camera.down.v1": "The camera stopped delivering frames, or is still down but for "
+    "another reason; `reason` says why, `planned` whether that was intended.",
+    "facestream.identity.decided.v1": "A track was identified as a person of a gallery, or as nobody in it.",
+    "facestream.identity.corrected.v1": "The identification has changed.",
 }
 TYPES = {"id": "string", "fraction": "0..1", "timestamp": "time", "box": "4 numbers", "pixels": "number"}
 AT = datetime(2026, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)

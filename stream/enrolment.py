@@ -163,7 +163,9 @@ class Enroller:
         with self._deciding():
             verdict = self._verdict(name, event.track_id, template, [])
             if verdict.is_taken and not self._force and event.quality < _LEAST_TRACK_QUALITY:
-                poor = f"its best face is poor (worth {event.quality:.2f}, expected {_LEAST_TRACK_QUALITY})"
+                poor = (
+                    f"its best face is poor (quality {event.quality:.2f}, minimum {_LEAST_TRACK_QUALITY:.2f})"
+                )
                 return Verdict(name, event.track_id, poor)
             if verdict.is_taken:
                 self._put(name, [template], notes)
@@ -207,7 +209,7 @@ class Enroller:
             self._tail, false_accept_rate=_FALSE_ACCEPT_RATE, people=self._enrolled.people
         )
         if near and cosine >= limit:
-            return f"it is too near to {near} (similarity {cosine:.2f}, expected below {limit:.2f})"
+            return f"it is too similar to {near} (similarity {cosine:.2f}, expected below {limit:.2f})"
         own = [*self._enrolled.faces_of(name), *(each.embedding for each in taken)]
         if own:
             cosines = (np.stack(own) @ template.embedding)[None]

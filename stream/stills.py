@@ -127,10 +127,12 @@ def _check_face(face: Faces, portrait: npt.NDArray[np.uint8]) -> None:
     between_px = float(np.hypot(*(left_eye - right_eye)))
     if (size := float(size_factor(face.landmarks_xy)[0])) < _LEAST_SIZE:
         raise UnfitPhotoError(
-            f"its face is too small: {between_px:.0f} pixels between the eyes (worth {size:.2f}, "
-            f"expected {_LEAST_SIZE})"
+            f"its face is too small: {between_px:.0f} pixels between the eyes (size score {size:.2f}, "
+            f"minimum {_LEAST_SIZE:.2f})"
         )
     if (pose := float(pose_factor(face.landmarks_xy)[0])) < _LEAST_POSE:
-        raise UnfitPhotoError(f"its face is turned away (worth {pose:.2f}, expected {_LEAST_POSE})")
+        raise UnfitPhotoError(f"its face is turned away (pose score {pose:.2f}, minimum {_LEAST_POSE:.2f})")
     if (sharp := float(sharpness(portrait)[0])) < _LEAST_SHARPNESS:
-        raise UnfitPhotoError(f"its face is blurred (worth {sharp:.2f}, expected {_LEAST_SHARPNESS})")
+        raise UnfitPhotoError(
+            f"its face is blurred (sharpness score {sharp:.2f}, minimum {_LEAST_SHARPNESS:.2f})"
+        )

@@ -141,7 +141,7 @@ def test_a_face_too_near_to_somebody_else_is_refused_by_name(gallery: Gallery, t
     enroller = Enroller(gallery, reader=reader())
     enroller.enrol_photos("Ann", files(tmp_path, 1, 2))
     (verdict,) = enroller.enrol_photos("Bob", files(tmp_path, 3))
-    assert "too near to Ann" in verdict.refusal
+    assert "too similar to Ann" in verdict.refusal
     assert [each.name for each in gallery.people()] == ["Ann"]
     again = Enroller(gallery, reader=reader(), force=True).enrol_photos("Bob", files(tmp_path, 3))
     assert again[0].is_taken
@@ -239,7 +239,7 @@ def test_an_embedding_that_is_not_finite_is_refused() -> None:
 def test_the_people_of_an_earlier_run_are_known(gallery: Gallery, tmp_path: Path) -> None:
     gallery.enrol("Old", [template(unit_rows(embedding_of(1)), origin="x")])
     (verdict,) = Enroller(gallery, reader=reader()).enrol_photos("New", files(tmp_path, 1))
-    assert "too near to Old" in verdict.refusal
+    assert "too similar to Old" in verdict.refusal
 
 
 def test_what_another_process_enrolled_meanwhile_is_known(gallery: Gallery, tmp_path: Path) -> None:
@@ -247,14 +247,14 @@ def test_what_another_process_enrolled_meanwhile_is_known(gallery: Gallery, tmp_
     with Gallery.open(gallery.path, sealer=None) as other:
         here, there = Enroller(gallery, reader=reader()), Enroller(other, reader=reader())
         assert here.enrol_photos("Ann", one)[0].is_taken
-        assert "too near to Ann" in there.enrol_photos("Bob", two)[0].refusal
+        assert "too similar to Ann" in there.enrol_photos("Bob", two)[0].refusal
         assert there.enrol_photos("Bob", one)[0].refusal == "it is enrolled already, as Ann"
         gallery.rename("Ann", "Anna")
-        assert "too near to Anna" in there.enrol_photos("Bob", two)[0].refusal
+        assert "too similar to Anna" in there.enrol_photos("Bob", two)[0].refusal
         erase(gallery, "Anna")
         assert there.enrol_photos("Bob", two)[0].is_taken
         event = face_event(embedding=embedding_of(3), embedding_model=MODEL.name, track_id="t")
-        assert "too near to Bob" in here.enrol_track("Ann", event).refusal
+        assert "too similar to Bob" in here.enrol_track("Ann", event).refusal
     assert [each.name for each in gallery.people()] == ["Bob"]
 
 
@@ -284,7 +284,7 @@ def test_of_several_who_enrol_one_person_at_once_one_is_taken(gallery: Gallery, 
     with ThreadPoolExecutor(3) as pool:
         verdicts = [verdict for each in pool.map(enrol, range(3)) for verdict in each]
     assert sorted(each.person.partition(" ")[0] for each in verdicts if each.is_taken) == list("0123")
-    assert all("too near to" in each.refusal for each in verdicts if not each.is_taken)
+    assert all("too similar to" in each.refusal for each in verdicts if not each.is_taken)
     assert len(gallery.people()) == len(people)
 
 
