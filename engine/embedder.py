@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,19 @@ from engine.second_look import SecondLook
 
 _LARGEST_BATCH: Final = 4
 _SAME_SCALE: Final = Likeness()
+
+
+class Embedder(Protocol):
+    """Turns the faces of an image into unit vectors. May be called from several threads."""
+
+    def align(self, image: Image, landmarks_xy: FloatArray) -> npt.NDArray[np.uint8]:
+        """Cut out faces: landmarks (N, 5, 2) to crops (N, H, W, 3)."""
+
+    def portraits(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The part of crops that ``engine.quality.face_quality`` judges."""
+
+    def embed(self, crops: npt.NDArray[np.uint8]) -> Embeddings:
+        """Crops (N, H, W, 3) to float32 (N, D), unit rows."""
 
 
 class FaceEmbedder:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.detector import Detector
+from engine.embedder import Embedder
 from engine.embeddings import Embeddings
 from engine.errors import PictureError
 from engine.faces import Faces, FloatArray, Image
@@ -31,19 +32,6 @@ _CUT_SMALLER: Final = 0.9
 """The same where, besides, the other face is cut by the image's edge."""
 _EDGE: Final = 0.02
 """Of a face's side: one that comes so near to the image's edge is taken for cut."""
-
-
-class Embedder(Protocol):
-    """What is needed of ``engine.embedder.FaceEmbedder``."""
-
-    def align(self, image: Image, landmarks_xy: FloatArray) -> npt.NDArray[np.uint8]:
-        """Cut out faces: landmarks (N, 5, 2) to crops (N, H, W, 3)."""
-
-    def portraits(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The part of crops that ``engine.quality`` judges."""
-
-    def embed(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Crops (N, H, W, 3) to float32 (N, D), unit rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

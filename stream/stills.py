@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.detector import Detector
+from engine.embedder import Embedder
 from engine.errors import PictureError
-from engine.face_finder import LEAST_SCORE, Embedder, Pick, subject
+from engine.face_finder import LEAST_SCORE, Pick, subject
 from engine.faces import Faces, Image
 from engine.picture_file import decode_picture
 from engine.quality import face_quality, pose_factor, sharpness, size_factor

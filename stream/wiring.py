@@ -7,22 +7,16 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.detector import Detector
-from engine.detectors import open_detector
 from engine.embedder import FaceEmbedder
-from engine.enlarging import EnlargingDetector
 from engine.errors import ConfigError, GalleryError, ModelError
 from engine.face_finder import FaceFinder, Pick
-from engine.larger_look import LargerLook
+from engine.face_models import ModelChoice, open_face_models
 from engine.package import ModelPackage
-from engine.protocol import Engine
-from engine.second_look import SecondLook
-from engine.select import open_engines
-from engine.store import EngineStore
 from engine.zoo import is_known, load_detector, load_model
 from stream.best_shots import BestShots
 from stream.camera_tracks import LeftListener
@@ -129,36 +123,24 @@ def open_models(
         ModelError: A model is damaged or no engine can run it.
     """
     detector_packages, embedder_package = load_packages(models)
-    with ExitStack() as stack:
-
-        def open_all(packages: Sequence[ModelPackage]) -> list[Engine]:
-            engines = open_engines(
-                packages,
-                kind=models.engine,
-                precision=models.precision,
-                threads=models.threads or max(1, (os.cpu_count() or 1) // 2),
-                store=EngineStore(models.engines_dir),
-            )
-            for package, engine in zip(packages, engines, strict=True):
-                stack.callback(engine.close)
-                log.log(level, "%s runs on %s in %s", package.name, engine.name, engine.precision)
-            return engines
-
-        stages = iter(open_all(detector_packages))
-        finder = open_detector(
-            detector_packages,
-            open_engine=lambda _: next(stages),
-            min_score=detection.min_score,
-            long_side_px=detection.long_side_px,
-        )
-        embedder = FaceEmbedder.from_package(
-            embedder_package,
-            open_all([embedder_package])[0],
-            flip=models.mirror,
-            second_look=SecondLook(finder) if detection.second_look else None,
-        )
-        detector = _enlarging(finder, detection)
-        yield LargerLook(detector, tile_px=detection.long_side_px) if larger_look else detector, embedder
+    choice = ModelChoice(
+        detector=detector_packages,
+        embedder=embedder_package,
+        kind=models.engine,
+        precision=models.precision,
+        engines_dir=models.engines_dir,
+        threads=models.threads or max(1, (os.cpu_count() or 1) // 2),
+        mirror=models.mirror,
+        min_score=detection.min_score,
+        long_side_px=detection.long_side_px,
+        enlarge=detection.enlarge,
+        second_look=detection.second_look,
+        larger_look=larger_look,
+    )
+    with open_face_models(choice) as opened:
+        for package, engine in (*opened.detector_networks, opened.embedder_network):
+            log.log(level, "%s runs on %s in %s", package.name, engine.name, engine.precision)
+        yield opened.detector, opened.embedder
 
 
 def open_best_shots(settings: RunSettings, *, environment: Mapping[str, str]) -> BestShots | None:
@@ -176,12 +158,6 @@ def open_best_shots(settings: RunSettings, *, environment: Mapping[str, str]) ->
         return None
     sealer = Sealer.from_environment(environment)
     return BestShots(shots.dir, sealer=sealer, keep_days=shots.keep_days)
-
-
-def _enlarging(detector: Detector, settings: DetectionSettings) -> Detector:
-    if settings.enlarge is None:
-        return detector
-    return EnlargingDetector(detector, factor=settings.enlarge, most_px=settings.long_side_px)
 
 
 def _check_tasks(models: ModelSettings, detector: Sequence[ModelPackage], embedder: ModelPackage) -> None:

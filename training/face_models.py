@@ -7,37 +7,31 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.clustering import cluster_cut, stream_caution
 from engine.detector import Detector
-from engine.detectors import open_detector
-from engine.embedder import FaceEmbedder
-from engine.embeddings import Embeddings
-from engine.enlarging import EnlargingDetector
-from engine.faces import FloatArray, Image
+from engine.embedder import Embedder
+from engine.face_models import ModelChoice, OpenModels, open_face_models
 from engine.machine import this_machine
 from engine.open_set import ImpostorTail, impostor_tail
 from engine.package import Likeness, ModelPackage
 from engine.protocol import Engine
 from engine.runtimes import engine_version
-from engine.second_look import SecondLook
-from engine.select import EngineKind, open_engines
-from engine.zoo import load_detector, load_model
+from engine.select import EngineKind
 from training.results import ModelRecord
 
 _SAME_RECIPE: Final = "1"
 """Counts up when the same models give other vectors: alignment, decoding or quality have changed."""
 
 
-class Embedder(Protocol):
-    """What a benchmark needs of ``engine.embedder.FaceEmbedder``."""
+class BenchmarkEmbedder(Embedder, Protocol):
+    """An embedder that says what caches must know of it, as ``engine.embedder.FaceEmbedder`` does."""
 
     @property
     def model(self) -> str:
@@ -50,15 +44,6 @@ class Embedder(Protocol):
     @property
     def embedding_size(self) -> int:
         """Length of an embedding."""
-
-    def align(self, image: Image, landmarks_xy: FloatArray) -> npt.NDArray[np.uint8]:
-        """Cut out faces: landmarks (N, 5, 2) to crops (N, H, W, 3)."""
-
-    def portraits(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The part of crops that ``engine.quality.face_quality`` judges."""
-
-    def embed(self, crops: npt.NDArray[np.uint8]) -> Embeddings:
-        """Crops (N, H, W, 3) to float32 (N, D), unit rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +64,7 @@ class FaceModels:
     """
 
     detector: Detector
-    embedder: Embedder
+    embedder: BenchmarkEmbedder
     records: tuple[ModelRecord, ...] = ()
     choices: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     detector_recipe: str = ""
@@ -124,58 +109,55 @@ def open_models(
         ModelError: A model or an engine cannot be opened.
         ValueError: A number is out of range, or a model does another task.
     """
-    detector_kind: EngineKind = kind if kind in {"openvino", "onnxruntime"} else "auto"
-    packages = load_detector(detector)
-    package = embedder if isinstance(embedder, ModelPackage) else load_model(embedder)
-    records: list[ModelRecord] = []
-    with contextlib.ExitStack() as stack:
+    choice = ModelChoice(
+        detector=detector,
+        embedder=embedder,
+        kind=kind,
+        precision=precision,
+        detector_kind=kind if kind in {"openvino", "onnxruntime"} else "auto",
+        detector_precision="auto",
+        threads=threads,
+        workers=workers,
+        mirror=flip,
+        min_score=min_score,
+        long_side_px=long_side_px,
+        enlarge=enlarge,
+        second_look=second_look,
+    )
+    with open_face_models(choice) as models:
+        yield _described(models, choice)
 
-        def opened(these: Sequence[ModelPackage], kind: EngineKind, precision: str) -> list[Engine]:
-            engines = open_engines(these, kind=kind, precision=precision, threads=threads, streams=workers)
-            for each, engine in zip(these, engines, strict=True):
-                stack.callback(engine.close)
-                records.append(_record(each, engine))
-            return engines
 
-        stages = iter(opened(packages, detector_kind, "auto"))
-        finder = open_detector(
-            packages,
-            open_engine=lambda _: next(stages),
-            min_score=min_score,
-            long_side_px=long_side_px,
-        )
-        again = SecondLook(finder) if second_look else None
-        if enlarge is not None:
-            finder = EnlargingDetector(finder, factor=enlarge, most_px=long_side_px)
-        found = tuple(records)
-        turner = FaceEmbedder.from_package(
-            package, opened([package], kind, precision)[0], flip=flip, second_look=again
-        )
-        patches = [[patch.size_px, patch.template_xy] for patch in package.patches]
-        likeness = Likeness.of(package.thresholds)
-        template = hashlib.sha256(json.dumps(patches).encode()).hexdigest()[:16]
-        look = f" looked at again {found}" if second_look else ""
-        yield FaceModels(
-            detector=finder,
-            embedder=turner,
-            records=tuple(records),
-            choices={
-                "detector": " + ".join(each.name for each in packages),
-                "min_score": min_score,
-                "long_side_px": long_side_px,
-                "enlarge": enlarge,
-                "second_look": second_look,
-                "embedder": package.name,
-                "flip": flip,
-                "alignment": f"similarity to 5 landmarks, template {template}",
-            },
-            detector_recipe=f"{_SAME_RECIPE} {found} {min_score} {long_side_px} {enlarge}",
-            align_recipe=f"{_SAME_RECIPE} {template}{look}",
-            embedder_recipe=f"{_SAME_RECIPE} {records[-1]} {template} {flip}{look}",
-            tail=impostor_tail(package.name, likeness),
-            cut=cluster_cut(package.name, likeness),
-            caution=stream_caution(likeness),
-        )
+def _described(models: OpenModels, choice: ModelChoice) -> FaceModels:
+    """The models with all that a benchmark must say about them."""
+    package, _ = models.embedder_network
+    found = tuple(_record(*network) for network in models.detector_networks)
+    embedded = _record(*models.embedder_network)
+    patches = [[patch.size_px, patch.template_xy] for patch in package.patches]
+    template = hashlib.sha256(json.dumps(patches).encode()).hexdigest()[:16]
+    look = f" looked at again {found}" if choice.second_look else ""
+    likeness = Likeness.of(package.thresholds)
+    return FaceModels(
+        detector=models.detector,
+        embedder=models.embedder,
+        records=(*found, embedded),
+        choices={
+            "detector": " + ".join(each.name for each, _ in models.detector_networks),
+            "min_score": choice.min_score,
+            "long_side_px": choice.long_side_px,
+            "enlarge": choice.enlarge,
+            "second_look": choice.second_look,
+            "embedder": package.name,
+            "flip": choice.mirror,
+            "alignment": f"similarity to 5 landmarks, template {template}",
+        },
+        detector_recipe=f"{_SAME_RECIPE} {found} {choice.min_score} {choice.long_side_px} {choice.enlarge}",
+        align_recipe=f"{_SAME_RECIPE} {template}{look}",
+        embedder_recipe=f"{_SAME_RECIPE} {embedded} {template} {choice.mirror}{look}",
+        tail=impostor_tail(package.name, likeness),
+        cut=cluster_cut(package.name, likeness),
+        caution=stream_caution(likeness),
+    )
 
 
 def _record(package: ModelPackage, engine: Engine) -> ModelRecord:
