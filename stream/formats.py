@@ -27,6 +27,7 @@ from stream.protobuf import read_protobuf, write_protobuf
 from stream.protobuf import schema_id as protobuf_schema_id
 from stream.quick_json import quick_binary
 from stream.schema_files import schema_text
+from stream.varint import decode_varint
 from stream.wire import MAX_EVENT_BYTES, EmbeddingEncoding, load_object
 
 EventFormat: TypeAlias = Literal["json", "avro", "protobuf"]
@@ -144,14 +145,21 @@ def read_message_indexes(raw: bytes) -> tuple[list[int], bytes]:
     Raises:
         ValueError: They are cut off, or more than facestream's schemas could need.
     """
-    count, at = _varint(raw, 0)
+    count, at = _read_index(raw, 0)
     if not 0 <= count <= 8:
         raise ValueError(f"expected up to 8 message indexes, got {count}")
     indexes = []
     for _ in range(count):
-        index, at = _varint(raw, at)
+        index, at = _read_index(raw, at)
         indexes.append(index)
     return indexes or [0], raw[at:]
+
+
+def _read_index(raw: bytes, at: int) -> tuple[int, int]:
+    try:
+        return decode_varint(raw, at)
+    except ValueError as exc:
+        raise ValueError("expected message indexes before the data") from exc
 
 
 # Writing.
@@ -194,20 +202,6 @@ def _noun_of_schema(urn: str) -> Noun:
         if name == noun:
             return noun
     raise _refusal("dataschema: expected urn:facestream:schema:track.v1, camera.v1 or identity.v1")
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A zigzag varint of up to 32 bits at a place, and the place behind it."""
-    number = 0
-    for shift in range(0, 35, 7):
-        if at >= len(raw):
-            break
-        byte = raw[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number >> 1 ^ -(number & 1), at
-    raise ValueError("expected message indexes before the data")
 
 
 def _refusal(reason: str) -> ValueError:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from stream.cloudevents import BinaryMessage
+from stream.varint import decode_varint, encode_varint
 
 MAX_RECORD_BYTES: Final = 8 << 20
 """Longest packed record that is written or read."""
@@ -52,12 +53,12 @@ def pack(message: BinaryMessage, *, state_key: bytes = b"") -> bytes:
         _LENGTHS.pack(len(message.key), len(state_key)),
         message.key,
         state_key,
-        varint(len(message.value)),
+        encode_varint(len(message.value)),
         message.value,
-        varint(len(message.headers)),
+        encode_varint(len(message.headers)),
     ]
     for name, text in message.headers:
-        parts += (_header_name(name), varint(len(text)), text)
+        parts += (_header_name(name), encode_varint(len(text)), text)
     packed = b"".join(parts)
     if len(packed) > MAX_RECORD_BYTES:
         raise ValueError(f"expected an event of at most {MAX_RECORD_BYTES} bytes, got {len(packed)}")
@@ -89,7 +90,7 @@ def unpack(packed: bytes) -> BinaryMessage:
     """
     record = split(packed)
     value, position = _read_piece(record.tail, 0)
-    count, position = _read_varint(record.tail, position)
+    count, position = _read_length(record.tail, position)
     headers = []
     for _ in range(count):
         name, position = _read_piece(record.tail, position)
@@ -110,48 +111,30 @@ def frame_records(records: Iterable[tuple[bytes, bytes]], times_ms: Iterable[int
     """
     parts: list[bytes] = []
     for offset, ((key, tail), time_ms) in enumerate(zip(records, times_ms, strict=True)):
-        begin = b"\0" + varint(time_ms - first_ms) + varint(offset) + varint(len(key))
-        parts += (varint(len(begin) + len(key) + len(tail)), begin, key, tail)
+        begin = b"\0" + encode_varint(time_ms - first_ms) + encode_varint(offset) + encode_varint(len(key))
+        parts += (encode_varint(len(begin) + len(key) + len(tail)), begin, key, tail)
     return b"".join(parts)
-
-
-@lru_cache(maxsize=1 << 14)
-def varint(value: int) -> bytes:
-    """A whole number as zigzag varint (Protocol Buffers, "Signed Integers")."""
-    rest = value << 1 if value >= 0 else (-value << 1) - 1
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(0x80 | (rest & 0x7F))
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
 
 
 @lru_cache(maxsize=256)
 def _header_name(name: str) -> bytes:
     raw = name.encode()
-    return varint(len(raw)) + raw
+    return encode_varint(len(raw)) + raw
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def _read_length(data: bytes, position: int) -> tuple[int, int]:
     """A length or count at a position, and where the next thing begins."""
-    value = shift = 0
-    while shift < 35:
-        if position >= len(data):
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value & 1:
-                raise ValueError(f"{_FAULT}: a negative length")
-            return value >> 1, position
-        shift += 7
-    raise ValueError(f"{_FAULT}: a broken length")
+    try:
+        length, position = decode_varint(data, position)
+    except ValueError as exc:
+        raise ValueError(f"{_FAULT}: a broken length") from exc
+    if length < 0:
+        raise ValueError(f"{_FAULT}: a negative length")
+    return length, position
 
 
 def _read_piece(data: bytes, position: int) -> tuple[bytes, int]:
-    length, begin = _read_varint(data, position)
+    length, begin = _read_length(data, position)
     if begin + length > len(data):
         raise ValueError(f"{_FAULT}: a piece is longer than the rest")
     return data[begin : begin + length], begin + length

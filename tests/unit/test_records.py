@@ -9,7 +9,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 
 from stream.cloudevents import BinaryMessage, to_binary
 from stream.kafka_batches import fill_batch, partition_of
-from stream.records import MAX_RECORD_BYTES, frame_records, pack, split, unpack, varint
+from stream.records import MAX_RECORD_BYTES, frame_records, pack, split, unpack
 
 messages = st.builds(
     BinaryMessage,
@@ -64,12 +64,6 @@ def test_a_compressed_batch_is_read_as_what_it_was() -> None:
         (message.key, message.value, message.headers) for message in messages
     ]
     assert [each.timestamp for each in read] == [5, 7, 6]
-
-
-def test_lengths_are_zigzag_varints() -> None:
-    assert [varint(value) for value in (0, -1, 1, 63, 64, 300)] == [
-        *(b"\0", b"\1", b"\2", b"\x7e", b"\x80\1", b"\xd8\4")
-    ]
 
 
 def test_what_is_too_long_is_refused() -> None:
