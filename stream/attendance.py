@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from stream.events import Event, FaceEvent, IdentityEvent, TrackChange
-from stream.printable import printable
+from stream.printable import counted, printable
 from stream.sinks import EventSink
 
 _MOST_NAMES: Final = 20
@@ -57,11 +57,12 @@ class Attendance:
     def told(self) -> str:
         """One line, such as ``recognised: Ann (2 tracks), Bob (1 track); nobody enrolled: 3 tracks``."""
         found = [
-            f"{printable(self._names[who])} ({_tracks(count)})" for who, count in self._tracks.most_common()
+            f"{printable(self._names[who])} ({counted(count, 'track')})"
+            for who, count in self._tracks.most_common()
         ]
         more = f" and {len(found) - _MOST_NAMES:,} more people" if len(found) > _MOST_NAMES else ""
         recognised = ", ".join(found[:_MOST_NAMES]) or "nobody"
-        return f"recognised: {recognised}{more}; nobody who is enrolled: {_tracks(self._strangers)}"
+        return f"recognised: {recognised}{more}; nobody who is enrolled: {counted(self._strangers, 'track')}"
 
     def _count(self, track_id: str) -> None:
         if track_id not in self._in_view:
@@ -71,7 +72,3 @@ class Attendance:
             self._strangers += 1
         else:
             self._tracks[person] += 1
-
-
-def _tracks(count: int) -> str:
-    return f"{count:,} track" + ("" if count == 1 else "s")

@@ -16,7 +16,7 @@ from engine.errors import ConfigError, GalleryError, ModelError, SourceError
 from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_gallery_file import open_gallery
-from stream.printable import local_time, printable
+from stream.printable import counted, local_time, printable
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def cluster_tracks(
             kept = _edited(tracks, level, path, merge or [], split or [], undo=undo)
         before = Places() if path is None else load_places(path)
         places = _places(before, gallery=gallery, shots=shots, video=video or [])
-        with Progress(f"grouping {len(tracks):,} tracks"):
+        with Progress(f"grouping {counted(len(tracks), 'track')}"):
             clusters = group_tracks(tracks, level, kept)
         if enrol:
             _enrol(clusters, enrol, places.gallery)
@@ -221,9 +221,9 @@ def _follow(source: str, cut: float | None, model: str | None, min_quality: floa
         return
     _tell(live.settle())
     others += live.passed_over
-    of_others = f"; {others:,} tracks of other embedders" if others else ""
-    people = "1 person" if live.people == 1 else f"{live.people:,} people"
-    typer.echo(f"{people} in {live.tracks:,} tracks{of_others}")
+    of_others = f"; {counted(others, 'track')} of other embedders" if others else ""
+    people, tracks = counted(live.people, "person", "people"), counted(live.tracks, "track")
+    typer.echo(f"{people} in {tracks}{of_others}")
 
 
 def _tell(findings: Sequence[Finding]) -> None:
@@ -500,7 +500,7 @@ def _enrol(clusters: Sequence[Cluster], wanted: Sequence[str], gallery: str) -> 
             best = sorted(each.tracks, key=lambda track: -track.quality)[:_MOST_TEMPLATES]
             verdicts = [enroller.enrol_track(name, track) for track in best]
             taken = sum(verdict.is_taken for verdict in verdicts)
-            typer.echo(f"{name}: {taken} of {len(each.tracks)} tracks enrolled")
+            typer.echo(f"{name}: {taken} of {counted(len(each.tracks), 'track')} enrolled")
             for verdict in verdicts:
                 if not verdict.is_taken:
                     typer.echo(printable(f"refused: {verdict.what}: {verdict.refusal}"), err=True)

@@ -14,7 +14,7 @@ import typer
 from engine.errors import ConfigError, FacestreamError, TextError
 from stream.cli_errors import EXIT_FAILED, EXIT_PARTLY, Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
-from stream.printable import printable
+from stream.printable import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,12 +241,7 @@ def _without_a_face(verdicts: Sequence[Verdict]) -> list[str]:
 def _show_summary(verdicts: Sequence[Verdict], missing: Sequence[str]) -> None:
     taken = [verdict for verdict in verdicts if verdict.is_taken]
     people = len({verdict.person for verdict in taken})
-    told = f"{counted(len(taken), 'face', 'faces')} of {counted(people, 'person', 'people')}"
+    told = f"{counted(len(taken), 'face')} of {counted(people, 'person', 'people')}"
     names = ", ".join(missing[:10]) + (", …" if len(missing) > 10 else "")
     without = f"; left out: {len(missing):,} ({names})" if missing else ""
     typer.echo(printable(f"enrolled: {told}; refused: {len(verdicts) - len(taken)}{without}"))
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """A number and its noun."""
-    return f"{count:,} {one if count == 1 else many}"

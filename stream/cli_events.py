@@ -17,7 +17,7 @@ from rich.table import Table
 from engine.errors import ConfigError
 from stream import cli_topics
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
-from stream.printable import printable
+from stream.printable import counted, printable
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def replay(
             entries = read_log(source, since=since, lookup=_lookup(registry), stopping=stopping)
             events = chosen(entries, wanted, on_problem=_say_problem)
             count = replay_events(events, target, stopping=stopping, most_per_s=rate, on_progress=advance)
-        typer.echo(f"{count} events replayed", err=True)
+        typer.echo(f"{counted(count, 'event')} replayed", err=True)
 
 
 @events_app.command()

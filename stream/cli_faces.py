@@ -16,7 +16,7 @@ from engine.errors import ConfigError
 from stream import preflight
 from stream.cli_errors import EXIT_FAILED, EXIT_PARTLY, Debug, one_line_errors
 from stream.cli_gallery_file import Detector, open_gallery
-from stream.printable import printable
+from stream.printable import counted, printable
 from stream.terminal import open_console, text_table
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class _Told:
 
     def __str__(self) -> str:
         unread = f"; {self.failed} could not be read" if self.failed else ""
-        return f"{_counted(self.faces, 'face')} in {_counted(self.photos, 'photograph')}{unread}"
+        return f"{counted(self.faces, 'face')} in {counted(self.photos, 'photograph')}{unread}"
 
 
 @faces_app.command("find", epilog=_FIND_EXITS)
@@ -215,10 +215,6 @@ def _tell(look: _Looked, told: _Told, target: Path | None, *, as_json: bool) -> 
     if as_json:
         typer.echo(json.dumps(_described(look)))
     told.rows += _rows(look)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _rows(look: _Looked) -> Iterator[tuple[str, ...]]:

@@ -7,18 +7,18 @@ import shlex
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
 
 from engine.errors import ConfigError
 from stream import preflight
-from stream.cli_enrol import counted, enrol, find_track, warn_of_look_alikes
+from stream.cli_enrol import enrol, find_track, warn_of_look_alikes
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
 from stream.cli_gallery_file import GalleryPath, open_gallery
 from stream.cli_gallery_moves import export_file, fit_map, import_file, upgrade_gallery
-from stream.printable import printable
+from stream.printable import counted, printable
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
@@ -31,6 +31,16 @@ gallery_app = typer.Typer(
 
 _DIGEST_SHOWN = 12
 """Letters of a photograph's SHA-256 that tell it from others beside its file's name."""
+
+_AUDIT_WORDS: Final = {
+    "templates": "faces",
+    "negatives": "faces of somebody else",
+    "gone": "merged into it",
+    "keep_photos": "keeps photographs",
+    "pieces": "pieces looked for",
+    "found": "pieces found",
+    "rows": "faces",
+}
 
 Who = Annotated[str, typer.Argument(metavar="PERSON", help="Name or id.")]
 
@@ -163,7 +173,7 @@ def merge(
         if not gone:
             raise ConfigError(f"{first.name} is here once; say who else is the same person: OTHER")
         merged = opened.merge(first.id, gone)
-        typer.echo(f"{merged.name} ({merged.id}): {counted(merged.templates, 'face', 'faces')} now")
+        typer.echo(f"{merged.name} ({merged.id}): {counted(merged.templates, 'face')} now")
 
 
 def _utc(at: datetime | None) -> str:
@@ -201,7 +211,7 @@ def remove(
             erasure = erase(opened, found.id)
             if late := set(erasure.tracks) - done:  # enrolled meanwhile
                 _erase_elsewhere(opened, None, tuple(late), topics or [], spool, best_shots)
-        _show_erasure(erasure)
+        _show_erasure(found.name, erasure)
     if erasure.found_in:
         raise typer.Exit(EXIT_FAILED)
 
@@ -257,24 +267,24 @@ def _erase_elsewhere(
     if best_shots is not None:
         erased["best shots"] = BestShots(best_shots, sealer=sealer, keep_days=None).erase(tracks)
     gallery.audit.record("erased elsewhere", person=", ".join(ids), tracks=len(tracks), **erased)
-    counts = ", ".join(f"{count} in {place}" for place, count in erased.items())
-    typer.echo(f"erased elsewhere: of {len(tracks)} tracks {counts}")
+    counts = ", ".join(f"{count:,} in {place}" for place, count in erased.items())
+    typer.echo(f"erased elsewhere, of {counted(len(tracks), 'track')}: {counts}")
     return set(tracks)
 
 
-def _show_erasure(erasure: Erasure) -> None:
+def _show_erasure(name: str, erasure: Erasure) -> None:
     ids = " and ".join((erasure.person_id, *erasure.others))
-    typer.echo(
-        f"erased: {ids} with {erasure.templates} faces, {erasure.photos} photographs and "
-        f"{erasure.negatives} faces that were not theirs"
-    )
+    kept = [counted(erasure.templates, "face"), counted(erasure.photos, "photograph")]
+    if erasure.negatives:
+        kept.append(f"{counted(erasure.negatives, 'track')} noted as somebody else's")
+    typer.echo(f"erased: {name} ({ids}), with {', '.join(kept)}")
     if erasure.found_in:
         files = ", ".join(map(str, erasure.found_in))
         typer.echo(f"error: something of it is still in {files}; run: facestream gallery clean", err=True)
     else:
         typer.echo(
-            f"proof: {erasure.pieces} pieces of what was stored were looked for in "
-            f"{erasure.bytes_searched:,} bytes of the gallery's files; none is left"
+            f"checked: the {erasure.bytes_searched:,} bytes of the gallery's files were searched for "
+            f"{counted(erasure.pieces, 'piece')} of what was stored; none is left"
         )
     for copy in erasure.copies:
         state = "delete it by hand" if copy.is_there else "not there any more"
@@ -318,6 +328,12 @@ def audit(gallery: GalleryPath, debug: Debug = False) -> None:
     with one_line_errors(debug=debug), open_gallery(gallery) as opened:
         table = Table("at (UTC)", "who", "action", "detail")
         for entry in opened.audit.entries():
-            detail = ", ".join(f"{key} {value}" for key, value in entry.detail.items())
+            detail = ", ".join(
+                f"{_AUDIT_WORDS.get(key, key)}: {_told(value)}" for key, value in entry.detail.items()
+            )
             table.add_row(_utc(entry.at), entry.who, entry.action, printable(detail))
         open_console().print(table)
+
+
+def _told(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -11,6 +11,7 @@ import typer
 from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
 from stream.cli_gallery_file import Detector, GalleryPath, open_gallery
+from stream.printable import counted
 from stream.progress import Progress
 
 
@@ -28,7 +29,9 @@ def export_file(
 
         with Progress("exporting"):
             count = export_gallery(opened, file, sealer=Sealer.from_environment(os.environ), plain=plain)
-        typer.echo(f"{file}: {count} people" + (", not sealed" if plain else ", sealed"))
+        typer.echo(
+            f"{file}: {counted(count, 'person', 'people')}" + (", not sealed" if plain else ", sealed")
+        )
 
 
 def import_file(
@@ -58,7 +61,7 @@ def import_file(
             if is_new:
                 gallery.unlink()
             raise
-        typer.echo(f"{gallery}: {people} people are new, {rows} faces are new")
+        typer.echo(f"{gallery}: new are {counted(people, 'person', 'people')} and {counted(rows, 'face')}")
 
 
 def upgrade_gallery(

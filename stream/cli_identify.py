@@ -13,6 +13,7 @@ import typer
 from engine.errors import ConfigError
 from stream import preflight
 from stream.cli_errors import Debug, one_line_errors
+from stream.printable import counted
 from stream.terminal import open_console
 
 if TYPE_CHECKING:
@@ -175,4 +176,5 @@ def parse_start(text: str) -> Start:
 def describe(stats: IdentifyStats) -> str:
     """What was done, in one line for people."""
     passed_over = f", {stats.passed_over} of another model passed over" if stats.passed_over else ""
-    return f"{stats.events} events of tracks, {stats.answers} answers{passed_over}"
+    events, answers = counted(stats.events, "event"), counted(stats.answers, "answer")
+    return f"{events} of tracks, {answers}{passed_over}"

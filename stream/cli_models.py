@@ -50,10 +50,15 @@ Faces = Annotated[
 def list_models(debug: Debug = False) -> None:
     """Say which models there are, and which are installed."""
     with one_line_errors(debug=debug):
+        from engine.pretrained import MTCNN_STAGES
         from engine.zoo import imported_models, shipped_models
 
         table = text_table("name", "task", "licence", "state", "what it is")
         for model in shipped_models():
+            if model.name == MTCNN_STAGES[0]:
+                state = "installed" if model.installed else "not installed"
+                whole = ", ".join(MTCNN_STAGES[:-1]) + f" and {MTCNN_STAGES[-1]}, together"
+                table.add_row("mtcnn", "detector", model.licence, state, whole)
             state = "installed" if model.installed else "not installed"
             table.add_row(model.name, model.task, model.licence, state, model.provenance)
         for package in imported_models():
@@ -211,7 +216,9 @@ def compile_model(
         for compiled in built:
             console.print(f"{compiled.folder}", soft_wrap=True)
         if any(compiled.parity is None for compiled in built):
-            console.print("It cannot run on this machine; the gate is passed at its first start on a GPU.")
+            console.print(
+                "This machine cannot run it: it is held against the model when it first starts on a GPU."
+            )
 
 
 def _batches(text: str) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from stream.cli_errors import EXIT_FAILED, Debug, one_line_errors
+from stream.printable import counted
 from stream.terminal import open_console
 
 spool_app = typer.Typer(
@@ -63,5 +64,5 @@ def spool_purge(
 
         events = look_at_spool(folder).events
         if not yes:
-            typer.confirm(f"give up {events} events in {folder}?", abort=True)
-        typer.echo(f"{purge_spool(folder)} events were given up")
+            typer.confirm(f"give up {counted(events, 'event')} in {folder}?", abort=True)
+        typer.echo(f"given up: {counted(purge_spool(folder), 'event')}")

@@ -19,7 +19,7 @@ from engine.files import write_atomically
 from stream.clusters import Cluster, span, told
 from stream.events import FaceEvent
 from stream.names import MAX_NAME
-from stream.printable import printable
+from stream.printable import counted, printable
 
 _MOST_TILES: Final = 24
 """So many tracks of a cluster have a tile, the best ones; the others are listed."""
@@ -98,10 +98,10 @@ def _file(name: str) -> str:
 
 def _header(clusters: Sequence[Cluster], source: str, cut: float, shots: int) -> str:
     warning = (
-        f"This page holds {shots:,} {'picture' if shots == 1 else 'pictures'} of faces, not encrypted. "
-        "Keep it as you keep the video, and delete it when it has served."
+        f"This page holds {counted(shots, 'picture')} of faces, not encrypted. "
+        "Protect it as you protect the video, and delete it when you need it no more."
     )
-    about = f"From <bdi>{_text(source)}</bdi>, grouped at a similarity of {cut:.3f}. Times are UTC."
+    about = f"Made from <bdi>{_text(source)}</bdi>, grouped at a similarity of {cut:.3f}. Times are UTC."
     seen = ""
     if clusters:
         last = max(each.last_seen for each in clusters)
@@ -109,9 +109,9 @@ def _header(clusters: Sequence[Cluster], source: str, cut: float, shots: int) ->
     return (
         f'<h1>{told(clusters)}</h1><p class="about">{about}{seen}</p>'
         + (f'<p class="warning">{warning}</p>' if shots else "")
-        + '<p class="how" hidden>Where two are one person, type the number of the one at the other; tick '
-        "the tracks of somebody else; type a name to enrol a person. The command that does it then stands at "
-        "the foot of the window.</p>"
+        + '<p class="how" hidden>To make two of them one person, type the number of one beside the other. To '
+        "take tracks of somebody else out, tick them. To enrol a person, type the name. The command for it "
+        "appears at the bottom of the window.</p>"
     )
 
 

@@ -16,6 +16,7 @@ from engine.errors import ConfigError, ModelError
 from engine.files import write_atomically
 from stream.events import FaceEvent
 from stream.names import clean_name
+from stream.printable import counted
 
 _FORMAT: Final = "facestream-clusters/1"
 _MOST_BYTES: Final = 16 * 2**20
@@ -311,5 +312,4 @@ def span(first: datetime, last: datetime) -> str:
 def told(clusters: Sequence[Cluster]) -> str:
     """How many people and tracks there are, in words."""
     tracks = sum(len(each.tracks) for each in clusters)
-    people = "person" if len(clusters) == 1 else "people"
-    return f"{len(clusters):,} {people} in {tracks:,} {'track' if tracks == 1 else 'tracks'}"
+    return f"{counted(len(clusters), 'person', 'people')} in {counted(tracks, 'track')}"

@@ -8,10 +8,9 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +31,9 @@ from stream import runner
 from stream.config import RunSettings, override_settings
 from stream.demo_people import CutOut, grace_hopper, photograph, sam
 from stream.demo_scene import DURATION_S, make_scene
-from stream.demo_story import Story, clock, seen_from_to, tell
+from stream.demo_story import Story, Visit, clock, seen_from_to, tell
 from stream.enrolment import Enroller
-from stream.events import FaceEvent
+from stream.events import FaceEvent, IdentityEvent
 from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
 from stream.identifier import Identifier, IdentifyingSink
@@ -101,7 +100,7 @@ def run_demo(
             max_s=max_s,
         )
     sheet = contact_sheet(
-        [shot for _, shot in sorted(seen.shots.taken, key=lambda each: each[0])],
+        seen.shots.told(seen.story.visits),
         title=f"best shot of each track, {settings.cameras[0].id}",
     )
     save_png(sheet, out / "contact-sheet.png")
@@ -151,7 +150,7 @@ def _watch(
     max_s: float | None,
 ) -> _Seen:
     """The run itself with a progress bar."""
-    camera_id, shots = settings.cameras[0].id, _Shots(identifier)
+    camera_id, shots = settings.cameras[0].id, _Shots()
     with ExitStack() as stack:
         stopping = stack.enter_context(stop_on_signals())
         renderer = stack.enter_context(
@@ -182,27 +181,38 @@ def _watch(
 
 
 class _Shots:
-    """Gathers the best shot of each track that leaves, with the time when it appeared."""
+    """Gathers the best shot of each track that leaves."""
 
-    def __init__(self, identifier: Identifier | None) -> None:
-        self.taken: list[tuple[datetime, Shot]] = []
-        self._identifier = identifier
+    def __init__(self) -> None:
+        self._taken: list[tuple[FaceEvent, Image]] = []
 
     def __call__(self, event: FaceEvent, image: Image) -> None:
-        number = int(event.track_id.rpartition("-")[2])
-        from_s, until_s = seen_from_to(event)
-        lines = (
-            f"#{number}  {self._who(event.track_id)}",
-            f"{clock(from_s)} to {clock(until_s)}",
-            f"{event.faces_seen} faces, {event.embeddings_made} embedded",
-        )
-        self.taken.append((event.first_seen, Shot(image, lines, number)))
+        self._taken.append((event, image))
 
-    def _who(self, track_id: str) -> str:
-        standing = None if self._identifier is None else self._identifier.standing(track_id)
-        if standing is None or standing.similarity is None:
-            return ""
-        return f"{plain_letters(standing.person_name or 'not enrolled')}, {standing.similarity:.2f}"
+    def told(self, visits: Sequence[Visit]) -> list[Shot]:
+        """The shots in the order of their tracks' first sight, with what the story says of who it is."""
+        answers = {visit.number: visit.answer for visit in visits}
+        return [
+            _shot(event, image, answers)
+            for event, image in sorted(self._taken, key=lambda e: e[0].first_seen)
+        ]
+
+
+def _shot(event: FaceEvent, image: Image, answers: Mapping[int, IdentityEvent | None]) -> Shot:
+    number = int(event.track_id.rpartition("-")[2])
+    from_s, until_s = seen_from_to(event)
+    lines = (
+        f"#{number}  {_who(answers.get(number))}",
+        f"{clock(from_s)} to {clock(until_s)}",
+        f"{event.faces_seen} faces, {event.embeddings_made} embedded",
+    )
+    return Shot(image, lines, number)
+
+
+def _who(answer: IdentityEvent | None) -> str:
+    if answer is None or answer.similarity is None:
+        return ""
+    return f"{plain_letters(answer.person_name or 'not enrolled')}, {answer.similarity:.2f}"
 
 
 @contextmanager

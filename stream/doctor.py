@@ -90,6 +90,9 @@ def show_findings(findings: list[Finding], console: Console) -> None:
         table.add_row(each.what, state, each.detail)
     console.print(table)
     mends = list(dict.fromkeys(each.mend for each in findings if each.mend))
+    if not any(each.is_failure for each in findings):
+        more = "; what is absent would add to it" if mends else ""
+        console.print(f"All that facestream needs is here{more}.", soft_wrap=True, highlight=False)
     show_commands(
         console, [(", ".join(each.what for each in findings if each.mend == mend), mend) for mend in mends]
     )
@@ -117,7 +120,7 @@ def _gstreamer() -> Iterator[Finding]:
     if found := gstreamer.hardware_decoders():
         yield Finding("hardware decoders", Verdict.OK, ", ".join(found))
     else:
-        note = "none; the processor decodes (those of Intel and AMD can be installed)"
+        note = "none: the processor decodes. Those of Intel and AMD can be installed"
         yield Finding("hardware decoders", Verdict.ABSENT, note, "sudo apt install gstreamer1.0-vaapi")
 
 

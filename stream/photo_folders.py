@@ -11,6 +11,7 @@ from typing import Final
 from engine.errors import GalleryError, PictureError, TextError
 from engine.picture_kinds import PICTURE_SUFFIXES, picture_kind
 from stream.names import canonical, clean_name
+from stream.printable import counted
 
 _HEAD_BYTES: Final = 512
 _DEEPEST: Final = 20
@@ -111,7 +112,9 @@ def _photos_in(folder: Path, *, deep: bool, depth: int) -> tuple[list[Path], lis
                 photos += inner
                 left_out += passed_over
             elif inner:
-                left_out.append(LeftOut(path, f"{_counted(len(inner))} {_TAKEN_DEEP}", is_person=False))
+                left_out.append(
+                    LeftOut(path, f"{counted(len(inner), 'photograph')} {_TAKEN_DEEP}", is_person=False)
+                )
             else:
                 left_out += [each for each in passed_over if each.reason.startswith(_UNSEEN)]
         elif is_picture(path):
@@ -218,10 +221,6 @@ def _kind(path: Path) -> str:
     if path.name.startswith("."):
         return "hidden"
     return f"{path.suffix.lower()}" if path.suffix else "without an ending"
-
-
-def _counted(count: int) -> str:
-    return "1 photograph" if count == 1 else f"{count:,} photographs"
 
 
 def one_name_each(people: Iterable[tuple[str, Sequence[Path]]]) -> list[str]:

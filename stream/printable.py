@@ -34,3 +34,14 @@ def local_time(at: datetime, form: str) -> str:
     with contextlib.suppress(OverflowError, ValueError, OSError):
         at = at.astimezone()
     return at.strftime(form)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number and its noun, such as ``1 face`` and ``1,200 people``.
+
+    Args:
+        count: How many.
+        one: The noun.
+        many: Its plural, where that is more than an s.
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

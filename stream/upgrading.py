@@ -16,6 +16,7 @@ from stream.gallery import Gallery
 from stream.gallery_records import GalleryModel
 from stream.gallery_upgrade import Mapping, upgrade
 from stream.photo_folders import find_people
+from stream.printable import counted
 from stream.progress import Progress
 from stream.stills import StillReader, UnfitPhotoError, read_file
 from stream.wiring import open_stills
@@ -68,8 +69,9 @@ def run_upgrade(
             on_progress=lambda made, total: progress.update(done=made, total=total),
         )
     typer.echo(
-        f"{gallery.path}: from {old} to {model}: {done.embedded} faces embedded anew, {done.mapped} mapped, "
-        f"{done.dropped} dropped; of faces that are not somebody's {done.negatives_mapped} mapped, "
+        f"{gallery.path}: from {old} to {model}: {counted(done.embedded, 'face')} embedded anew, "
+        f"{done.mapped} mapped, "
+        f"{done.dropped} dropped; of the faces noted as somebody else's {done.negatives_mapped} mapped, "
         f"{done.negatives_dropped} dropped"
     )
     for name in done.left_out:

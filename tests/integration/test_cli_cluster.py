@@ -141,7 +141,7 @@ def test_corrections_and_names_go_into_one_command(events: Path, tmp_path: Path)
     Gallery.create(path, MODEL, sealer=None).close()
     done = run(events, "--split", "door-7f3a-2", "--enrol", "door-7f3a-2=Ann", "--gallery", path)
     assert done.exit_code == 0, done.stderr
-    assert "Ann: 1 of 1 tracks enrolled" in done.stdout
+    assert "Ann: 1 of 1 track enrolled" in done.stdout
     assert "3 people in 4 tracks" in done.stdout
 
 

@@ -234,11 +234,15 @@ def test_names_are_shown_as_they_stand(tmp_path: Path, name: str) -> None:
 def test_a_removal_proves_itself_and_names_the_copies(gallery: Path, tmp_path: Path) -> None:
     done("gallery", "export", gallery, tmp_path / "copy", "--plain")
     told = done("gallery", "remove", gallery, "Stranger 3")
+    assert told.startswith("erased: Stranger 3 (")
+    assert "), with 1 face, 0 photographs\n" in told
     assert "none is left" in told
     assert f"{tmp_path}/copy: delete it by hand" in told
     assert "Stranger 3 " not in done("gallery", "list", gallery)
     assert vector(3).tobytes() not in gallery.read_bytes()
-    assert "removed" in done("gallery", "audit", gallery)
+    audited = done("gallery", "audit", gallery)
+    assert ", faces: 1, photos: 0, faces of somebody else: 0\n" in audited
+    assert "pieces found: 0" in audited
     assert done("gallery", "clean", gallery).endswith("clean\n")
     assert "nobody is called" in refused("gallery", "remove", gallery, "Stranger 3")
 
@@ -261,7 +265,7 @@ def test_a_removal_reaches_files_of_events_and_pictures(gallery: Path, tmp_path:
         *("gallery", "remove", gallery, "Ann", "--topic", f"sqlite:{tmp_path}/e.db"),
         *("--best-shots", shots, "--spool", tmp_path),
     )
-    assert "of 2 tracks 0 in spools, 3 in sqlite, 2 in best shots" in told
+    assert "of 2 tracks: 0 in spools, 3 in sqlite, 2 in best shots" in told
     assert [path.name for path in shots.iterdir()] == ["t3.jpg"]
     assert [each.track_id for each in read_tracks(f"sqlite:{tmp_path}/e.db")] == ["t3"]
 
@@ -281,7 +285,7 @@ def test_a_sealed_gallery_goes_to_another_machine_with_its_key(tmp_path: Path) -
     assert "is sealed" in refused("gallery", "list", first)
     assert "is sealed" in refused("gallery", "import", second, file)
     assert not second.exists()
-    assert "1 people are new, 1 faces are new" in done("gallery", "import", second, file, env=KEY)
+    assert "new are 1 person and 1 face" in done("gallery", "import", second, file, env=KEY)
     assert "Ann" in done("gallery", "list", second, env=KEY)
 
 
@@ -305,7 +309,7 @@ def test_a_gallery_with_photographs_is_upgraded(tmp_path: Path, photo: Path) -> 
     done("gallery", "enrol", path, photo, "--name", NAME)
     small_models.embedder(tmp_path)
     told = done("gallery", "upgrade", path, "--to", tmp_path / "tiny-faces.json")
-    assert "1 faces embedded anew" in told
+    assert "1 face embedded anew" in told
     (backup,) = tmp_path.glob("g.db.backup-*")
     assert str(backup) in told
     with Gallery.open(path, sealer=None) as gallery:

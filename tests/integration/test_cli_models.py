@@ -77,7 +77,16 @@ def error(*args: object, code: int = 1) -> str:
 
 def test_models_are_listed(tiny: Path) -> None:
     before = said("models", "list")
-    for word in ("yunet", "sface", "dlib", "mtcnn-pnet", "fused", "Apache-2.0 AND CC0-1.0", "installed"):
+    for word in (
+        "yunet",
+        "sface",
+        "dlib",
+        "mtcnn ",
+        "mtcnn-pnet",
+        "fused",
+        "Apache-2.0 AND CC0-1.0",
+        "installed",
+    ):
         assert word in before
     assert "imported" not in before
     said("models", "import", tiny, "--name", "mine", "--licence", "BSD-3-Clause", *ARCFACE)
@@ -325,7 +334,7 @@ def test_a_plan_for_gpus_that_are_elsewhere(home: Path, faces: Path) -> None:
     arguments = ("compile", manifest, "--engine", "tensorrt-rtx", "-o", home / "out", "--faces", faces)
     shown = said(*arguments, "--gpu", "sm86,sm89", "--precision", "fp16")
     assert "not yet run" in shown
-    assert "the gate is passed at its first start on a GPU" in shown
+    assert "held against the model when it first starts on a GPU" in shown
     (engine,) = compiled(home / "out")
     assert (engine.key.targets, engine.key.precision) == (("sm86", "sm89"), "fp16")
     assert "does not build for sm90; expected --gpu of" in error(*arguments, "--gpu", "sm90")

@@ -206,13 +206,13 @@ def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_
     write_events(kafka_broker, topic, [event(0)])
     identify(source, gallery).finish()
     write_events(kafka_broker, topic, [event(1)])
-    assert "1 events of tracks, 0 answers" in identify(source, gallery).finish()
+    assert "1 event of tracks, 0 answers" in identify(source, gallery).finish()
     from stream.gallery import Gallery
 
     with Gallery.open(gallery, sealer=None) as opened:
         opened.enrol("Dora", [template(dora)])
     write_events(kafka_broker, topic, [event(2)])
-    assert "1 events of tracks, 1 answers" in identify(source, gallery).finish()
+    assert "1 event of tracks, 1 answer" in identify(source, gallery).finish()
     first, second = answers_in(source)
     assert answers_in(f"kafka://{kafka_broker}/{topic}") == []
     assert (first.change, first.person_name) == (IdentityChange.DECIDED, None)
@@ -247,7 +247,7 @@ def test_tracks_of_another_model_are_passed_over_and_told_of(
     write_events(kafka_broker, topic, [other, face_event(embedding=vector(1), embedding_model=MODEL.name)])
     told = identify(source, gallery).finish()
     assert "tracks of another model are passed over" in told
-    assert "1 events of tracks, 1 answers, 1 of another model passed over" in told
+    assert "1 event of tracks, 1 answer, 1 of another model passed over" in told
     assert "0 events of tracks" in identify(source, gallery, "--idle", "0.5").wait(), "they are done"
 
 

@@ -134,7 +134,7 @@ def test_tracks_of_another_model_are_passed_over_and_told_of_now_and_then(galler
     assert [each["so_far"] for each in logs] == [1, 2, 4]
     assert logs[0]["models"] == [f"{MODEL.name} (bbbbbbbb)"]
     assert serving.stats.passed_over == 5
-    assert describe(serving.stats) == "5 events of tracks, 1 answers, 5 of another model passed over"
+    assert describe(serving.stats) == "5 events of tracks, 1 answer, 5 of another model passed over"
 
 
 def test_a_gallery_that_cannot_be_read_twice_ends_it(
@@ -244,7 +244,7 @@ def test_answers_that_were_not_acknowledged_are_written_again(monkeypatch: pytes
     stopping.set()
     stopping.wait = lambda _: True  # type: ignore[method-assign]
     used[1].__init__(KafkaError())  # type: ignore[misc]
-    with pytest.raises(SinkError, match="1 answers were not delivered"):
+    with pytest.raises(SinkError, match="1 answer were not delivered"):
         topic.write([identity_event(sequence=3)])
     topic.write([])
 

@@ -100,4 +100,4 @@ def test_the_command_shows_what_waits_and_what_is_damaged(tmp_path: Path) -> Non
     assert run.invoke(app, ["spool", "purge", str(tmp_path / "faces")], input="n\n").exit_code == 1
     assert (tmp_path / "faces").exists()
     given_up = run.invoke(app, ["spool", "purge", "--yes", str(tmp_path / "faces")])
-    assert given_up.output.splitlines()[-1] == "1 events were given up"
+    assert given_up.output.splitlines()[-1] == "given up: 1 event"
