@@ -137,7 +137,7 @@ class _Seen:
     seconds: float
     report: CameraReport
     story: Story
-    shots: _Shots
+    shots: Shots
 
 
 def _watch(
@@ -150,7 +150,7 @@ def _watch(
     max_s: float | None,
 ) -> _Seen:
     """The run itself with a progress bar."""
-    camera_id, shots = settings.cameras[0].id, _Shots()
+    camera_id, shots = settings.cameras[0].id, Shots()
     with ExitStack() as stack:
         stopping = stack.enter_context(stop_on_signals())
         renderer = stack.enter_context(
@@ -180,13 +180,14 @@ def _watch(
     return _Seen(seconds, report, story, shots)
 
 
-class _Shots:
+class Shots:
     """Gathers the best shot of each track that leaves."""
 
     def __init__(self) -> None:
         self._taken: list[tuple[FaceEvent, Image]] = []
 
     def __call__(self, event: FaceEvent, image: Image) -> None:
+        """Keep the best shot of a track, which has just left."""
         self._taken.append((event, image))
 
     def told(self, visits: Sequence[Visit]) -> list[Shot]:

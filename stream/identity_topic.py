@@ -22,6 +22,7 @@ from stream.kafka_failures import explain_failure
 from stream.kafka_poll import poll
 from stream.kafka_topics import TopicPlan
 from stream.logs import get_logger
+from stream.printable import counted
 
 log = get_logger(__name__)
 
@@ -120,7 +121,8 @@ class IdentityTopic:
                 break
             self.close()
             if self._stopping.wait(backoff_s):
-                raise SinkError(f"{self.name}: {len(messages)} answers were not delivered ({why})")
+                lost = counted(len(messages), "answer")
+                raise SinkError(f"{self.name}: {lost} could not be delivered ({why})")
             self._note_wait(len(messages), why)
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
         if self._waits:

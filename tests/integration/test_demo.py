@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from event_checks import face_event, identity_event
 from typer.testing import CliRunner
 
 from engine.samples import load_hopper, load_portrait
 from stream.cli import app
 from stream.config import DetectionSettings, ModelSettings
+from stream.demo import Shots
 from stream.demo_people import eileen_collins, grace_hopper, photograph, sam
 from stream.demo_scene import CAST, DURATION_S, compose, lobby
+from stream.demo_story import Story, tell
+from stream.events import TrackChange
+from stream.sinks import FanOut
 from stream.wiring import open_models
 
 
@@ -51,6 +56,16 @@ def test_the_demo_tells_who_came_and_who_is_a_stranger(demo: tuple[Path, str]) -
     assert "is Sam, recognised" in drawn
     assert "is Grace Hopper again, recognised" in grace_again
     assert (out / "events.jsonl").read_text().count('"Grace Hopper"') == 2
+
+
+def test_the_contact_sheet_has_the_story_s_scores() -> None:
+    story, shots, picture = Story(FanOut([])), Shots(), np.zeros((8, 8, 3), np.uint8)
+    story.emit([face_event(), identity_event(similarity=0.84)])
+    shots(face_event(change=TrackChange.LEFT), picture)
+    story.emit([face_event(change=TrackChange.LEFT)])
+    (shot,), (told,) = shots.told(story.visits), tell(story.visits)
+    assert shot.lines[0] == "#1  Ann Example, 0.84"
+    assert "#1 is Ann Example, recognised with 0.84" in told
 
 
 def test_the_demo_makes_all_that_it_names(demo: tuple[Path, str]) -> None:

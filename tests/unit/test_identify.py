@@ -244,7 +244,7 @@ def test_answers_that_were_not_acknowledged_are_written_again(monkeypatch: pytes
     stopping.set()
     stopping.wait = lambda _: True  # type: ignore[method-assign]
     used[1].__init__(KafkaError())  # type: ignore[misc]
-    with pytest.raises(SinkError, match="1 answer were not delivered"):
+    with pytest.raises(SinkError, match="1 answer could not be delivered"):
         topic.write([identity_event(sequence=3)])
     topic.write([])
 
