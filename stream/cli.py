@@ -286,7 +286,7 @@ def _say_written(settings: RunSettings, render: Path | None) -> None:
     videos = [] if render is None else video_paths(render, names).values()
     for what, paths in (("events", events), ("video", videos), ("best_shots", [settings.best_shots.dir])):
         for path in paths:
-            if path is not None and path.exists():
+            if path is not None and (path.is_file() or path.is_dir()):  # and no pipe or device
                 log.info("written", **{what: str(path)})
 
 

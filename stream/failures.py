@@ -66,11 +66,35 @@ def connect_trouble(uri: str, failure: PipelineFailure) -> str | None:
     Returns:
         One line; None where the failure says enough.
     """
-    if (failure.domain, failure.code) not in {("resource", 7), ("stream", 1)}:  # OPEN_READ_WRITE, FAILED
+    # OPEN_READ_WRITE, READ, FAILED
+    if (failure.domain, failure.code) not in {("resource", 7), ("resource", 9), ("stream", 1)}:
         return None
-    scheme, host, port = _endpoint(uri)
     if (proxy := proxy_for(uri)) is not None:
         return _proxy_trouble(*proxy)
+    scheme, host, port = _endpoint(uri)
+    return _reach_trouble(host, port) or (
+        f"{host} port {port} takes the connection, but does not speak {scheme} as expected, or says nothing; "
+        "check scheme, port and certificate, and whether the camera hangs"
+    )
+
+
+def silence_trouble(uri: str) -> str:
+    """Why no frame ever came from a server, and nothing failed, as far as the operating system knows.
+
+    Args:
+        uri: Of the stream, without credentials.
+    """
+    if (proxy := proxy_for(uri)) is not None:
+        return _proxy_trouble(*proxy) or "the proxy takes the connection, and nothing comes through it"
+    _, host, port = _endpoint(uri)
+    return _reach_trouble(host, port) or (
+        f"{host} port {port} takes the connection, but sends no video; "
+        "check scheme, port and path, and whether the camera hangs"
+    )
+
+
+def _reach_trouble(host: str, port: int) -> str | None:
+    """Why a server cannot be reached; None where it takes the connection."""
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
     except (socket.gaierror, UnicodeError):  # the latter: no name that a name server could be asked for
@@ -79,7 +103,7 @@ def connect_trouble(uri: str, failure: PipelineFailure) -> str | None:
         return f"{host} does not answer on port {port}; check address, network and firewall"
     except OSError as exc:
         return f"cannot connect to {host} port {port} ({exc.strerror}); check host, port and network"
-    return f"{host} port {port} does not speak {scheme} as expected; check scheme, port and certificate"
+    return None
 
 
 def proxy_for(uri: str) -> tuple[str, int] | None:

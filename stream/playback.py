@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.errors import SourceError
 from engine.faces import Image
 from stream.decode_pipeline import DecodePipeline
-from stream.failures import connect_trouble, plain_words
+from stream.failures import connect_trouble, plain_words, silence_trouble
 from stream.gate import FrameGate, Ticket
 from stream.gstreamer import PipelineFailure
 from stream.media_files import PLAYLIST_SUFFIXES
@@ -171,8 +171,14 @@ class Playback:
             if self._gate.decoded != decoded or (self._pipeline.paces and self._gate.in_flight):
                 decoded, since = self._gate.decoded, self._clock()
             elif self._clock() - since > timeout_s:
-                raise StalledError(f"{show_address(self._address)}: no frame for {timeout_s:g} s")
+                raise StalledError(f"{show_address(self._address)}: {self._why_silent(timeout_s)}")
         return None
+
+    def _why_silent(self, timeout_s: float) -> str:
+        words = f"no frame for {timeout_s:g} s"
+        if self._delivered or not isinstance(self._address, NetworkStream):
+            return words
+        return f"{words}: {self._hide(silence_trouble(self._address.uri))}"
 
     def _error(self, failure: PipelineFailure) -> SourceError:
         words = plain_words(failure)

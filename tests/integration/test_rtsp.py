@@ -242,7 +242,9 @@ def test_a_closed_port_is_told(watch):
 def test_a_server_that_says_nothing_is_given_up(watch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         door = watch(f"rtsp://127.0.0.1:{server.getsockname()[1]}/live", open_timeout_s=0.5)
-        assert "no frame for 0.5 s" in door.wait_for_state(CameraState.DOWN).reason
+        reason = door.wait_for_state(CameraState.DOWN).reason
+        assert "no frame for 0.5 s: 127.0.0.1 port" in reason
+        assert "takes the connection, but sends no video" in reason
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from stream.failures import connect_trouble, plain_words, proxy_for
+from stream.failures import connect_trouble, plain_words, proxy_for, silence_trouble
 from stream.gstreamer import PipelineFailure
 
 OPEN_FAILED = PipelineFailure("resource", 7, "Could not open resource for reading and writing.")
@@ -40,11 +40,16 @@ def test_the_operating_system_is_asked_why_a_server_cannot_be_reached():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         listening = connect_trouble(f"rtsp://127.0.0.1:{port}/live", OPEN_FAILED)
+        unread = connect_trouble(f"rtsp://127.0.0.1:{port}/live", PipelineFailure("resource", 9, "no answer"))
+        silent = silence_trouble(f"http://127.0.0.1:{port}/live")
     assert listening is not None
-    assert "does not speak rtsp" in listening
+    assert "does not speak rtsp as expected, or says nothing" in listening
+    assert unread == listening
+    assert "takes the connection, but sends no video" in silent
     closed = connect_trouble(f"rtsp://127.0.0.1:{port}/live", OPEN_FAILED)
     assert closed is not None
     assert "Connection refused" in closed
+    assert "Connection refused" in silence_trouble(f"http://127.0.0.1:{port}/live")
 
 
 def test_a_failure_that_says_enough_is_left_alone():
