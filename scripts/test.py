@@ -9,7 +9,7 @@ import sys
 import tempfile
 from typing import IO
 
-SHOWN = ("-m", "not kafka", "--ignore=tests/unit")
+SHOWN = ("-m", "not kafka", "--ignore=tests/unit", "--durations=40", "--durations-min=5")
 BESIDE = (("-m", "not kafka", "tests/unit"), ("-m", "kafka"))
 
 
