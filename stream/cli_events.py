@@ -203,7 +203,10 @@ def verify(
     registry: Registry = None,
     debug: Debug = False,
 ) -> None:
-    """Look for gaps, repeats and disorder. Ends with 1 where events are missing, late or unreadable."""
+    """Look for gaps, repeats and disorder.
+
+    Ends with 1 where events are missing, late or unreadable, or where there is none at all.
+    """
     with one_line_errors(debug=debug):
         from stream.event_check import LogCheck
         from stream.event_log import parse_time, read_log
@@ -218,10 +221,14 @@ def verify(
                 if not number % 200:
                     advance(number, entry.done)
             is_cut_short = stopping.is_set()
-        _show_check(check)
+        is_empty = not (sum(check.events.values()) or check.unreadable or check.erased)
+        if is_empty:
+            _say_nothing(source, is_all=begin is None)
+        else:
+            _show_check(check)
         if is_cut_short:
             typer.echo("stopped before the end", err=True)
-    if is_cut_short or not check.is_whole:
+    if is_cut_short or not check.is_whole or (is_empty and begin is None):
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -22,7 +22,7 @@ def export_file(
     debug: Debug = False,
 ) -> None:
     """Write everybody into one file, sealed with FACESTREAM_KEY."""
-    with one_line_errors(debug=debug), open_gallery(gallery) as opened:
+    with one_line_errors(debug=debug), open_gallery(gallery, to_change=True) as opened:
         preflight.check_output(file, "FILE", is_new=True, makes_folder=False)
         from stream.gallery_files import export_gallery
         from stream.sealing import Sealer

@@ -18,7 +18,15 @@ from engine.errors import GalleryError
 from engine.package import Likeness
 from stream.gallery_audit import AuditTrail
 from stream.gallery_records import GalleryModel, Negative, Template
-from stream.gallery_schema import BUSY_TIMEOUT_S, FILE_NAMES, one_line, timestamp
+from stream.gallery_schema import (
+    BUSY_TIMEOUT_S,
+    FILE_NAMES,
+    connect,
+    is_read_only,
+    one_line,
+    state_on_disk,
+    timestamp,
+)
 from stream.sealing import Sealer
 
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_BUSY_SNAPSHOT}
@@ -53,6 +61,8 @@ class GalleryFile:
         self.keeps_photos = bool(row[2])
         self.sealer = None if sealer is None else sealer.for_file(row[3])
         self.audit = AuditTrail(path, database)
+        self._on_disk = state_on_disk(path) if is_read_only(path) else None
+        self._reopened = 0
 
     def __enter__(self) -> Self:
         return self
@@ -93,8 +103,20 @@ class GalleryFile:
             raise GalleryError(
                 f"{self.path}: was deleted or replaced since it was opened; start again to use the new one"
             )
+        self._follow()
         with self.reading():
-            return int(self.database.execute("PRAGMA data_version").fetchone()[0])
+            return (self._reopened << 32) + int(self.database.execute("PRAGMA data_version").fetchone()[0])
+
+    def _follow(self) -> None:
+        """Open a file that cannot be written anew once others have: SQLite takes it for one that stays."""
+        if self._on_disk is None or (now := state_on_disk(self.path)) == self._on_disk:
+            return
+        self.database.close()
+        self.database = connect(self.path)
+        self.audit = AuditTrail(self.path, self.database)
+        self._on_disk = now
+        self._reopened += 1
+        self.forget()
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -90,22 +90,58 @@ CREATE TABLE audit (
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file as a database in which deleted rows are overwritten with zeros.
 
+    Where this user may not write, it is opened to be read.
+
     Raises:
         GalleryError: It cannot be opened, or is no database.
     """
+    is_fixed = is_read_only(path)
+    address = _address_to_read(path) if is_fixed else path
     try:
-        database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        database = sqlite3.connect(address, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=is_fixed)
     except sqlite3.Error as exc:
         raise GalleryError(f"{path}: cannot be opened ({exc}); check the path and its permissions") from exc
     try:
         for pragma in ("foreign_keys = ON", "secure_delete = ON", "trusted_schema = OFF"):
             database.execute(f"PRAGMA {pragma}")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
+        if not is_fixed:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
     except (sqlite3.Error, UnicodeDecodeError) as exc:
         database.close()
         raise not_opened(path, exc) from exc
     return database
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether there is a file that this user cannot change, or cannot put another one beside."""
+    may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
+    return path.exists() and not may_write
+
+
+def state_on_disk(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Something else for a file that cannot be written here, once others may have written to it."""
+    return tuple(map(_stamp, (path, _beside(path, "-wal"))))
+
+
+def _address_to_read(path: Path) -> str:
+    """Of a file that cannot be written. Without a writer at work, nothing has to stand beside it."""
+    written = _stamp(_beside(path, "-wal"))
+    is_at_rest = written is None or written[1] == 0
+    return f"{path.absolute().as_uri()}?mode=ro" + ("&immutable=1" if is_at_rest else "")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """When a file was written, and how long it is; None where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 def not_opened(path: Path, error: Exception) -> GalleryError:

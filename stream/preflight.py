@@ -122,6 +122,10 @@ def check_change(path: Path, what: str) -> None:
     Raises:
         SinkError: It cannot be written.
     """
+    if path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise SinkError(
+            f"{what} {path}: cannot be changed (no permission to write to its folder); change its permissions"
+        )
     check_output_folder(path.parent, what)
     if path.exists() and not os.access(path, os.W_OK):
         raise SinkError(f"{what} {path}: cannot be changed (Permission denied); change its permissions")

@@ -104,6 +104,13 @@ def test_tail_ends_in_silence_when_nobody_reads(log: Path, form: list[str]):
         assert process.stderr.read() == b""
 
 
+def test_verify_says_that_there_is_nothing(tmp_path: Path):
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    done = events_command("verify", empty, code=1)
+    assert (done.stdout, done.stderr) == ("", f"no event in {empty}\n")
+
+
 def test_verify_finds_what_is_missing_late_repeated_and_spoilt(log: Path):
     assert "whole" in events_command("verify", log).stdout.splitlines()
     lines = log.read_bytes().splitlines(keepends=True)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -471,3 +476,54 @@ def test_what_is_around_a_gallery_is_not_taken_for_damage(tmp_path: Path) -> Non
     )
     damaged = not_opened(tmp_path / "g.db", ValueError("no number"))
     assert str(damaged).endswith("damaged, or no gallery (no number); restore a copy of it")
+
+
+_AS_A_STRANGER = """
+import os, sys
+from pathlib import Path
+from engine.errors import GalleryError
+from stream.gallery import Gallery
+
+with Gallery.open(Path(sys.argv[1]), sealer=None) as gallery:
+    for _ in sys.stdin:
+        print(gallery.change_mark, *(person.name for person in gallery.people()), flush=True)
+    try:
+        gallery.rename("Ann", "Eve")
+    except GalleryError as exc:
+        print(exc)
+"""
+
+
+@pytest.mark.parametrize("folder_mode", [0o755, 0o777])
+def test_a_gallery_that_may_not_be_written_is_read_and_followed(folder_mode: int) -> None:
+    other: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
+    if os.geteuid():
+        pytest.skip("needs root, to be somebody else")
+    with tempfile.TemporaryDirectory() as name:  # where others may go, as they may not to tmp_path
+        folder, path = Path(name), Path(name) / "g.db"
+        folder.chmod(folder_mode)
+        gallery_of(path, "Ann").close()
+        path.chmod(0o644)
+        command = [sys.executable, "-c", _AS_A_STRANGER, str(path)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", **other
+        ) as reader:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+
+            def seen() -> list[str]:
+                reader.stdin.write("\n")
+                reader.stdin.flush()
+                return reader.stdout.readline().split()
+
+            first, again = seen(), seen()
+            assert first[1:] == ["Ann"]
+            assert again == first
+            with Gallery.open(path, sealer=None) as gallery:
+                gallery.enrol("Bob", [template(vector(1))])
+            changed = seen()
+            assert changed[1:] == ["Ann", "Bob"]
+            assert changed[0] != first[0]
+            told, _ = reader.communicate()
+            assert "readonly database" in told
+        assert [each.name for each in folder.iterdir()] == ["g.db"], "it leaves nothing beside it"
