@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Final
 
@@ -12,6 +16,16 @@ _BROKEN: Final = (ImportError, OSError, RuntimeError, AttributeError)
 """What a library raises that is there and cannot be loaded: a broken or foreign shared object, mostly."""
 
 _SYSTEM_LIBRARY: Final = re.compile(r"\b(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
+
+_IMPORT_ALL: Final = """
+import contextlib, importlib, os, sys
+for module in sys.argv[1:]:
+    with contextlib.suppress(Exception):
+        importlib.import_module(module)
+    os.write(1, bytes(1))
+os._exit(0)
+"""
+_IMPORT_S: Final = 60.0
 
 
 def is_installed(module: str) -> bool:
@@ -70,6 +84,47 @@ def trouble_with(
     except _BROKEN as exc:
         return why_unusable(module, exc, title=title, install=install)
     return None
+
+
+def that_kill(modules: Iterable[str]) -> dict[str, str]:
+    """Which libraries end a process that imports them, as one does whose shared object is cut short.
+
+    They are imported in a process of its own, and after one that ends it, the others in another.
+
+    Args:
+        modules: Top-level modules; those that are not installed are passed over.
+
+    Returns:
+        By module, what ends it, such as ``SIGBUS``.
+    """
+    waiting, deadly = [each for each in modules if is_installed(each)], {}
+    while waiting:
+        imported, ending = _import_elsewhere(waiting)
+        waiting = waiting[imported:]
+        if waiting:
+            deadly[waiting.pop(0)] = ending
+    return deadly
+
+
+def _import_elsewhere(modules: Sequence[str]) -> tuple[int, str]:
+    """How many modules another process has imported, in vain or not, and what ended it then."""
+    command = [sys.executable, "-c", _IMPORT_ALL, *modules]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program, and names of modules
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_IMPORT_S,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        return (exc.stdout or b"").count(b"\0"), f"not done after {_IMPORT_S:.0f} s"
+    ending = f"exit code {done.returncode}"
+    if done.returncode < 0:
+        ending = signal.Signals(-done.returncode).name
+    return done.stdout.count(b"\0"), ending
 
 
 def describe(error: ImportError) -> str:

@@ -8,9 +8,10 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -19,13 +20,23 @@ from rich.text import Text
 from engine import telemetry
 from engine.errors import FacestreamError
 from engine.folders import lend
-from engine.libraries import trouble_with
+from engine.libraries import that_kill, trouble_with
 from engine.select import EngineKind, open_engine
 from engine.tensorrt import Flavour, flavour_available, runtime_version
 from engine.zoo import load_model, shipped_models
 from stream.terminal import show_commands
 
 _PROBE_TIMEOUT_S = 5.0
+_ENGINES: Final[dict[EngineKind, str]] = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
+_TENSORRT: Final[dict[Flavour, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_PACKAGES: Final = {
+    "extra demo": "matplotlib",
+    "extra bench": "scikit-learn",
+    "extra gallery": "faiss-cpu",
+    "extra heif": "pillow-heif",
+    "tensorrt": "tensorrt-cu13",
+    "tensorrt-rtx": "tensorrt-rtx-cu13",
+}
 _EXTRAS = {"matplotlib": "demo", "sklearn": "bench", "faiss": "gallery", "pillow_heif": "heif"}
 
 
@@ -71,9 +82,17 @@ def examine(*, broker: str | None = None) -> list[Finding]:
         Finding("Python", Verdict.OK, platform.python_version()),
     ]
     findings += _gstreamer()
-    findings += [*_models(), _engine("openvino"), _engine("onnxruntime"), _telemetry()]
-    findings += [*_extras()]
-    findings += [_gpu(), _tensorrt("tensorrt"), _tensorrt("tensorrt-rtx")]
+    lend("MPLCONFIGDIR", "matplotlib")
+    deadly = that_kill([*_ENGINES.values(), *_EXTRAS, *_TENSORRT.values()])
+    findings += _models()
+    findings += [_deadly(kind, kind, deadly[kind]) if kind in deadly else _engine(kind) for kind in _ENGINES]
+    if not deadly.keys() & _ENGINES.keys():
+        findings.append(_telemetry())
+    findings += _extras(deadly)
+    findings.append(_gpu())
+    for flavour, module in _TENSORRT.items():
+        ending = deadly.get(module)
+        findings.append(_tensorrt(flavour) if ending is None else _deadly(flavour, module, ending))
     if broker is not None:
         findings.append(_broker(broker))
     return findings
@@ -158,10 +177,22 @@ def _telemetry() -> Finding:
     return Finding("telemetry", Verdict.OK, note, f"rm -r {shlex.quote(str(found))}")
 
 
-def _extras() -> Iterator[Finding]:
+def _deadly(what: str, module: str, ending: str) -> Finding:
+    """Of a library that ends whoever imports it."""
+    is_needed = what in _ENGINES
+    mend = f"pip install --force-reinstall {_PACKAGES.get(what, what)}"
+    detail = (
+        f"{module} is installed but does not load ({ending}: a file of it is damaged, or for another machine)"
+    )
+    return Finding(what, Verdict.FAILED if is_needed else Verdict.ABSENT, detail, mend)
+
+
+def _extras(deadly: Mapping[str, str]) -> Iterator[Finding]:
     """The libraries that some commands need, each loaded to see whether it does."""
-    lend("MPLCONFIGDIR", "matplotlib")
     for module, extra in _EXTRAS.items():
+        if module in deadly:
+            yield _deadly(f"extra {extra}", module, deadly[module])
+            continue
         install = f"pip install 'facestream[{extra}]'"
         trouble = trouble_with(module, install=install)
         if trouble is None:

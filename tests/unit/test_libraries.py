@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+from numpy._core import _multiarray_umath as multiarray
 
 from engine import libraries
 from engine.errors import FacestreamError
-from engine.libraries import describe, is_installed, trouble_with, why_unusable
+from engine.libraries import describe, is_installed, that_kill, trouble_with, why_unusable
 from stream.cli_errors import one_line_errors
 
 LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
@@ -40,6 +43,31 @@ def gone(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 def test_what_is_there_is_no_trouble() -> None:
     assert is_installed("json")
     assert trouble_with("json", install="pip install json") is None
+
+
+def test_libraries_that_end_a_process_are_found(broken: Callable[..., None], tmp_path: Path) -> None:
+    whole = Path(multiarray.__file__)
+    (tmp_path / "cut.so").write_bytes(whole.read_bytes()[:200_000])
+    broken("exits", "import os; os._exit(3)")
+    broken("raises", "raise ImportError('no')")
+    found = that_kill(["json", "cut", "raises", "nolib", "exits", "re"])
+    assert found == {"cut": "SIGBUS", "exits": "exit code 3"}
+
+
+def test_the_doctor_survives_a_library_that_is_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "faiss.so").write_bytes(Path(multiarray.__file__).read_bytes()[:200_000])
+    done = subprocess.run(
+        [sys.executable, "-m", "stream.cli", "doctor"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("extra gallery "))
+    assert "faiss is installed but does not load (SIGBUS: a file of it is damaged" in line
+    assert "    pip install --force-reinstall faiss-cpu" in done.stdout.splitlines()
 
 
 def test_what_is_missing_is_not_installed() -> None:
