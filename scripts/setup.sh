@@ -16,6 +16,24 @@ esac
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 fail() { printf '[setup] %s\n' "$*" >&2; exit 1; }
 
+# Runs what says nothing for minutes, and says now and then that it goes on.
+patiently() {
+  local begun=$SECONDS status=0 ticker
+  (
+    while sleep "$every_s" >/dev/null 2>&1 && kill -0 "$$" 2>/dev/null; do
+      local size=""
+      [ ! -d "$venv" ] || size="; $venv holds $(du -sm "$venv" 2>/dev/null | cut -f1) MB so far"
+      say "still at it after $((SECONDS - begun)) s$size"
+    done
+  ) 9>&- &
+  ticker=$!
+  "$@" || status=$?
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
+  return "$status"
+}
+
+every_s=10
 venv=.venv
 wanted=$(cat pyproject.toml constraints.txt scripts/setup.sh | sha256sum | cut -c1-16)
 stamp="$venv/.ready-$profile"
@@ -40,6 +58,10 @@ debian_packages=(
 # Tests see with it that nobody is told anything.
 [ "$profile" = test ] && debian_packages+=(strace)
 
+apt_install() {
+  "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
 install_debian_packages() {
   local missing=() name
   for name in "${debian_packages[@]}"; do
@@ -54,9 +76,8 @@ install_debian_packages() {
     root=(sudo)
   fi
   # A stale list of packages is the usual cause of a failed install, so it is fetched first.
-  "${root[@]}" apt-get update -qq || fail "apt-get update failed; see its message above"
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    "${missing[@]}" >/dev/null || fail "apt-get install failed; see its message above"
+  patiently "${root[@]}" apt-get update -qq || fail "apt-get update failed; see its message above"
+  patiently apt_install "${root[@]}" || fail "apt-get install failed; see its message above"
 }
 
 if command -v dpkg-query >/dev/null; then
@@ -74,7 +95,7 @@ system_python=/usr/bin/python3
   fail "$system_python is older than 3.11; facestream needs Debian 12 or newer"
 if [ ! -x "$venv/bin/python" ]; then
   say "making the virtual environment $venv"
-  "$system_python" -m venv "$venv"
+  patiently "$system_python" -m venv "$venv"
 fi
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 ln -sfn "$("$system_python" -c 'import gi, os; print(os.path.dirname(gi.__file__))')" "$site/gi"
@@ -88,10 +109,11 @@ if [ "$profile" != demo ]; then
   project='.[demo,dlib,bench,gallery,heif,tensorrt-rtx]' size='1.3 GB' groups+=(--group test)
 fi
 [ "$profile" = check ] && groups+=(--group check)
-say "installing the Python packages that constraints.txt pins (about $size on disk, most of it engines)"
+say "installing the Python packages that constraints.txt pins (about $size on disk, most of it engines);"
+say "pip is silent meanwhile, for a few minutes where they have to be downloaded"
 # The build tools first, pinned as all else is: hatchling for facestream, setuptools for TensorRT's source package.
 "${pip[@]}" install -q -c constraints.txt hatchling editables setuptools
-"${pip[@]}" install -q -c constraints.txt --no-build-isolation -e "$project" "${groups[@]}"
+patiently "${pip[@]}" install -q -c constraints.txt --no-build-isolation -e "$project" "${groups[@]}"
 # MTCNN's weights. The package itself pins an old PyTorch, so nothing that it asks for is installed.
 [ "$profile" = demo ] || "${pip[@]}" install -q --no-deps "$(grep '^facenet-pytorch==' constraints.txt)"
 echo "$wanted" >"$stamp"
