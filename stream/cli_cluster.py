@@ -115,12 +115,13 @@ def cluster_tracks(
         if edits is not None or merge or split or undo:
             preflight.check_output(_edits_path(source, edits), "--edits")
         _check_apart(source, report, edits, gallery, video or [])
-        from stream.clusters import Places, find_cluster, group_tracks, load_places
-        from stream.config_tree import expand_address
         from stream.progress import Progress
-        from stream.seen_tracks import read_tracks
 
         with Progress("reading events"):
+            from stream.clusters import Places, find_cluster, group_tracks, load_places
+            from stream.config_tree import expand_address
+            from stream.seen_tracks import read_tracks
+
             seen = read_tracks(expand_address(source, os.environ))
         tracks = _chosen(seen, model, min_quality)
         level = _preset(tracks[0].embedding_model)[0] if cut is None else cut

@@ -76,16 +76,19 @@ def identify_tracks(
 ) -> None:
     """Read tracks from Kafka and write who they are, until Ctrl-C; restartable, and scales by group."""
     with one_line_errors(debug=debug, log_format=log_format):
-        from stream.config_tree import expand_address
-        from stream.gallery import Gallery
-        from stream.identifier import Identifier
-        from stream.identify import open_service, run_service
-        from stream.identify_metrics import IdentifyMetrics, search_histogram
-        from stream.kafka_address import identities_of, parse_kafka
-        from stream.metrics import serve_collectors
-        from stream.registry import SchemaRegistry, topic_encoder
-        from stream.sealing import Sealer
-        from stream.stopping import stop_on_signals
+        from stream.progress import Progress
+
+        with Progress("loading"):
+            from stream.config_tree import expand_address
+            from stream.gallery import Gallery
+            from stream.identifier import Identifier
+            from stream.identify import open_service, run_service
+            from stream.identify_metrics import IdentifyMetrics, search_histogram
+            from stream.kafka_address import identities_of, parse_kafka
+            from stream.metrics import serve_collectors
+            from stream.registry import SchemaRegistry, topic_encoder
+            from stream.sealing import Sealer
+            from stream.stopping import stop_on_signals
 
         start = parse_start(old_since or since)
         address = parse_kafka(source, environment=os.environ)

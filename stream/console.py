@@ -17,7 +17,7 @@ from rich.text import Text
 from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
 from stream.frames import CameraState
 from stream.pipeline import CameraReport
-from stream.printable import local_time, printable
+from stream.printable import counted, local_time, printable
 
 _COLOURS = {
     CameraState.CONNECTING: "yellow",
@@ -202,5 +202,5 @@ def describe_event(event: Event, *, name: str | None = None) -> str:
     who = "" if name is None else f" {name}"
     return (
         f"{clock}  {event.camera_id}  track {event.track_id} {event.change.value}{who}"
-        f"  quality {event.quality:.2f}, {event.faces_seen} faces{stay}"
+        f"  quality {event.quality:.2f}, {counted(event.faces_seen, 'face')}{stay}"
     )

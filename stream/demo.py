@@ -39,6 +39,7 @@ from stream.gallery_records import GalleryModel
 from stream.identifier import Identifier, IdentifyingSink
 from stream.pictures import Shot, contact_sheet, plain_letters, save_png
 from stream.pipeline import Batch, CameraReport
+from stream.printable import counted
 from stream.render import VideoRenderer
 from stream.sealing import KEY_VARIABLE, Sealer
 from stream.stopping import stop_on_signals
@@ -205,7 +206,7 @@ def _shot(event: FaceEvent, image: Image, answers: Mapping[int, IdentityEvent | 
     lines = (
         f"#{number}  {_who(answers.get(number))}",
         f"{clock(from_s)} to {clock(until_s)}",
-        f"{event.faces_seen} faces, {event.embeddings_made} embedded",
+        f"{counted(event.faces_seen, 'face')}, {event.embeddings_made} embedded",
     )
     return Shot(image, lines, number)
 
@@ -254,7 +255,8 @@ def _close(console: Console, out: Path, seen: _Seen, *, is_own: bool) -> None:
         "",
         "What was made of it",
         f"  {report.source.decoded} frames decoded ({rate:.0f} a second, with the video drawn and encoded), "
-        f"{report.frames} looked at, {report.tracks} tracks, {report.events} events of tracks",
+        f"{report.frames} looked at, {counted(report.tracks, 'track')}, "
+        f"{counted(report.events, 'event')} of tracks",
     ]
     made = [("what came and went, to watch", "annotated.mp4")] if report.frames else []
     made += [("who was there", "contact-sheet.png"), ("events as JSON Lines", "events.jsonl")]

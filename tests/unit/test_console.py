@@ -25,6 +25,11 @@ def test_events_in_a_line():
     assert "door  track door-7f3a-1 left  quality 0.74, 12 faces, 0.0 s in view" in line
 
 
+def test_one_face_is_one_face():
+    assert "quality 0.74, 1 face" in (line := describe_event(face_event(faces_seen=1)))
+    assert "faces" not in line
+
+
 def test_who_was_recognised_is_said_with_each_line_about_the_track(capsys: pytest.CaptureFixture[str]):
     printer = EventPrinter()
     printer.emit([face_event(), identity_event(person_name="Ann Example")])
