@@ -62,9 +62,7 @@ def _listen(pipe: Connection, child: Any, on_progress: Report, timeout_s: float)
             kind, value = pipe.recv()
         except (EOFError, ConnectionError):
             child.join(_END_S)
-            raise ModelError(
-                f"the building process died ({_cause(child.exitcode)}); nothing was kept"
-            ) from None
+            raise ModelError(f"the build process died ({_cause(child.exitcode)}); nothing was kept") from None
         match kind:
             case "progress":
                 on_progress(*value)
@@ -72,7 +70,7 @@ def _listen(pipe: Connection, child: Any, on_progress: Report, timeout_s: float)
                 raise value
             case _:
                 return value
-    raise ModelError(f"the building process took more than {timeout_s:.0f} s and was ended; nothing was kept")
+    raise ModelError(f"the build process took more than {timeout_s:.0f} s and was stopped; nothing was kept")
 
 
 def _cause(exit_code: int | None) -> str:
@@ -103,4 +101,4 @@ def _told(exc: Exception) -> Exception:
         case OSError():
             return ModelError(f"cannot build: {exc.strerror or exc}; free space and try again")
     reason = " ".join(str(exc).split())
-    return ModelError(f"the building process failed: {type(exc).__name__}: {reason}; nothing was kept")
+    return ModelError(f"the build process failed: {type(exc).__name__}: {reason}; nothing was kept")

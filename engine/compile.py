@@ -106,7 +106,7 @@ def compile_engine(
         on_progress: Told of each step, and how much of it is done, 0..1.
 
     Raises:
-        ModelError: The engine cannot be built, or does not give what the model gives.
+        ModelError: The engine cannot be built, or fails the parity gate.
         ValueError: The batches are not in order.
     """
     least, usual, largest = batches or DEFAULT_BATCHES[package.task]
@@ -123,7 +123,7 @@ def compile_engine(
         engine = CompiledEngine(key, folder, sha256, parity)
         if parity is not None and not parity.passed and not force:
             raise ModelError(
-                f"{package.name} on {kind} in {precision} does not give what the model gives: "
+                f"{package.name} on {kind} in {precision} fails the parity gate: "
                 f"{'; '.join(parity.failures)}; nothing was published: choose another precision, or --force"
             )
         forced = parity is not None and not parity.passed
@@ -172,7 +172,7 @@ def engine_key(
         ModelError: The kind cannot be built here, or GPUs are named for one that takes none.
     """
     if gpus and kind != "tensorrt-rtx":
-        raise ModelError(f"{kind} is built for this machine; only tensorrt-rtx takes the names of GPUs")
+        raise ModelError(f"{kind} builds only for this machine; --gpu is for tensorrt-rtx")
     check_available(kind, purpose="build")
     targets = tuple(sorted({gpu.strip().lower() for gpu in gpus}))
     if not targets:

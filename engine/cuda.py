@@ -63,7 +63,7 @@ class CudaDevice:
             self._driver.init()
             count = self._driver.Device.count()
             if not 0 <= index < count:
-                found = f"0 to {count - 1}" if count else "none: see whether nvidia-smi lists it"
+                found = f"0 to {count - 1}" if count else "none: check whether nvidia-smi lists it"
                 raise ModelError(f"GPU {index}: expected one of those that this machine has, {found}")
             self._device = self._driver.Device(index)
         self._index = index
@@ -224,7 +224,8 @@ def _translated(driver: Any, what: str) -> Iterator[None]:
         yield
     except driver.MemoryError as exc:
         raise ModelError(
-            f"the GPU cannot {what}: out of memory; compile with a smaller --batch, or end what else uses it"
+            f"the GPU cannot {what}: out of memory; compile with a smaller --batch, or stop "
+            "other programs that use it"
         ) from exc
     except driver.Error as exc:
         reason = " ".join(str(exc).split())

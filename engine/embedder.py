@@ -118,7 +118,7 @@ class FaceEmbedder:
         if embedder.embedding_size != package.embedding_size:
             raise ModelError(
                 f"{package.name}: the manifest says {package.embedding_size} numbers an embedding, "
-                f"the model gives {embedder.embedding_size}; mend embedding_size"
+                f"the model gives {embedder.embedding_size}; correct embedding_size"
             )
         return embedder
 

@@ -207,7 +207,7 @@ def subject(faces: Faces, image: Image, *, pick: Pick | None = None) -> int:
     limits = np.where(away > away[largest], limits, _CLEARLY_SMALLER)
     several = int((sides >= limits * sides[largest]).sum())  # with the largest itself
     if pick is None and several > 1:
-        raise PictureError(f"it shows {several} faces; cut out the right one, or say which: --pick")
+        raise PictureError(f"it shows {several} faces; crop it to the right one, or choose with --pick")
     return largest
 
 

@@ -77,13 +77,13 @@ KINDS: Final[dict[Kind, FolderKind]] = {
     ),
     "engines": FolderKind("compiled engines", "FACESTREAM_ENGINES_DIR", within="cache", tail="engines"),
     "state": FolderKind(
-        "what must outlive a run",
+        "state",
         "FACESTREAM_STATE_DIR",
         systemd="STATE_DIRECTORY",
         xdg="XDG_STATE_HOME",
         at_home=_MAC_DATA if _IS_MAC else ".local/state",
     ),
-    "spool": FolderKind("events that wait", "FACESTREAM_SPOOL_DIR", within="state", tail="spool"),
+    "spool": FolderKind("undelivered events", "FACESTREAM_SPOOL_DIR", within="state", tail="spool"),
 }
 
 

@@ -187,9 +187,9 @@ class TemplateIndex:
 
     def _check_new(self, keys: Keys) -> None:
         if len(np.unique(keys)) != len(keys):
-            raise ValueError("keys: one stands there twice")
+            raise ValueError("keys: duplicate key")
         if len(keys) and keys.min() <= self._largest_key and self._rows.holds(keys):
-            raise ValueError("keys: one is there already; remove it first")
+            raise ValueError("keys: already in the index; remove it first")
 
 
 class _Turns:

@@ -171,7 +171,7 @@ class EmbeddingMap:
         ):
             if own != (name, sha256):
                 raise ModelError(
-                    f"the map leads {side} {own[0]} ({own[1][:12]}), not {name} ({sha256[:12]}); "
+                    f"the map is {side} {own[0]} ({own[1][:12]}), not {name} ({sha256[:12]}); "
                     "fit one for these models"
                 )
 
@@ -208,7 +208,7 @@ class EmbeddingMap:
             raise ModelError(f"{path}: cannot read the map: {exc.strerror or exc}; check the path") from exc
         except _UNREADABLE as exc:
             reason = " ".join(str(exc).split()) or type(exc).__name__
-            raise ModelError(f"{path}: no whole map of embeddings ({reason}); fit it anew") from exc
+            raise ModelError(f"{path}: not a complete map of embeddings ({reason}); fit it again") from exc
 
 
 _UNREADABLE: Final = (

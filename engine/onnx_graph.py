@@ -55,7 +55,7 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
             "download or export the file again"
         ) from exc
     if external:
-        raise ModelError(f"{origin}: its weights are in other files; export it as one file that holds them")
+        raise ModelError(f"{origin}: its weights are in other files; export it as a single file")
     _check_finite(model, origin)
     image_input(model, origin=origin)
     return model

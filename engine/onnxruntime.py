@@ -119,7 +119,7 @@ def _precision_of(model: bytes) -> str:
 def _spec(node: Any) -> TensorSpec:
     if node.type not in _DTYPES:
         raise ModelError(
-            f"{node.name}: expected {', '.join(_DTYPES)}, got {node.type}; export the model anew"
+            f"{node.name}: expected {', '.join(_DTYPES)}, got {node.type}; export the model again"
         )
     shape = tuple(size if isinstance(size, int) else None for size in node.shape)
     return TensorSpec(node.name, shape, _DTYPES[node.type])

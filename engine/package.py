@@ -238,7 +238,7 @@ def read_verified(path: Path, sha256: str) -> bytes:
     if got != sha256:
         raise ModelError(
             f"{path}: wrong SHA-256, got {got}, expected {sha256}; "
-            "the file is damaged or another one: install or download it again, or mend the expected hash"
+            "the file is damaged or another one: install or download it again, or correct the expected hash"
         )
     return data
 

@@ -118,7 +118,7 @@ def compare_detectors(reference: Detector, candidate: Detector, images: Sequence
     if not faces and not failures:
         failures.append("no face was found in the samples, so nothing was compared")
     if worst > MOST_BOX_ERROR_PX:
-        failures.append(f"a box is {worst:.2f} px off, at most {MOST_BOX_ERROR_PX:g} px is admitted")
+        failures.append(f"a box is {worst:.2f} px off, at most {MOST_BOX_ERROR_PX:g} px is allowed")
     return Parity(len(images), None, None, worst, tuple(failures[:3]))
 
 

@@ -101,7 +101,7 @@ def decode_picture(data: bytes) -> Image:
     except PictureError:
         raise
     except PIL.Image.DecompressionBombError as exc:
-        raise PictureError(f"it has too many pixels, at most {MAX_PIXELS:,} are taken; shrink it") from exc
+        raise PictureError(f"it has too many pixels, at most {MAX_PIXELS:,} are allowed; shrink it") from exc
     except Exception as exc:  # decoders of untrusted bytes raise whatever they stumble over
         raise PictureError(_explain(kind, data, exc)) from exc
 
@@ -111,7 +111,7 @@ def _opened(kind: PictureKind, data: bytes) -> PIL.Image.Image:
     if kind == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
         raise ValueError(f"it has more than {_MOST_SCANS} scans")
     if kind == "AVIF" and is_cropped(data):  # libavif leaves cropping to its callers, unlike libheif
-        raise PictureError("it is cropped by its metadata, which is not followed here; save it as shown")
+        raise PictureError("it is cropped by its metadata, which is not supported; save it as shown")
     if kind == "TIFF":
         _silence_tiff()
     with _without_warnings():
@@ -164,7 +164,7 @@ _PLUGINS: Final[Mapping[PictureKind, Callable[[io.BytesIO], PIL.Image.Image]]] =
 def _check_size(width: int, height: int) -> None:
     if not 0 < width * height <= MAX_PIXELS:
         raise PictureError(
-            f"it has {width} by {height} pixels, at most {MAX_PIXELS:,} pixels are taken; shrink it"
+            f"it has {width} by {height} pixels, at most {MAX_PIXELS:,} pixels are allowed; shrink it"
         )
 
 
@@ -202,9 +202,9 @@ def _flattened(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode.startswith("I;16"):  # no more than a single grey of it can be transparent
         return image
     if image.mode in {"I", "F"}:
-        raise PictureError("it holds 32 bits a channel, at most 16 are taken; save it with 8 bits")
+        raise PictureError("it holds 32 bits a channel, at most 16 are supported; save it with 8 bits")
     if image.mode == "LAB":
-        raise PictureError("its colours are in CIELAB, which is not known here; save it in RGB")
+        raise PictureError("its colours are in CIELAB, which is not supported; save it in RGB")
     if not image.has_transparency_data:
         return image if image.mode == "L" else image.convert("RGB")
     image = image.convert("RGBA")
@@ -245,6 +245,6 @@ def _explain(kind: PictureKind, data: bytes, error: Exception) -> str:
     if is_cut_off(kind, data) or "truncated" in str(error).lower():
         return f"it is cut off after {len(data):,} bytes ({kind}); copy it again"
     if "unknown pixel mode" in str(error):  # whole, of a kind that Pillow lacks: three channels of floats
-        return "it holds pixels of a kind that is not known here; save it in RGB with 8 bits a channel"
+        return "it holds pixels of an unsupported kind; save it in RGB with 8 bits a channel"
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return f"it is damaged ({kind}: {reason}); copy it again"

@@ -107,9 +107,9 @@ def why_unfit(key: EngineKey) -> str | None:
         ModelError: Its kind of engine is not installed, or there is no GPU for it.
     """
     if (version := engine_version(key.kind)) != key.version:
-        return f"it was built by {key.kind} {key.version}, here is {version}"
+        return f"it was built by {key.kind} {key.version}, this machine has {version}"
     if (target := this_target(key.kind)) not in key.targets:
-        return f"it was built for {', '.join(key.targets)}, here is {target}"
+        return f"it was built for {', '.join(key.targets)}, this machine has {target}"
     return None
 
 

@@ -357,7 +357,7 @@ class _Trial:
         return cls(package, images, detector, open_reference(package), pixels)
 
     def seconds(self, engine: Engine) -> float:
-        """Of one call; raises ``ModelError`` for an engine that does not give what the model gives."""
+        """Of one call; raises ``ModelError`` for an engine that fails the parity gate."""
         parity = judge(self.package, engine, self.images, detector=self.detector, reference=self.reference)
         if not parity.passed:
             raise ModelError("; ".join(parity.failures))
@@ -393,7 +393,7 @@ def _judge_at_first_start(package: ModelPackage, compiled: CompiledEngine, engin
 def _failed_the_gate(compiled: CompiledEngine) -> ModelError:
     failures = "; ".join(compiled.parity.failures) if compiled.parity else "not yet run"
     return ModelError(
-        f"{compiled.folder.name} does not give what the model gives: {failures}; "
+        f"{compiled.folder.name} fails the parity gate: {failures}; "
         f"run: {compiled.compile_command()}, or choose another --precision"
     )
 

@@ -161,9 +161,9 @@ class CompiledEngine:
         try:
             return cls(**_engine_fields(json.loads(path.read_bytes())), folder=folder)
         except OSError as exc:
-            raise ModelError(f"{path}: cannot read the record of an engine: {exc.strerror}") from exc
+            raise ModelError(f"{path}: cannot read the engine's manifest: {exc.strerror}") from exc
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
-            raise ModelError(f"{path}: not the record of an engine: {exc}; compile it again") from exc
+            raise ModelError(f"{path}: not an engine's manifest: {exc}; compile it again") from exc
 
 
 def _engine_fields(raw: Any) -> dict[str, Any]:

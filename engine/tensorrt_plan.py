@@ -86,7 +86,8 @@ def _tensor(trt: Any, engine: Any, name: str, model: str) -> PlanTensor:
         dtype = np.dtype(trt.nptype(kind))
     except TypeError as exc:
         raise ModelError(
-            f"{model}: {name} is {kind}, which NumPy has not; export inputs and outputs as float32 or uint8"
+            f"{model}: {name} is {kind}, which NumPy does not have; export inputs and outputs as "
+            "float32 or uint8"
         ) from exc
     if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
         raise ModelError(

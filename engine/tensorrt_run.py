@@ -180,7 +180,7 @@ class TensorRtEngine:
         if context is None:
             raise ModelError(
                 f"{self._model}: the GPU has no room for the plan: {self._log.reason(mark)}; "
-                "compile with a smaller --batch, or end what else uses the GPU"
+                "compile with a smaller --batch, or stop other programs that use the GPU"
             )
         return _Slot(self._device, context, self._tensors, self._log)
 
@@ -300,7 +300,7 @@ class _Call:
             except ModelError as exc:
                 self._failure = str(exc)
             except BaseException:
-                self._failure = "the call was broken off; run it again"
+                self._failure = "the call was interrupted; run it again"
                 raise
             finally:
                 self._slot = None

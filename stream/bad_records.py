@@ -37,7 +37,7 @@ def log_bad(record: BadRecord) -> None:
     """Pass a bad record over with a warning; of many, the 1st, 2nd, 4th, 8th and so on are told of."""
     if record.count & (record.count - 1) == 0:
         log.warning(
-            "record passed over",
+            "record skipped",
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
@@ -54,7 +54,7 @@ def raise_bad(record: BadRecord) -> None:
     """
     raise SinkError(
         f"{record.topic}, partition {record.partition}, offset {record.offset}: {record.reason}; "
-        "see what writes to this topic, or pass such records over (on_bad=log_bad)"
+        "check what writes to this topic, or skip such records (on_bad=log_bad)"
     )
 
 

@@ -134,14 +134,14 @@ class BestShots:
         try:
             paths = list(self._folder.iterdir())
         except OSError as exc:
-            log.warning("old best shots stay", folder=str(self._folder), reason=exc.strerror)
+            log.warning("old best shots cannot be deleted", folder=str(self._folder), reason=exc.strerror)
             return 0
         for path in paths:
             try:
                 if path.name.endswith((_PLAIN, _SEALED)) and path.stat().st_mtime < deadline_s:
                     deleted += _delete(path)
             except (OSError, ConfigError) as exc:
-                log.warning("an old best shot stays", path=str(path), reason=str(exc))
+                log.warning("an old best shot cannot be deleted", path=str(path), reason=str(exc))
         return deleted
 
     def _write(self, track_id: str, image: Image) -> None:
@@ -166,11 +166,11 @@ class BestShots:
         if not path.name.endswith(_SEALED):
             return raw
         if self._sealer is None:
-            raise ConfigError(f"{path}: sealed; give the key: export FACESTREAM_KEY=…")
+            raise ConfigError(f"{path}: encrypted; set the key: export FACESTREAM_KEY=…")
         try:
             return self._sealer.open(raw, context=_context(track_id))
         except ValueError as exc:
-            raise ConfigError(f"{path}: {exc}; give the key that it was sealed with") from exc
+            raise ConfigError(f"{path}: {exc}; set the key that it was encrypted with") from exc
 
     def _paths(self, track_id: str) -> tuple[Path, Path]:
         """Where a track's picture lies, plain and sealed."""

@@ -165,7 +165,7 @@ def read_attributes(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         else:
             continue
         if key in envelope or key == "data":
-            raise ValueError(f"not an event of facestream: the header {name} is one too many")
+            raise ValueError(f"not an event of facestream: duplicate header {name}")
         envelope[key] = decode(text)
     return envelope
 

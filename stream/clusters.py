@@ -100,8 +100,8 @@ def _check_models(tracks: Sequence[FaceEvent]) -> None:
         if not model.agrees(track.embedder) or len(track.embedding) != len(tracks[0].embedding):
             models = sorted({f"{each.embedder}" for each in tracks})
             raise ConfigError(
-                f"the tracks are of several models, which do not compare: {'; '.join(models)}; choose one "
-                "with --model, as it is written here"
+                f"the tracks are of several models, which are not comparable: {'; '.join(models)}; choose "
+                "one with --model, as it is written here"
             )
         model = model.joined(track.embedder)
 
@@ -241,7 +241,7 @@ def _load(path: Path) -> tuple[list[Edit], Places]:
         return _parsed(raw)
     except (ValueError, RecursionError) as exc:
         reason = " ".join(str(exc).split())
-        raise ConfigError(f"{path}: no list of edits ({reason}); mend it, or remove it") from exc
+        raise ConfigError(f"{path}: not a list of edits ({reason}); fix it, or remove it") from exc
 
 
 def _parsed(raw: bytes) -> tuple[list[Edit], Places]:

@@ -78,7 +78,7 @@ class _PlainLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
+                    None, None, f"the key {key!r} appears twice", key_node.start_mark
                 )
             seen.add(key) if isinstance(key, Hashable) else None
         return super().construct_mapping(node, deep=deep)
@@ -87,7 +87,7 @@ class _PlainLoader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, OverflowError) as exc:
-            problem = "looks like a number or a date, and is none; put it in quotes"
+            problem = "looks like a number or a date, but is not; put it in quotes"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from exc
 
 
@@ -129,7 +129,7 @@ def expand_environment(node: Any, environment: Mapping[str, str], where: str) ->
         if name not in environment:
             raise ConfigError(f"{where}: environment variable {name} is not set; set it: export {name}=…")
         if any("\ud800" <= char <= "\udfff" for char in environment[name]):
-            raise ConfigError(f"{where}: environment variable {name} is not valid UTF-8; set it anew")
+            raise ConfigError(f"{where}: environment variable {name} is not valid UTF-8; set it again")
         return environment[name]
 
     if isinstance(node, str):

@@ -59,8 +59,8 @@ _YAML_WORDS: Final = (
         "a colon too many; quote values that hold one, and check the indentation",
     ),
     (r"block end|block mapping|block collection", "its indentation does not fit the lines above it"),
-    (r"expected ':'", "a key without a colon and a space behind it"),
-    (r"unhashable", "a list or keys stand where a single key is expected"),
+    (r"expected ':'", "a key without a colon and a space after it"),
+    (r"unhashable", "a list or a mapping where a single key is expected"),
     (r"constructor for the tag", "a tag (!…) that is not supported; leave it out"),
     (r"single document", "a second document begins; keep one"),
     (r"special characters", "a character that cannot be seen; remove it"),
@@ -144,7 +144,7 @@ def _words(item: ErrorDetails, settings: type[BaseModel]) -> str:
         case "missing":
             return f"missing; add it: {place[-1]}: …"
         case "invalid_key":
-            return "unknown key; keys are texts"
+            return "unknown key; keys must be text"
         case "value_error":
             return item["msg"].removeprefix("Value error, ")
     for pattern, words in _EXPECTED:
@@ -161,7 +161,7 @@ def _suggestion(place: Place, settings: type[BaseModel]) -> str:
     for section in settings.model_fields:
         inner = _model_at((section,), settings)
         if inner is not None and wrong in inner.model_fields and inner is not model:
-            return f"it belongs below {section}:"
+            return f"it belongs under {section}:"
     keys = ", ".join(model.model_fields) if model else ""
     return f"known here: {keys}" if keys else "check its spelling in docs/configuration.md"
 

@@ -121,7 +121,7 @@ class EventConsumer:
             SinkError: No broker answers or lets us in, or there is no such topic.
         """
         if self._consumer is not None or self._stopping.is_set():
-            raise ValueError("expected a consumer that was not used before; make a new one")
+            raise ValueError("expected a new consumer; create another one")
         self._consumer = connect_consumer(
             self._address,
             group=self._group,

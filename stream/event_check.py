@@ -114,7 +114,7 @@ class LogCheck:
             stream.missing.discard(number)
             stream.first = min(stream.first, number)
             self.late += 1
-            self._find(f"{place}: event {number} of {name} comes behind a later one")
+            self._find(f"{place}: event {number} of {name} comes after a later one")
         else:
             self.repeats += 1
 

@@ -118,7 +118,7 @@ def only_events(entries: Iterable[Entry], source: str) -> Iterator[Event]:
             yield entry.event
         skipped += bool(entry.problem)
     if skipped:
-        log.warning("some records are no events", source=source, records=skipped)
+        log.warning("some records are not events", source=source, records=skipped)
 
 
 def parse_log(source: str) -> KafkaAddress | JsonLinesAddress | SqliteAddress:
@@ -237,7 +237,7 @@ def _poll(
         batch, unreadable = poll(consumer, POLL_S, most=_BATCH)
         if unreadable is not None:
             place = f"partition {unreadable.partition}, offset {unreadable.offset}"
-            yield Entry(None, "no record that can be parsed", place, unreadable.partition, None)
+            yield Entry(None, "not a record that can be parsed", place, unreadable.partition, None)
         for partition, records in batch.items():
             for record in records:
                 if not follow and record.offset >= ends[partition]:
@@ -250,7 +250,7 @@ def _poll(
         if batch or moved != places:
             heard_s = time.monotonic()
         elif not follow and time.monotonic() - heard_s > _SILENCE_S:
-            raise SinkError(f"{show_kafka(address)}: gave nothing for {_SILENCE_S:g} s; see to the brokers")
+            raise SinkError(f"{show_kafka(address)}: no records for {_SILENCE_S:g} s; check the brokers")
         places = moved
 
 
@@ -334,11 +334,11 @@ def _check_text(path: Path, begin: bytes) -> None:
                 f"command: {program} -dc {shlex.quote(str(path))} |"
             )
     if b"\0" in begin:
-        raise SourceError(f"{path}: is no text; name a file that a --sink has written")
+        raise SourceError(f"{path}: is not text; name a file that a --sink has written")
 
 
 def _what_was_read(number: int) -> str:
-    return "its only line is no event" if number == 1 else f"none of its first {number} lines is an event"
+    return "its only line is not an event" if number == 1 else f"none of its first {number} lines is an event"
 
 
 def _skip_line(file: Any) -> None:

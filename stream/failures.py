@@ -39,10 +39,7 @@ def plain_words(failure: PipelineFailure) -> str:
         case ("resource", _):
             words = f"reading failed ({cause})"
         case ("core", 12) if "setup_streams" in failure.details:  # rtspsrc was refused each transport
-            words = (
-                "the server does not send its video the way it was asked for: rtsp:// asks for packets over "
-                "TCP, rtspu:// over UDP; use the other one"
-            )
+            words = "the server refuses this transport: rtsp:// uses TCP, rtspu:// UDP; use the other one"
         case ("core", 12) | ("stream", 6):  # MISSING_PLUGIN, CODEC_NOT_FOUND
             words = _missing_decoder(" ".join(failure.details.split()))
         case ("stream", 1) if "not-negotiated" in failure.details:  # FAILED

@@ -184,7 +184,7 @@ def _read_avro(noun: Noun, value: bytes, lookup: SchemaLookup | None) -> dict[st
     schema = bundled_schemas().get(number)
     if schema is None:
         if lookup is None:
-            raise ValueError(f"Avro schema {number} is none of facestream's own; name its registry")
+            raise ValueError(f"Avro schema {number} is not one of facestream's own; give its registry")
         schema = lookup(number)
     return read_avro(noun, schema, body)
 

@@ -81,7 +81,7 @@ class SourceStats:
     """Counts since the source was opened.
 
     Attributes:
-        decoded: Frames that came out of the decoder.
+        decoded: Decoded frames.
         skipped: Frames passed over on purpose, to look at no more than ``analysis_fps`` a second.
         dropped: Frames lost because the consumer was late (live only) or because they were damaged.
         reconnects: Times that a live source came back.

@@ -109,7 +109,7 @@ class Gallery(GalleryFile):
             GalleryError: The file is not there, is no gallery, is damaged, or wants another key.
         """
         if not path.is_file():
-            raise GalleryError(f"{path}: no such gallery; make one: facestream gallery create {path}")
+            raise GalleryError(f"{path}: no such gallery; create one: facestream gallery create {path}")
         database = connect(path)
         try:
             key = check_file(path, database)
@@ -184,7 +184,7 @@ class Gallery(GalleryFile):
         with self.writing():
             kept, gone = self.find(person), [self.find(other) for other in others]
             if len({kept.id, *(each.id for each in gone)}) <= len(gone) or not gone:
-                raise GalleryError(f"{self.path}: expected two different people or more to make one of")
+                raise GalleryError(f"{self.path}: expected two or more different people to merge")
             notes = "\n".join(each.notes for each in (kept, *gone) if each.notes)[:MAX_NOTES]
             self._write_anew(kept, gone, name=kept.name, notes=notes)
             for each in gone:

@@ -60,9 +60,7 @@ class AuditTrail:
         try:
             self._database.execute("INSERT INTO audit (at, who, action, detail) VALUES (?, ?, ?, ?)", row)
         except sqlite3.Error as exc:
-            raise GalleryError(
-                f"{self._path}: what was done cannot be written down ({exc}); make room"
-            ) from exc
+            raise GalleryError(f"{self._path}: the audit cannot be written ({exc}); make room") from exc
 
     def entries(self) -> list[AuditEntry]:
         """All of them, oldest first.

@@ -101,7 +101,7 @@ class GalleryFile:
         """
         if _identity_of(self.path) != self._identity:
             raise GalleryError(
-                f"{self.path}: was deleted or replaced since it was opened; start again to use the new one"
+                f"{self.path}: was deleted or replaced since it was opened; restart to use the new one"
             )
         self._follow()
         with self.reading():

@@ -72,7 +72,7 @@ def export_gallery(gallery: Gallery, path: Path, *, sealer: Sealer | None, plain
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if path.exists():
-            raise GalleryError(f"{path}: is there already; choose another name, or delete it first")
+            raise GalleryError(f"{path}: exists already; choose another name, or delete it first")
         file = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         with open(file, "wb") as out, gallery.reading():  # noqa: PTH123 - an open descriptor has no path
             count = _write(gallery, out, sealer)
@@ -233,7 +233,7 @@ def import_gallery(gallery: Gallery, path: Path, *, sealer: Sealer | None) -> tu
     Args:
         gallery: Of the same model.
         path: Of the file.
-        sealer: Of the key that it was sealed with.
+        sealer: Of the key that it was encrypted with.
 
     Returns:
         People who are new, and templates and negatives that are new.
@@ -272,7 +272,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
 def _refusal(path: Path, reason: str) -> GalleryError:
     one_line = " ".join(reason.split())
     shown = printable(one_line)[:300]
-    return GalleryError(f"{path}: not taken, nothing was changed: {shown}; export the gallery again")
+    return GalleryError(f"{path}: not imported, nothing was changed: {shown}; export the gallery again")
 
 
 def _header(path: Path, file: IO[bytes]) -> _Header:
@@ -282,7 +282,7 @@ def _header(path: Path, file: IO[bytes]) -> _Header:
     except ValidationError as exc:
         raise _refusal(path, f"line 1: {_complaint(exc)}") from exc
     except ValueError as exc:
-        raise _refusal(path, "line 1: no export of a gallery") from exc
+        raise _refusal(path, "line 1: not an export of a gallery") from exc
 
 
 def _people(path: Path, file: IO[bytes], header: _Header, sealer: Sealer | None) -> Iterator[_Person]:
@@ -303,12 +303,12 @@ def _people(path: Path, file: IO[bytes], header: _Header, sealer: Sealer | None)
     except (ValueError, RecursionError) as exc:
         raise _refusal(path, f"a line of it: {exc}") from exc
     if file.read(1):
-        raise _refusal(path, f"it goes on after its {header.people} people")
+        raise _refusal(path, f"it continues after its {header.people} people")
 
 
 def _complaint(error: ValidationError) -> str:
     item = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part)[:40] for part in item["loc"]) or "all of it"
+    place = ".".join(str(part)[:40] for part in item["loc"]) or "the whole line"
     return f"{place}: {item['msg']}"
 
 

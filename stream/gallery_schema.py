@@ -163,7 +163,7 @@ def not_opened(path: Path, error: Exception) -> GalleryError:
         return GalleryError(
             f"{path}: cannot be opened ({reason}; {free_mib:.1f} MiB are free); make room, or check the disk"
         )
-    return GalleryError(f"{path}: damaged, or no gallery ({reason}); restore a copy of it")
+    return GalleryError(f"{path}: damaged, or not a gallery ({reason}); restore a copy of it")
 
 
 def new_file(path: Path, row: tuple[object, ...]) -> None:
@@ -185,11 +185,11 @@ def new_file(path: Path, row: tuple[object, ...]) -> None:
             database.execute(f"INSERT INTO gallery VALUES ({marks})", row)  # noqa: S608 - question marks
         _appear(temporary, path)
     except FileExistsError:
-        raise GalleryError(f"{path}: is there already; choose another name, or delete it first") from None
+        raise GalleryError(f"{path}: exists already; choose another name, or delete it first") from None
     except (OSError, sqlite3.Error) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise GalleryError(
-            f"{path}: cannot be made ({reason}); make its folder, or choose another place"
+            f"{path}: cannot be created ({reason}); create its folder, or choose another place"
         ) from exc
     finally:
         with suppress(OSError):
@@ -233,14 +233,15 @@ def check_file(path: Path, database: sqlite3.Connection) -> str:
     application = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if application != _APPLICATION_ID:
-        raise GalleryError(f"{path}: no gallery of facestream; choose another file")
+        raise GalleryError(f"{path}: not a facestream gallery; choose another file")
     if version != SCHEMA_VERSION:
         raise GalleryError(
-            f"{path}: of version {version}, expected {SCHEMA_VERSION}; use the facestream that made it"
+            f"{path}: of version {version}, expected {SCHEMA_VERSION}; use the release of facestream that "
+            "created it"
         )
     row = database.execute("SELECT key FROM gallery").fetchone()
     if row is None:
-        raise GalleryError(f"{path}: its making was interrupted; delete it and make it again")
+        raise GalleryError(f"{path}: its creation was interrupted; delete it and create it again")
     return str(row[0])
 
 
@@ -258,9 +259,14 @@ def right_sealer(path: Path, key: str, sealer: Sealer | None) -> Sealer | None:
     if not key:
         return None
     if sealer is None:
-        raise GalleryError(f"{path}: is sealed; set the key that it was made with: export {KEY_VARIABLE}=…")
+        raise GalleryError(
+            f"{path}: is encrypted; set the key that it was created with: export {KEY_VARIABLE}=…"
+        )
     if sealer.fingerprint != key:
-        raise GalleryError(f"{path}: is sealed with another key than {KEY_VARIABLE}; set the one of {key}")
+        raise GalleryError(
+            f"{path}: is encrypted with another key than {KEY_VARIABLE}; set the key with the "
+            f"fingerprint {key}"
+        )
     return sealer
 
 

@@ -36,13 +36,13 @@ class IdentifyStats:
     """What was done so far.
 
     Attributes:
-        events: Events of tracks that were looked at.
+        events: Track events that were read.
         tracks: Those of them with which a track began.
         known: First answers that were written and name somebody.
         unknown: First answers that were written and name nobody.
         corrected: Corrections that were written.
         passed_over: Events of tracks whose embedding is of another model than the gallery.
-        restored: Answers of earlier processes that were read back.
+        restored: Answers of earlier processes that were restored.
         errors: What failed and was tried again, by what it was: ``read``, ``write``, ``gallery``.
         lag: Records that are not read yet, by number of partition.
         heard_s: When the last record came, on the service's clock.
@@ -168,7 +168,7 @@ class IdentifyService:
         if before.bit_length() != after.bit_length():
             others = sorted({str(track.embedder) for track in tracks if not model.compares_with(track)})
             log.warning(
-                "tracks of another model are passed over",
+                "tracks of another model are skipped",
                 gallery_is_of=str(model),
                 models=others,
                 so_far=after,
@@ -263,7 +263,7 @@ def run_service(
         try:
             batch = events.take(_BATCH, wait_s=_WAIT_S)
         except BrokersAwayError as exc:  # while partitions were taken over
-            log.warning("brokers are away", reason=str(exc))
+            log.warning("brokers are unreachable", reason=str(exc))
             service.note_error("read")
             stopping.wait(_BACKOFF_S)
             continue

@@ -13,11 +13,14 @@ from prometheus_client.registry import Collector
 from stream.identify import IdentifyService, IdentifyStats
 
 _COUNTERS: Final[Mapping[str, tuple[str, Callable[[IdentifyStats], int]]]] = {
-    "events": ("Events of tracks that were looked at.", lambda s: s.events),
+    "events": ("Track events that were read.", lambda s: s.events),
     "tracks": ("Tracks that appeared.", lambda s: s.tracks),
     "corrected": ("Corrections.", lambda s: s.corrected),
-    "passed_over": ("Events whose embedding is of another model.", lambda s: s.passed_over),
-    "restored": ("Answers of earlier processes that were read back.", lambda s: s.restored),
+    "passed_over": (
+        "Events whose embedding is from another model than the gallery's.",
+        lambda s: s.passed_over,
+    ),
+    "restored": ("Answers of earlier processes that were restored.", lambda s: s.restored),
 }
 _BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 
@@ -43,35 +46,35 @@ class IdentifyMetrics(Collector):
         decided.add_metric(["unknown"], stats.unknown)
         yield decided
         errors = CounterMetricFamily(
-            "facestream_identify_errors", "What failed and was tried again.", labels=["at"]
+            "facestream_identify_errors", "Failures that are retried.", labels=["at"]
         )
         for at, count in stats.errors.items():
             errors.add_metric([at], count)
         yield errors
-        lag = GaugeMetricFamily(
-            "facestream_identify_lag_records", "Records that are not read yet.", labels=["partition"]
-        )
+        lag = GaugeMetricFamily("facestream_identify_lag_records", "Unread records.", labels=["partition"])
         for partition, count in sorted(stats.lag.items()):
             lag.add_metric([str(partition)], count)
         yield lag
         yield GaugeMetricFamily(
             "facestream_identify_idle_seconds",
-            "Since the last record came.",
+            "Time since the last record.",
             value=max(0.0, self._clock() - stats.heard_s),
         )
         if stats.gallery is not None:
             version, people = stats.gallery
             yield GaugeMetricFamily(
-                "facestream_identify_gallery_version", "State of the gallery.", value=version
+                "facestream_identify_gallery_version", "Version of the gallery.", value=version
             )
-            yield GaugeMetricFamily("facestream_identify_gallery_people", "People in it.", value=people)
+            yield GaugeMetricFamily(
+                "facestream_identify_gallery_people", "People in the gallery.", value=people
+            )
 
 
 def search_histogram() -> Histogram:
     """What a service tells how long its searches took; of no registry yet."""
     return Histogram(
         "facestream_identify_search_seconds",
-        "Deciding who the tracks of one batch are.",
+        "Time to identify the tracks of one batch.",
         buckets=_BUCKETS_S,
         registry=None,
     )

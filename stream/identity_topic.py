@@ -53,7 +53,7 @@ def match_partitions(source: KafkaAddress, target: KafkaAddress) -> None:
     elif found != wanted:
         raise SinkError(
             f"{show_kafka(target)}: expected {wanted} partitions, as many as {source.topic} has, "
-            f"got {found or 'no such topic'}; give another topic (--to), which is made as it must be"
+            f"got {found or 'no such topic'}; give another topic (--to), which is created with that number"
         )
 
 
@@ -132,7 +132,7 @@ class IdentityTopic:
     def _note_wait(self, answers: int, why: str) -> None:
         self.failures += 1
         if not self._waits:
-            log.warning("answers wait for kafka", topic=self.name, answers=answers, reason=why)
+            log.warning("answers are waiting for kafka", topic=self.name, answers=answers, reason=why)
         self._waits = True
 
     def _send(self, messages: Sequence[Any]) -> None:
@@ -197,7 +197,7 @@ class IdentityTopic:
                 moved_s = time.monotonic()
             nexts = {each: consumer.position(each) for each in partitions}
             if time.monotonic() - moved_s > _STALL_S:
-                raise BrokersAwayError(f"{self.name}: no record for {_STALL_S:g} s; are the brokers well?")
+                raise BrokersAwayError(f"{self.name}: no record for {_STALL_S:g} s; check the brokers")
         return found
 
     def _answer(self, record: Any) -> IdentityEvent | None:

@@ -49,7 +49,7 @@ class JsonLinesSink:
             while lines:
                 lines = lines[os.write(self._file, lines) :]
         except BrokenPipeError as exc:
-            raise SinkError(f"{self._name}: nobody reads any more") from exc
+            raise SinkError(f"{self._name}: the reader has gone") from exc
         except OSError as exc:
             raise SinkError(
                 f"{self._name}: cannot be written ({exc.strerror}); make room or choose another place"

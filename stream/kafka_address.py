@@ -118,7 +118,7 @@ def parse_kafka(text: str, *, environment: Mapping[str, str] | None = None) -> K
     login, at, hosts = authority.rpartition("@")
     if not text.startswith("kafka://") or not all(map(is_host_and_port, hosts.split(","))):
         raise _refusal(
-            f"expected {FORM}, PORT a number up to 65535 ({DEFAULT_PORT} where there is none), "
+            f"expected {FORM}, PORT a number up to 65535 (default {DEFAULT_PORT}), "
             "an IPv6 address in brackets"
         )
     brokers = tuple(map(_with_port, hosts.split(",")))

@@ -146,13 +146,13 @@ def _check_right(topic: Mapping[str, Any] | None, address: KafkaAddress, right: 
     """
     if topic is None:
         raise SinkError(
-            f"{show_kafka(address)}: there is no such topic; make it: "
+            f"{show_kafka(address)}: there is no such topic; create it: "
             f"facestream events topics {show_kafka(address)}"
         )
     rights = topic.get("authorized_operations")
     if rights and right not in rights:
         who = "this user" if address.username is None else f"the user {address.username}"
-        raise SinkError(f"{show_kafka(address)}: {who} has no right to {right} the topic; {GRANT}")
+        raise SinkError(f"{show_kafka(address)}: {who} lacks permission to {right} the topic; {GRANT}")
 
 
 def _describe(
@@ -202,15 +202,16 @@ def _make_topic(admin: KafkaAdminClient, entry: Entry, plan: TopicPlan) -> bool:
             raise NodeNotReadyError("controller") from exc
         except AuthorizationError:
             raise SinkError(
-                f"{show_kafka(entry.address)}: there is no topic {plan.name}, and no right to make it; "
-                f"grant CREATE, or have it made: facestream events topics {show_kafka(entry.address)}"
+                f"{show_kafka(entry.address)}: there is no topic {plan.name}, and no permission to "
+                f"create it; grant CREATE, or have it created: facestream events topics "
+                f"{show_kafka(entry.address)}"
             ) from None
         return True
 
     made = ask(entry, admin, create)
     ask(entry, admin, lambda: admin.wait_for_topics([plan.name], timeout_ms=round(entry.left_s * 1000)))
     if made:
-        log.info("made a topic", topic=plan.name, partitions=plan.partitions, replicas=replicas(brokers))
+        log.info("created a topic", topic=plan.name, partitions=plan.partitions, replicas=replicas(brokers))
     return made
 
 

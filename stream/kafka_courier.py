@@ -167,7 +167,7 @@ class Courier:
             try:
                 record = split(payload)
             except ValueError as exc:
-                log.warning("an event in the spool cannot be read and was passed over", reason=str(exc))
+                log.warning("an event in the spool cannot be read and was skipped", reason=str(exc))
                 continue
             records, times_ms = events.setdefault((topic, partition_of(record.key, count)), ([], []))
             records.append((record.key, record.tail))
@@ -265,7 +265,7 @@ class Courier:
         if offset < before and not self._told_of_loss:
             self._told_of_loss = True
             log.error(
-                "kafka has lost events that it had acknowledged, or the topic was made anew; going on",
+                "kafka has lost events that it had acknowledged, or the topic was recreated; continuing",
                 topic=place[0],
                 partition=place[1],
                 expected_offset=before,

@@ -42,10 +42,10 @@ def explain_all(error: BaseException, failures: Mapping[str, BaseException], add
             return f"{where}: {broker}: {told}"
     if strangers := ", ".join(sorted(set(failures) - set(address.brokers))):
         return (
-            f"{where}: the brokers name themselves {strangers}, where they cannot be reached; "
+            f"{where}: the brokers advertise {strangers}, which cannot be reached; "
             "set their advertised.listeners to an address that this machine reaches"
         )
-    return f"{where}: something listens there but does not answer as Kafka does; check the address, or wait"
+    return f"{where}: something is listening there but does not answer like Kafka; check the address, or wait"
 
 
 def _meaning(error: BaseException, address: KafkaAddress) -> str | None:
@@ -53,14 +53,14 @@ def _meaning(error: BaseException, address: KafkaAddress) -> str | None:
     who = "this user" if address.username is None else f"the user {address.username}"
     login = f"the user name or the password ({address.mechanism}); correct them"
     if address.mechanism == "OAUTHBEARER":
-        login = "the token; see its issuer, audience, scope and end"
+        login = "the token; check its issuer, audience, scope and expiry"
     meanings = {
         "SaslAuthenticationFailedError": f"the brokers refuse {login}",
-        "UnsupportedSaslMechanismError": f"the brokers know no mechanism={address.mechanism}",
-        "IllegalSaslStateError": "the brokers ask for no login; leave USER:PASSWORD@ away",
-        "TopicAuthorizationFailedError": f"{who} has no right to the topic {address.topic}; {GRANT}",
-        "GroupAuthorizationFailedError": f"{who} has no right to this consumer group; {GRANT}",
-        "ClusterAuthorizationFailedError": f"{who} has no right to this on the cluster; {GRANT}",
+        "UnsupportedSaslMechanismError": f"the brokers do not support mechanism={address.mechanism}",
+        "IllegalSaslStateError": "the brokers do not require a login; leave out USER:PASSWORD@",
+        "TopicAuthorizationFailedError": f"{who} lacks permission for the topic {address.topic}; {GRANT}",
+        "GroupAuthorizationFailedError": f"{who} lacks permission for this consumer group; {GRANT}",
+        "ClusterAuthorizationFailedError": f"{who} lacks permission for this on the cluster; {GRANT}",
         "UnknownTopicOrPartitionError": f"there is no topic {address.topic} any more",
         "NotEnoughReplicasError": "too few brokers hold a copy of the topic (min.insync.replicas)",
         "CommitFailedError": "the group has given the partitions to another meanwhile, and the events go "

@@ -71,7 +71,7 @@ def check_listeners(address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s
             return
         reasons.append(f"{broker}: {reason}")
     error = BrokersAwayError if unknown < silent == len(reasons) else SinkError
-    raise error(f"{show_kafka(address)}: no broker lets us in ({'; '.join(reasons)})")
+    raise error(f"{show_kafka(address)}: no broker accepts the connection ({'; '.join(reasons)})")
 
 
 def greet(broker: str, tls: ssl.SSLContext | None, timeout_s: float, *, mechanism: str = "") -> Greeting:
@@ -145,7 +145,7 @@ def _read(connection: socket.socket, count: int) -> bytes:
     while len(found) < count:
         piece = connection.recv(count - len(found))
         if not piece:
-            raise ConnectionResetError("the connection was ended")
+            raise ConnectionResetError("the connection was closed")
         found += piece
     return found
 
@@ -173,9 +173,9 @@ def _explain(error: Exception, broker: str, address: KafkaAddress, timeout_s: fl
     if address.uses_tls:
         return _explain_encrypted(error, broker, address, timeout_s)
     if _answers(lambda: greet(broker, _unchecked_tls(address), timeout_s)):
-        return f"it speaks TLS; use security={address.security.replace('PLAINTEXT', 'SSL')} there"
+        return f"it uses TLS; use security={address.security.replace('PLAINTEXT', 'SSL')} there"
     return (
-        f"what it says is not Kafka ({error}); check the address" if isinstance(error, ValueError) else None
+        f"its answer is not Kafka's ({error}); check the address" if isinstance(error, ValueError) else None
     )
 
 
@@ -184,10 +184,10 @@ def _explain_encrypted(error: Exception, broker: str, address: KafkaAddress, tim
     if isinstance(error, OSError) and (told := explain_tls(error, address)):
         return told
     if _answers(lambda: greet(broker, None, timeout_s)):
-        return f"it speaks no TLS; use security={address.security.replace('SSL', 'PLAINTEXT')} there"
+        return f"it does not use TLS; use security={address.security.replace('SSL', 'PLAINTEXT')} there"
     if isinstance(error, ssl.SSLEOFError | ConnectionError):
         return None  # it may be about to start, or to stop
-    return f"it refuses TLS ({type(error).__name__}); check that it is Kafka and speaks TLS there"
+    return f"it refuses TLS ({type(error).__name__}); check that it is Kafka and uses TLS there"
 
 
 def _answers(ask: Callable[[], Greeting]) -> bool:
@@ -214,12 +214,13 @@ def _mismatch(greeting: Greeting, address: KafkaAddress) -> str | None:
     offered = ", ".join(greeting.mechanisms) or "none"
     if greeting.asks_login and not address.uses_sasl:
         security = "SASL_SSL" if address.uses_tls else "SASL_PLAINTEXT"
-        return f"it asks for a login ({offered}); use USER:PASSWORD@ before it and security={security}"
+        return f"it requires a login ({offered}); use USER:PASSWORD@ before it and security={security}"
     if not greeting.asks_login and address.uses_sasl:
         security = "SSL" if address.uses_tls else "PLAINTEXT"
         return (
-            f"it asks for no login; leave USER:PASSWORD@ away, with security={security}, or use another port"
+            f"it does not require a login; leave out USER:PASSWORD@, with security={security}, "
+            "or use another port"
         )
     if address.uses_sasl and address.mechanism not in greeting.mechanisms:
-        return f"it knows no mechanism={address.mechanism}; it offers {offered}"
+        return f"it does not support mechanism={address.mechanism}; it offers {offered}"
     return None

@@ -175,7 +175,7 @@ class Partitions:
         """The brokers have nothing where we want to go on: it was kept too long, or they lost it."""
         for each in partitions:
             log.warning(
-                "records are gone; reading begins at the oldest that is left",
+                "records are gone; reading continues at the oldest that is left",
                 topic=each.topic,
                 partition=each.partition,
             )
@@ -191,7 +191,7 @@ class Partitions:
             self._topic_ids[topic] = now
             if before is not None:
                 anew.add(topic)
-                log.warning("the topic was made anew; reading begins at its beginning", topic=topic)
+                log.warning("the topic was recreated; reading starts at its beginning", topic=topic)
         partitions = [each for each in self._consumer.assignment() if each.topic in anew]
         if partitions:
             self._consumer.seek_to_beginning(*partitions)

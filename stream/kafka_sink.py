@@ -112,7 +112,7 @@ class KafkaSink:
 
         Raises:
             SpoolFullError: There was no room on the disk in time; none of these events was taken.
-            SinkError: The disk failed, or delivery has ended by a mistake of facestream.
+            SinkError: The disk failed, or the delivery thread crashed (a bug).
             ValueError: The sink is closed.
         """
         if self._closing.is_set():
@@ -133,7 +133,9 @@ class KafkaSink:
         if error is not None:
             raise error
         if not self._threads[0].is_alive():
-            raise SinkError(f"{self.name}: delivery has ended; events are kept in {self._spool.folder}")
+            raise SinkError(
+                f"{self.name}: the delivery thread has crashed; events are kept in {self._spool.folder}"
+            )
 
     def stats(self) -> SpoolStats:
         """What waits in the spool; any thread may ask."""

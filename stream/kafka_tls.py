@@ -93,11 +93,11 @@ def explain_tls(error: OSError, address: KafkaAddress) -> str | None:
         return _explain_verification(error, address)
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
     if "PROTOCOL_VERSION" in reason or reason == "UNSUPPORTED_PROTOCOL":
-        return "it speaks no TLS 1.2 or newer; raise ssl.enabled.protocols of the broker"
+        return "it does not support TLS 1.2 or newer; raise ssl.enabled.protocols of the broker"
     if "ALERT" not in reason:
         return None
     if address.cert_file is None and ("CERTIFICATE" in reason or "HANDSHAKE_FAILURE" in reason):
-        return "it asks for a client certificate; give one: cert=FILE&key=FILE"
+        return "it requires a client certificate; give one: cert=FILE&key=FILE"
     if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
         return f"it refuses the client certificate {address.cert_file}: {_suspicion(address.cert_file)}"
     return f"it refuses the TLS handshake ({reason.lower().replace('_', ' ')})"

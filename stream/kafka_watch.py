@@ -43,7 +43,9 @@ class BrokerWatch:
         if not self.are_away and now_s - self._since_s >= _PATIENCE_S:
             self.are_away = True
             log.warning(
-                "brokers are away; reading goes on when they are back", topics=self._topics, reason=reason
+                "brokers are unreachable; reading continues when they are back",
+                topics=self._topics,
+                reason=reason,
             )
 
     def _trouble(self) -> str | None:

@@ -25,25 +25,25 @@ _GAUGES: Mapping[str, tuple[str, _Value]] = {
     "lag_seconds": ("Age of the newest frame when its events were made.", lambda r: r.lag_s),
 }
 _COUNTERS: Mapping[str, tuple[str, _Value]] = {
-    "camera_reconnects": ("Times that a live camera came back.", lambda r: r.source.reconnects),
+    "camera_reconnects": ("Times that the camera came back.", lambda r: r.source.reconnects),
     "camera_pipelines_abandoned": (
-        "Pipelines that did not stop in time and were left behind.",
+        "Pipelines that did not stop in time and were abandoned.",
         lambda r: r.source.abandoned,
     ),
-    "frames_decoded": ("Frames that came out of the decoder.", lambda r: r.source.decoded),
-    "frames_analysed": ("Frames that were looked at.", lambda r: r.frames),
+    "frames_decoded": ("Decoded frames.", lambda r: r.source.decoded),
+    "frames_analysed": ("Analysed frames.", lambda r: r.frames),
     "tracks": ("Tracks that appeared.", lambda r: r.tracks),
     "events": ("Events made.", lambda r: r.events),
 }
 
 _SPOOL_GAUGES: Mapping[str, tuple[str, Callable[[SpoolStats], float]]] = {
-    "events": ("Events that wait to be delivered.", lambda s: s.events),
-    "bytes": ("Of the spool on the disk.", lambda s: s.bytes),
-    "oldest_seconds": ("Age of the oldest event that waits.", lambda s: s.oldest_s),
+    "events": ("Undelivered events.", lambda s: s.events),
+    "bytes": ("Size of the undelivered events on disk.", lambda s: s.bytes),
+    "oldest_seconds": ("Age of the oldest undelivered event.", lambda s: s.oldest_s),
 }
 _SPOOL_COUNTERS: Mapping[str, tuple[str, Callable[[SpoolStats], float]]] = {
-    "dropped_events": ("Events given up because the spool was full.", lambda s: s.dropped_events),
-    "damaged_bytes": ("Of the spool that could not be read.", lambda s: s.damaged_bytes),
+    "dropped_events": ("Events dropped because the spool was full.", lambda s: s.dropped_events),
+    "damaged_bytes": ("Bytes of the spool that could not be read.", lambda s: s.damaged_bytes),
 }
 
 
@@ -76,7 +76,7 @@ class CameraMetrics(Collector):
 
 def _dropped_counter(reports: Mapping[str, CameraReport]) -> Metric:
     counter = CounterMetricFamily(
-        "facestream_frames_dropped", "Frames lost to lateness or damage.", labels=["camera", "reason"]
+        "facestream_frames_dropped", "Dropped frames: late or damaged.", labels=["camera", "reason"]
     )
     for camera_id, report in reports.items():
         damaged = report.source.damaged

@@ -82,7 +82,7 @@ class TokenSource:
         except SinkError as exc:
             if self._token is None or age_s >= self._token.life_s:
                 raise
-            log.warning("no new token for kafka; the present one still holds", reason=str(exc))
+            log.warning("cannot renew the token for kafka; the current one is still valid", reason=str(exc))
         else:
             self._given_at_s = asked_at_s
 
@@ -155,5 +155,5 @@ def _refusal(status: int, body: bytes) -> str:
     if status == http.client.UNAUTHORIZED or name in {"invalid_client", "unauthorized_client"}:
         return f"it refuses the client's id or secret ({name}); correct CLIENT_ID:CLIENT_SECRET@"
     if name == "invalid_scope":
-        return "it knows no such scope for this client (invalid_scope); correct scope=…"
-    return f"it gives no token ({name}); check that it is a token endpoint of OAuth 2.0"
+        return "unknown scope for this client (invalid_scope); correct scope=…"
+    return f"it returned no token ({name}); check that it is a token endpoint of OAuth 2.0"

@@ -16,8 +16,8 @@ from stream.printable import counted
 _HEAD_BYTES: Final = 512
 _DEEPEST: Final = 20
 """Levels of folders that are looked through for photographs below a person's folder."""
-_TAKEN_DEEP: Final = "in it passed over; take them with --deep"
-_UNSEEN: Final = "was not looked into"
+_TAKEN_DEEP: Final = "in it skipped; include them with --deep"
+_UNSEEN: Final = "was not searched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ def find_people(
         elif path.exists():
             others.append(path)
         else:
-            found.left_out.append(LeftOut(path, "is a link to nothing"))
+            found.left_out.append(LeftOut(path, "is a dangling link"))
     if others:
-        found.left_out.append(LeftOut(root, f"passed over in it: {_kinds(others)}", is_person=False))
+        found.left_out.append(LeftOut(root, f"skipped in it: {_kinds(others)}", is_person=False))
     return found
 
 
@@ -122,7 +122,7 @@ def _photos_in(folder: Path, *, deep: bool, depth: int) -> tuple[list[Path], lis
         else:
             others.append(path)
     if others:
-        left_out.append(LeftOut(folder, f"passed over in it: {_kinds(others)}", is_person=False))
+        left_out.append(LeftOut(folder, f"skipped in it: {_kinds(others)}", is_person=False))
     return photos, left_out
 
 

@@ -68,7 +68,7 @@ def check_output(
     if path.is_dir():
         raise SinkError(f"{option} {path}: is a folder; name a file within it")
     if is_new and path.exists():
-        raise SinkError(f"{option} {path}: is there already; choose another name, or delete it first")
+        raise SinkError(f"{option} {path}: exists already; choose another name, or delete it first")
     if path.exists() and not path.is_file():  # a pipe or a device
         return
     if not makes_folder and not path.parent.is_dir():

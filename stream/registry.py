@@ -113,7 +113,7 @@ class SchemaRegistry:
             SinkError: The registry cannot be reached or refuses us.
         """
         if number in self._unknown:
-            raise ValueError(f"the registry knows no schema {number}")
+            raise ValueError(f"the registry has no schema {number}")
         if number not in self._schemas:
             text = self._fetch(number)
             if len(self._schemas) >= _MOST_SCHEMAS:  # ids come from outside: memory has a bound
@@ -128,7 +128,7 @@ class SchemaRegistry:
             if len(self._unknown) >= _MOST_FAILURES:
                 self._unknown.clear()
             self._unknown.add(number)
-            raise ValueError(f"the registry knows no schema {number}") from None
+            raise ValueError(f"the registry has no schema {number}") from None
         match answer:
             case {"schema": str(text)} if answer.get("schemaType", "AVRO") == "AVRO":
                 return text
@@ -149,7 +149,7 @@ class SchemaRegistry:
         where = f"registry {self._shown}: "
         match status:
             case http.client.UNAUTHORIZED | http.client.FORBIDDEN:
-                return SinkError(f"{where}it does not let us in; set {USER_VARIABLE} and {PASSWORD_VARIABLE}")
+                return SinkError(f"{where}it refuses the login; set {USER_VARIABLE} and {PASSWORD_VARIABLE}")
             case http.client.NOT_FOUND:
                 return _NotFoundError(f"{where}it has no {path}; correct its address")
             case http.client.CONFLICT:
@@ -157,7 +157,7 @@ class SchemaRegistry:
                     f"{where}the schema is not compatible with what is registered at {path}; "
                     "name another topic, or delete that subject"
                 )
-        return SinkError(f"{where}it answers HTTP {status}{_code(body)}; look into its log")
+        return SinkError(f"{where}it answers HTTP {status}{_code(body)}; check its log")
 
 
 def subject_of(topic: str, noun: Noun) -> str:

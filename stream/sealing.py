@@ -111,4 +111,4 @@ class Sealer:
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
         except (InvalidTag, ValueError) as exc:
-            raise ValueError("sealed with another key or for another place, or damaged") from exc
+            raise ValueError("encrypted with another key or for another place, or damaged") from exc

@@ -341,14 +341,14 @@ class Spool:
         self._move_cursor(max(self._cursor, Cursor(oldest + 1, HEADER_BYTES)))
         if lost:
             self._dropped += lost
-            log.error("the oldest events were given up", spool=str(self.folder), reason=why, events=lost)
+            log.error("the oldest events were dropped", spool=str(self.folder), reason=why, events=lost)
         return True
 
     def _note_damage(self, path: Path, lost_bytes: int, reason: str) -> None:
         self._damaged_places += 1
         self._damaged_bytes += lost_bytes
         log.error(
-            "a part of the spool is damaged and was passed over",
+            "a part of the spool is damaged and was skipped",
             file=str(path),
             bytes=lost_bytes,
             reason=reason,

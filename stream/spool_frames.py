@@ -120,8 +120,8 @@ def read_header(raw: bytes, sealer: Sealer | None, *, where: Path) -> Sealer | N
     if sealer is None or sealer.fingerprint.encode() != mark:
         other = "another key" if sealer is not None else "a key"
         raise ConfigError(
-            f"{where}: sealed with {other} ({mark.decode(errors='replace')}); set {KEY_VARIABLE} to that "
-            f"key, or give the events up: facestream spool purge {where.parent}"
+            f"{where}: encrypted with {other} ({mark.decode(errors='replace')}); set {KEY_VARIABLE} to that "
+            f"key, or discard the events: facestream spool purge {where.parent}"
         )
     return sealer.for_file(salt)
 

@@ -43,7 +43,7 @@ class StatusReporter:
         """Count, and log, that a pipeline did not stop in time and was left behind."""
         self._abandoned += 1
         log.warning(
-            "a pipeline did not stop and was left behind; its threads and memory stay until the process ends",
+            "a pipeline did not stop and was abandoned; its threads and memory stay until the process ends",
             camera=self._camera_id,
             left_behind=self._abandoned,
         )

@@ -69,7 +69,7 @@ def run_upgrade(
             on_progress=lambda made, total: progress.update(done=made, total=total),
         )
     typer.echo(
-        f"{gallery.path}: from {old} to {model}: {counted(done.embedded, 'face')} embedded anew, "
+        f"{gallery.path}: from {old} to {model}: {counted(done.embedded, 'face')} embedded again, "
         f"{done.mapped} mapped, "
         f"{done.dropped} dropped; of the faces noted as somebody else's {done.negatives_mapped} mapped, "
         f"{done.negatives_dropped} dropped"
@@ -129,7 +129,7 @@ def _open_map(path: Path, old: GalleryModel, new: GalleryModel, *, accept_loss: 
     if found.loss.is_poor and not accept_loss:
         raise ConfigError(
             f"{path}: {_shortfall(found.loss)}; leave --map away, so that kept photographs are embedded "
-            "anew, and enrol from photographs whom --leave-out names, or take the loss with --accept-loss"
+            "anew, and enrol from photographs whom --leave-out names, or accept the loss with --accept-loss"
         )
     typer.echo(f"{path}: fitted on {found.pairs} faces; {found.loss}")
     if found.loss.is_poor:
@@ -141,7 +141,7 @@ def _shortfall(loss: MapLoss) -> str:
     """What is wrong with a poor map, with its figures."""
     return (
         f"this map loses too much: of one person's pairs {loss.accepted_mapped:.1%} are accepted, where the "
-        f"new model accepts {loss.accepted_new:.1%} of photographs embedded anew (expected at least "
+        f"new model accepts {loss.accepted_new:.1%} of photographs embedded again (expected at least "
         f"{loss.least_accepted:.1%}); strangers are accepted at {loss.false_accepts_mapped:.2g} (expected "
         f"at most {loss.most_false_accepts:.2g})"
     )

@@ -166,7 +166,7 @@ def _check_tasks(models: ModelSettings, detector: Sequence[ModelPackage], embedd
             f"models.embedder: {models.embedder} is a {embedder.task}; give sface, dlib or fused"
         )
     if [package.task for package in detector] not in (["detector"], ["detector-stage"] * 3):
-        raise ConfigError(f"models.detector: {models.detector} finds no faces; give yunet or mtcnn")
+        raise ConfigError(f"models.detector: {models.detector} is not a detector; give yunet or mtcnn")
 
 
 def make_cameras(

@@ -130,7 +130,7 @@ def _unlike(first: BenchRun, second: BenchRun, missing: list[PairRecord], more: 
         if pairs:
             pair = pairs[0]
             named = clean(f"{pair.first} and {pair.second} in fold {pair.fold}")
-            told.append(f"{len(pairs):,} are in the {which} run alone, such as {named}")
+            told.append(f"{len(pairs):,} are only in the {which} run, such as {named}")
     lists = [clean(run.data.get("list", "no list named")) for run in (first, second)]
     return (
         f"the runs are not over the same pairs ({len(first.pairs):,} by {lists[0]}, "

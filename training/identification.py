@@ -135,7 +135,7 @@ def outcomes(similarities: Scores, people: Indices, enrolled: Indices) -> Outcom
             f"got {similarities.shape}"
         )
     if len(np.unique(enrolled)) != len(enrolled):
-        raise ValueError("enrolled: somebody stands there twice; make one template of all")
+        raise ValueError("enrolled: duplicate person; make one template for each person")
     if not np.isfinite(similarities).all():
         raise ValueError(f"similarities: {(~np.isfinite(similarities)).sum()} are not finite")
     is_own = people[:, None] == enrolled[None, :]
@@ -310,6 +310,6 @@ def interval_over_people(
         if told := [value for value in values if not math.isnan(value)]:
             means.append(sum(told) / len(told))
     if not means:
-        raise DatasetError("so few people support no interval; give more")
+        raise DatasetError("too few people for an interval; give more")
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

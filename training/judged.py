@@ -85,11 +85,11 @@ def _thresholds(run: BenchRun, folds: npt.NDArray[np.intp]) -> Scores:
         if [row["fold"] for row in rows] != folds.tolist():
             raise DatasetError(
                 f"{run.benchmark}: the run's folds are {[int(row['fold']) for row in rows]}, "
-                f"its pairs' {folds.tolist()}; measure it anew"
+                f"its pairs' {folds.tolist()}; measure it again"
             )
     if len(rows) != len(folds) or not all("threshold" in row for row in rows):
         raise DatasetError(
             f"{run.benchmark}: expected a threshold for each of the pairs' {len(folds)} folds, "
-            f"got {sum('threshold' in row for row in rows)}; measure it anew"
+            f"got {sum('threshold' in row for row in rows)}; measure it again"
         )
     return np.array([row["threshold"] for row in rows], np.float64)

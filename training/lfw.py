@@ -111,7 +111,7 @@ def _folded(path: Path, rows: list[tuple[int, list[str]]]) -> Iterator[LfwPair]:
             if len(fields) in {3, 4} and len(fields) != wanted:
                 raise DatasetError(
                     f"{path}, line {line}: expected {wanted} fields, since line {first_line} announces sets "
-                    f"of {per_kind} genuine and {per_kind} impostor rows, got {len(fields)}; mend the list"
+                    f"of {per_kind} genuine and {per_kind} impostor rows, got {len(fields)}; fix the list"
                 )
         elif len(fields) == 3 and before == 4:
             fold += 1

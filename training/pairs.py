@@ -79,7 +79,7 @@ def parse_row(path: Path, line: int, fields: Sequence[str], parse: Callable[[Seq
     try:
         return parse(fields)
     except ValueError as exc:
-        raise DatasetError(f"{path}, line {line}: {exc}; mend the list") from exc
+        raise DatasetError(f"{path}, line {line}: {exc}; fix the list") from exc
 
 
 def whole_number(field: str) -> int:

@@ -152,7 +152,7 @@ def _no_number(text: str) -> float:
 def _without_twins(items: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(items)
     if len(found) != len(items):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("duplicate name in an object")
     return found
 
 

@@ -80,7 +80,7 @@ def show_fruits(found: Fruits, console: Console) -> None:
             "yes" if point.keeps_limit else "no",
         )
     console.print(table)
-    best = found.best or "nothing keeps the limit"
+    best = found.best or "no configuration keeps the limit"
     console.print(f"within {found.limit_ms:g} ms on one core, {found.images} images: {best}")
 
 

@@ -85,7 +85,7 @@ def read_ytf_pairs(path: Path) -> list[YtfPair]:
     if not rows:
         raise DatasetError(f"{path}: the list of pairs is empty; give YTF's splits.txt")
     if ragged := [line for line, fields in rows if len(fields) != len(rows[0][1])]:
-        raise DatasetError(f"{path}, line {ragged[0]}: has another number of fields; mend the list")
+        raise DatasetError(f"{path}, line {ragged[0]}: has another number of fields; fix the list")
     pairs = [parse_row(path, line, fields, _pair) for line, fields in rows]
     _check_labels(path, rows, pairs)
     return pairs
@@ -112,7 +112,7 @@ def _check_labels(path: Path, rows: Sequence[tuple[int, list[str]]], pairs: Sequ
     if fewest := min(wrong, key=len):
         raise DatasetError(
             f"{path}, line {fewest[0]}: the label disagrees with the names, as in {len(fewest):,} of "
-            f"{len(rows):,} rows; expected 1 for two videos of one person and 0 otherwise: mend the list"
+            f"{len(rows):,} rows; expected 1 for two videos of one person and 0 otherwise: fix the list"
         )
 
 

@@ -328,7 +328,7 @@ def test_a_plan_that_fails_at_its_first_start_never_serves(
     plan(package, store, graph=upside_down(package))
     said = []
     for _ in range(2):
-        with pytest.raises(ModelError, match="does not give what the model gives: cosine to the") as failure:
+        with pytest.raises(ModelError, match="fails the parity gate: cosine to the") as failure:
             open_engine(package, kind="tensorrt-rtx", store=store)
         said.append(str(failure.value))
         assert gpu.held().keys() <= {"logger"}, "nothing of it stays on the GPU"

@@ -258,7 +258,7 @@ def test_avro_with_a_registrys_ids_is_read_with_the_registry(kafka_broker: str, 
         assert by_camera(read(source, "--registry", stand_in.url)) == by_camera(some_events(6))
     done = events_command("tail", source, "--no-follow")
     assert done.stdout == ""
-    assert done.stderr.count("is none of facestream's own; name its registry") == 6
+    assert done.stderr.count("is not one of facestream's own; give its registry") == 6
 
 
 @pytest.mark.kafka

@@ -107,7 +107,7 @@ def test_two_photographs_are_compared(faces, photos: Path) -> None:
     assert "very likely the same person (1 in 10,000 pairs of different people is as alike)" in result.stdout
     result = faces("compare", photos / "two.png", photos / "wall.bmp")
     assert result.exit_code == 1
-    assert "two.png: it shows 2 faces; cut out the right one, or say which: --pick" in result.stderr
+    assert "two.png: it shows 2 faces; crop it to the right one, or choose with --pick" in result.stderr
     assert "wall.bmp: no face was found in it" in result.stderr
 
 

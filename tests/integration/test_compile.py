@@ -170,7 +170,7 @@ def test_an_engine_that_fails_is_not_published(tmp_path: Path, store: EngineStor
     with pytest.raises(ModelError) as failure:
         compile_it(embedder(tmp_path, "constant"), store, faces)
     assert str(failure.value) == (
-        "tiny on openvino in fp32 does not give what the model gives: the output is the same whatever the "
+        "tiny on openvino in fp32 fails the parity gate: the output is the same whatever the "
         "input; nothing was published: choose another precision, or --force"
     )
     assert left_over(store) == []
@@ -379,7 +379,7 @@ def test_a_builder_that_is_killed(step: str, tiny: ModelPackage, store: EngineSt
 
     with pytest.raises(ModelError) as failure:
         compile_it(tiny, store, faces, on_progress=kill)
-    assert str(failure.value) == "the building process died (SIGKILL); nothing was kept"
+    assert str(failure.value) == "the build process died (SIGKILL); nothing was kept"
     assert left_over(store) == []
     assert compile_it(tiny, store, faces).verdict == "passed", "the next one succeeds"
 
@@ -427,7 +427,7 @@ def test_batches_out_of_order(
 
 
 def test_gpus_are_for_rtx_only(tiny: ModelPackage, store: EngineStore, faces: Path) -> None:
-    with pytest.raises(ModelError, match="openvino is built for this machine; only tensorrt-rtx takes"):
+    with pytest.raises(ModelError, match="openvino builds only for this machine; --gpu is for tensorrt-rtx"):
         compile_it(tiny, store, faces, gpus=("sm86",))
 
 

@@ -181,7 +181,7 @@ def test_whoever_reads_a_whole_topic_goes_on_behind_such_a_record(
     write_records(kafka_broker, topic, [(b"cam-0", b"{}", unreadable_headers())])
     write_events(kafka_broker, topic, written[3:])
     entries = list(read_log(source))
-    assert [entry.problem for entry in entries if entry.event is None] == ["no record that can be parsed"]
+    assert [entry.problem for entry in entries if entry.event is None] == ["not a record that can be parsed"]
     assert ids(entry.event for entry in entries if entry.event is not None) == ids(written)
     assert ids(only_events(read_log(source), "the topic")) == ids(written)
 
@@ -276,7 +276,7 @@ def test_it_goes_on_when_a_broker_that_was_killed_is_back(mortal_server: KafkaSe
         found = [next(events) for _ in range(8)]
         mortal_server.kill()
         deadline = time.monotonic() + WAIT_S
-        while "brokers are away" not in str(told) and time.monotonic() < deadline:
+        while "brokers are unreachable" not in str(told) and time.monotonic() < deadline:
             assert events.take(1, wait_s=0.5) == []
         mortal_server.start()
         write_events(broker, topic, written[8:])
@@ -285,7 +285,7 @@ def test_it_goes_on_when_a_broker_that_was_killed_is_back(mortal_server: KafkaSe
             found += events.take(100, wait_s=1.0)
     assert ids(found) == ids(written)
     assert [each["event"].partition(";")[0] for each in told if each["event"].startswith("brokers")] == [
-        "brokers are away",
+        "brokers are unreachable",
         "brokers are back",
     ]
     assert read_all(source, group="a") == []

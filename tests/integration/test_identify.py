@@ -246,7 +246,7 @@ def test_tracks_of_another_model_are_passed_over_and_told_of(
     other = face_event(embedding=vector(0), embedding_model="another", track_id="t-1")
     write_events(kafka_broker, topic, [other, face_event(embedding=vector(1), embedding_model=MODEL.name)])
     told = identify(source, gallery).finish()
-    assert "tracks of another model are passed over" in told
+    assert "tracks of another model are skipped" in told
     assert "1 event of tracks, 1 answer, 1 of another model passed over" in told
     assert "0 events of tracks" in identify(source, gallery, "--idle", "0.5").wait(), "they are done"
 
@@ -266,7 +266,7 @@ def test_a_topic_for_answers_with_other_partitions_is_refused(
     nowhere = f"kafka://{kafka_broker}/{topic}.none"
     for _ in range(2):
         told = identify(nowhere, gallery).wait(expected=1)
-        assert f"{nowhere}: there is no such topic; make it: facestream events topics {nowhere}" in told
+        assert f"{nowhere}: there is no such topic; create it: facestream events topics {nowhere}" in told
     with pytest.raises(SinkError, match="got no such topic"):
         match_partitions(source, KafkaAddress((kafka_broker,), f"{topic}.none", create=False))
 

@@ -165,5 +165,5 @@ def test_a_broker_that_comes_back_empty_gets_all_that_it_had_not_acknowledged(
         cluster.revive(1)
         sink.close(WAIT_S)
     assert sorted({each for _, each in read(broker, topic)}) == ids_of(later)
-    lost = "kafka has lost events that it had acknowledged, or the topic was made anew; going on"
+    lost = "kafka has lost events that it had acknowledged, or the topic was recreated; continuing"
     assert [each["event"] for each in told].count(lost) == 1

@@ -144,7 +144,7 @@ def test_a_camera_may_send_over_udp_alone(watch):
         door = watch(f"rtspu://127.0.0.1:{camera.port}/live")
         door.wait_for_frames(3)
         refused = watch(f"rtsp://127.0.0.1:{camera.port}/live")
-        assert "rtspu:// over UDP" in refused.wait_for_state(CameraState.DOWN).reason
+        assert "rtspu:// UDP" in refused.wait_for_state(CameraState.DOWN).reason
     finally:
         camera.kill()
 

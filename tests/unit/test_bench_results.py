@@ -92,7 +92,7 @@ def changed(**fields: object) -> str:
         (changed().replace("1.5", "NaN"), "expected finite numbers, got NaN"),
         (changed().replace("1.5", "1" + "0" * 400), "not a benchmark's result"),
         (changed().replace("1.5", "1e999"), "embed: expected a finite number, got inf"),
-        (changed().replace('"cores": 2', '"cores": 2, "cores": 2'), "a name stands twice"),
+        (changed().replace('"cores": 2', '"cores": 2, "cores": 2'), "duplicate name"),
         ("[" * 100_000, "not a benchmark's result"),
         ("\udcff", "not a benchmark's result"),
     ],

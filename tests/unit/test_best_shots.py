@@ -37,9 +37,9 @@ def test_a_sealed_picture_is_none_to_others(tmp_path: Path, picture: np.ndarray)
     BestShots(tmp_path, sealer=SEALER)(face_event(track_id="door-1"), picture)
     (file,) = tmp_path.iterdir()
     assert not file.read_bytes().startswith(b"\xff\xd8")
-    with pytest.raises(ConfigError, match="give the key"):
+    with pytest.raises(ConfigError, match="set the key"):
         BestShots(tmp_path).read("door-1")
-    with pytest.raises(ConfigError, match="the key that it was sealed with"):
+    with pytest.raises(ConfigError, match="the key that it was encrypted with"):
         BestShots(tmp_path, sealer=Sealer(bytes(32))).read("door-1")
     file.rename(tmp_path / "door-2.jpg.sealed")
     with pytest.raises(ConfigError, match="another place"):

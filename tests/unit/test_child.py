@@ -36,7 +36,7 @@ def test_it_is_another_process_and_it_is_gone_afterwards() -> None:
         ("JSONDecodeError", ValueError, "^Expecting property name"),
         ("MemoryError", ModelError, "^not enough memory to build the engine; close other programs$"),
         ("OSError", ModelError, "^cannot build: No space left on device; free space and try again$"),
-        ("KeyError", ModelError, r"^the building process failed: KeyError: 'several\\nlines'; nothing was"),
+        ("KeyError", ModelError, r"^the build process failed: KeyError: 'several\\nlines'; nothing was"),
     ],
 )
 def test_what_the_function_raises_comes_back(
@@ -56,13 +56,13 @@ def test_a_child_that_dies_is_told_in_one_line(how: str, cause: str) -> None:
     told: list[str] = []
     with pytest.raises(ModelError) as failure:
         run_in_child(child_jobs.die, how, on_progress=lambda step, _: told.append(step))
-    assert str(failure.value) == f"the building process died ({cause}); nothing was kept"
+    assert str(failure.value) == f"the build process died ({cause}); nothing was kept"
     assert told == ["dying"]
 
 
 def test_a_child_that_takes_too_long_is_ended() -> None:
     begun = time.monotonic()
-    with pytest.raises(ModelError, match="took more than 1 s and was ended; nothing was kept"):
+    with pytest.raises(ModelError, match="took more than 1 s and was stopped; nothing was kept"):
         run_in_child(child_jobs.sleep, 60.0, timeout_s=1.0)
     assert time.monotonic() - begun < 30
     assert multiprocessing.active_children() == []

@@ -187,7 +187,7 @@ def test_a_partition_stands_still_until_it_could_be_prepared(
 ) -> None:
     assert made == []
     topics.write(stays(cameras=1))
-    troubles = [SinkError("brokers are away")]
+    troubles = [SinkError("brokers are unreachable")]
 
     def prepare(_: tuple[int, ...]) -> None:
         if troubles:
@@ -195,7 +195,7 @@ def test_a_partition_stands_still_until_it_could_be_prepared(
 
     with EventConsumer(SOURCE, group="a", on_assigned=prepare) as events:
         assert events.take(100, wait_s=0.0) == []
-        with pytest.raises(SinkError, match="away"):
+        with pytest.raises(SinkError, match="unreachable"):
             events.take(100, wait_s=0.0)
         assert ids(events.take(100, wait_s=0.5)) == ids(stays(cameras=1))
 
@@ -385,7 +385,7 @@ def test_it_is_closed_once_and_not_opened_again(made: list[StandInConsumer]) -> 
         pass
     consumer.close()
     assert made[0].is_closed
-    with pytest.raises(ValueError, match="make a new one"), consumer:
+    with pytest.raises(ValueError, match="create another one"), consumer:
         pass
 
 

@@ -135,7 +135,7 @@ def test_spoilt_records_are_refused_or_read_as_events(event_format: Any, data: s
         ("avro", lambda value: b"\1" + value[1:], "zero byte"),
         ("avro", lambda value: value + b"\0", "1 bytes too many"),
         ("avro", lambda value: value[:-1], "not Avro"),
-        ("avro", lambda value: b"\0" + struct.pack(">I", 7) + value[5:], "7 is none of facestream's own"),
+        ("avro", lambda value: b"\0" + struct.pack(">I", 7) + value[5:], "7 is not one of facestream's own"),
         ("protobuf", lambda value: value[:5], "message indexes"),
         (
             "protobuf",

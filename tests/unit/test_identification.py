@@ -167,7 +167,7 @@ def test_arguments_are_checked() -> None:
     for similarities, people, enrolled, message in [
         (np.zeros((2, 1)), one, one, r"expected \(1, 1\)"),
         (np.zeros((1, 0)), one, one[:0], "somebody enrolled"),
-        (np.zeros((1, 2)), one, np.array([3, 3]), "somebody stands there twice"),
+        (np.zeros((1, 2)), one, np.array([3, 3]), "duplicate person"),
         (np.full((1, 1), np.nan), one, one, "1 are not finite"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -214,7 +214,7 @@ def test_people_are_drawn_with_all_their_probes_and_alike_in_every_run() -> None
         assert first % 3 == second % 2 == 0
         assert first / 3 + second / 2 + third == 3
     assert interval_over_people([run, run[::-1]], lambda r: float(len(r)), rounds=40) == (low, high)
-    with pytest.raises(DatasetError, match="support no interval"):
+    with pytest.raises(DatasetError, match="too few people for an interval"):
         interval_over_people([run], lambda _: math.nan, rounds=3)
 
 

@@ -237,7 +237,7 @@ def test_answers_that_were_not_acknowledged_are_written_again(monkeypatch: pytes
     with capture_logs() as logs:
         topic.write([identity_event(), identity_event(sequence=1)])
     assert [len(each.sent) for each in used] == [2, 2]
-    assert [each["event"] for each in logs] == ["answers wait for kafka", "kafka takes answers again"]
+    assert [each["event"] for each in logs] == ["answers are waiting for kafka", "kafka takes answers again"]
     assert topic.failures == 2
     topic.write([identity_event(sequence=2)])
     assert len(used) == 2, "a producer that is well is kept"
@@ -274,7 +274,7 @@ def test_answers_that_are_not_acknowledged_soon_are_told_of_once_and_waited_for(
     with capture_logs() as logs:
         topic.write([identity_event(), identity_event(sequence=1)])
         topic.write([])
-    assert [each["event"] for each in logs] == ["answers wait for kafka", "kafka takes answers again"]
+    assert [each["event"] for each in logs] == ["answers are waiting for kafka", "kafka takes answers again"]
     assert logs[0]["reason"] == "nothing was acknowledged for 4 s"
     assert topic.failures == 1
 

@@ -220,7 +220,10 @@ REFUSED: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
     "uint8 NHWC": (changed(of_uint8_nhwc), "expected one input, a float32 image .*got .*UINT8"),
     "unknown operator": (changed(with_unknown_operator), "No Op registered for Strange"),
     "others' operator": (changed(with_operator_of_others), "cannot be run .*Strange"),
-    "external data": (changed(with_weights_elsewhere), "its weights are in other files; export it as one"),
+    "external data": (
+        changed(with_weights_elsewhere),
+        "its weights are in other files; export it as a single file",
+    ),
     "NaN": (changed(with_weight(math.nan)), "expected finite weights, got NaN or infinity in 'constant_2'"),
     "infinity": (changed(with_weight(math.inf)), "expected finite weights, got NaN or infinity in 'consta"),
     "constant": (embedder_onnx("constant"), "two different images gave the same output; export the trained"),

@@ -19,11 +19,14 @@ ADDRESS = KafkaAddress(("h:1",), "faces", username="ann", password="geheim", sec
             errors.SaslAuthenticationFailedError("geheim"),
             "refuse the user name or the password (SCRAM-SHA-512)",
         ),
-        (errors.UnsupportedSaslMechanismError(), "know no mechanism=SCRAM-SHA-512"),
-        (errors.IllegalSaslStateError(), "ask for no login"),
-        (errors.TopicAuthorizationFailedError({"faces"}), "the user ann has no right to the topic faces"),
-        (errors.GroupAuthorizationFailedError(), "the user ann has no right to this consumer group"),
-        (errors.ClusterAuthorizationFailedError(), "the user ann has no right to this on the cluster"),
+        (errors.UnsupportedSaslMechanismError(), "do not support mechanism=SCRAM-SHA-512"),
+        (errors.IllegalSaslStateError(), "do not require a login"),
+        (
+            errors.TopicAuthorizationFailedError({"faces"}),
+            "the user ann lacks permission for the topic faces",
+        ),
+        (errors.GroupAuthorizationFailedError(), "the user ann lacks permission for this consumer group"),
+        (errors.ClusterAuthorizationFailedError(), "the user ann lacks permission for this on the cluster"),
         (errors.UnknownTopicOrPartitionError(), "there is no topic faces any more"),
         (errors.NotEnoughReplicasError(), "too few brokers hold a copy"),
         (errors.CommitFailedError(errors.UnknownMemberIdError()), "given the partitions to another"),
@@ -44,7 +47,7 @@ def test_causes_are_found_where_kafka_python_leaves_them() -> None:
     alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     handshake = errors.KafkaConnectionError("Handshake failed")
     handshake.__context__ = alert
-    assert "asks for a client certificate" in explain_failure(handshake, ADDRESS)
+    assert "requires a client certificate" in explain_failure(handshake, ADDRESS)
 
 
 def test_a_circle_of_causes_ends() -> None:
@@ -60,7 +63,5 @@ def test_a_connections_failure_tells_more_than_the_end_of_the_time() -> None:
         "kafka://h:1/faces: k:2: the brokers refuse the user"
     )
     strangers = {"inside:9": errors.KafkaConnectionError("DNS")}
-    assert "name themselves inside:9, where they cannot be reached" in explain_all(late, strangers, ADDRESS)
-    assert "does not answer as Kafka does" in explain_all(
-        late, {"h:1": errors.KafkaConnectionError()}, ADDRESS
-    )
+    assert "advertise inside:9, which cannot be reached" in explain_all(late, strangers, ADDRESS)
+    assert "does not answer like Kafka" in explain_all(late, {"h:1": errors.KafkaConnectionError()}, ADDRESS)

@@ -33,11 +33,15 @@ def test_a_listener_that_is_to_be_spoken_to_like_that() -> None:
 @pytest.mark.parametrize(
     ("answer", "address", "words"),
     [
-        (NO_LOGIN_HERE, LOGIN, "it asks for no login; leave USER:PASSWORD@ away, with security=PLAINTEXT"),
-        (UNSUPPORTED, PLAIN, r"it asks for a login \(PLAIN, OAUTHBEARER\); use USER:PASSWORD@"),
-        (UNSUPPORTED, LOGIN, "it knows no mechanism=SCRAM-SHA-512; it offers PLAIN, OAUTHBEARER"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", PLAIN, "what it says is not Kafka"),
-        (answer_of(34, correlation=1), PLAIN, "what it says is not Kafka"),
+        (
+            NO_LOGIN_HERE,
+            LOGIN,
+            "it does not require a login; leave out USER:PASSWORD@, with security=PLAINTEXT",
+        ),
+        (UNSUPPORTED, PLAIN, r"it requires a login \(PLAIN, OAUTHBEARER\); use USER:PASSWORD@"),
+        (UNSUPPORTED, LOGIN, "it does not support mechanism=SCRAM-SHA-512; it offers PLAIN, OAUTHBEARER"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", PLAIN, "its answer is not Kafka's"),
+        (answer_of(34, correlation=1), PLAIN, "its answer is not Kafka's"),
     ],
 )
 def test_one_that_is_to_be_spoken_to_otherwise(answer: bytes, address: KafkaAddress, words: str) -> None:

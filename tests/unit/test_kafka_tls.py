@@ -68,7 +68,7 @@ def test_plaintext_where_tls_is_spoken(authority: Authority) -> None:
     server = server_context(authority.issue("broker"))
     with (
         listening(NO_LOGIN_HERE, server) as broker,
-        pytest.raises(SinkError, match="it speaks TLS; use security=SSL there"),
+        pytest.raises(SinkError, match="it uses TLS; use security=SSL there"),
     ):
         check(broker, None, security="PLAINTEXT")
 
@@ -76,7 +76,7 @@ def test_plaintext_where_tls_is_spoken(authority: Authority) -> None:
 def test_tls_where_none_is_spoken(authority: Authority) -> None:
     with (
         listening(NO_LOGIN_HERE) as broker,
-        pytest.raises(SinkError, match="it speaks no TLS; use security=PLAINTEXT there"),
+        pytest.raises(SinkError, match="it does not use TLS; use security=PLAINTEXT there"),
     ):
         check(broker, authority)
 
@@ -99,7 +99,7 @@ def test_a_broker_that_asks_who_we_are(authority: Authority) -> None:
     cert_file, key_file = authority.issue("client")
     with listening(NO_LOGIN_HERE, server) as broker:
         check(broker, authority, cert_file=cert_file, key_file=key_file)
-        with pytest.raises(SinkError, match=r"asks for a client certificate; give one: cert=FILE&key=FILE"):
+        with pytest.raises(SinkError, match=r"requires a client certificate; give one: cert=FILE&key=FILE"):
             check(broker, authority)
 
 

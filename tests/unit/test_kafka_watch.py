@@ -32,7 +32,7 @@ def test_brokers_that_are_all_away_for_a_while_are_told_of_once_and_so_is_their_
         watch.look(201.0)
         watch.look(300.0)
     assert [each["event"] for each in told] == [
-        "brokers are away; reading goes on when they are back",
+        "brokers are unreachable; reading continues when they are back",
         "brokers are back",
     ]
     assert told[0]["reason"] == "k:1: refused; k:2: no answer"

@@ -99,9 +99,9 @@ def test_a_map_is_kept_in_a_file(fitted: EmbeddingMap, tmp_path: Path) -> None:
 
 def test_a_map_refuses_models_that_it_was_not_fitted_for(fitted: EmbeddingMap) -> None:
     fitted.check(old=OLD, new=NEW)
-    with pytest.raises(ModelError, match=r"leads from old-v1 \(aaaaaaaaaaaa\), not new-v2"):
+    with pytest.raises(ModelError, match=r"is from old-v1 \(aaaaaaaaaaaa\), not new-v2"):
         fitted.check(old=NEW, new=NEW)
-    with pytest.raises(ModelError, match=r"leads to new-v2 \(bbbbbbbbbbbb\), not new-v2 \(cccccccccccc\)"):
+    with pytest.raises(ModelError, match=r"is to new-v2 \(bbbbbbbbbbbb\), not new-v2 \(cccccccccccc\)"):
         fitted.check(old=OLD, new=("new-v2", "c" * 64))
 
 
@@ -131,7 +131,7 @@ def test_files_of_something_else_are_refused(fitted: EmbeddingMap, tmp_path: Pat
         EmbeddingMap.load(tmp_path / "none.npz")
     path = tmp_path / "other.npz"
     np.savez(path, embeddings=np.eye(3))
-    with pytest.raises(ModelError, match="no whole map of embeddings"):
+    with pytest.raises(ModelError, match="not a complete map of embeddings"):
         EmbeddingMap.load(path)
     about = np.frombuffer(json.dumps({"format": "facestream-map/9"}).encode(), np.uint8)
     np.savez(path, about=about, weights=np.eye(2), old_mean=np.eye(2), new_mean=np.eye(2))
@@ -164,18 +164,18 @@ def test_files_that_would_break_their_reader_are_refused(fitted: EmbeddingMap, t
     endless = json.dumps(about | {"pairs": "PAIRS"}).replace('"PAIRS"', "1e400").encode()
     for text in (endless, b"[" * 100_000):
         np.savez(path, **(parts | {"about": np.frombuffer(text, np.uint8)}))
-        with pytest.raises(ModelError, match="no whole map of embeddings"):
+        with pytest.raises(ModelError, match="not a complete map of embeddings"):
             EmbeddingMap.load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("about.npy", npy((1_000_000, 1_000_000, 1_000)))
-    with pytest.raises(ModelError, match="no whole map of embeddings"):
+    with pytest.raises(ModelError, match="not a complete map of embeddings"):
         EmbeddingMap.load(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("about.npy", npy((1000,), bytes(4000)))
     packed = bytearray(path.read_bytes())
     packed[60:70] = b"\xff" * 10
     path.write_bytes(packed)
-    with pytest.raises(ModelError, match="no whole map of embeddings"):
+    with pytest.raises(ModelError, match="not a complete map of embeddings"):
         EmbeddingMap.load(path)
 
 
@@ -189,7 +189,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
     np.savez(tmp_path / "trap.npz", about=np.array([Trap()], object))
     (tmp_path / "bare.npz").write_bytes(pickle.dumps(Trap()))
     for name in ("trap.npz", "bare.npz"):
-        with pytest.raises(ModelError, match="no whole map"):
+        with pytest.raises(ModelError, match="not a complete map"):
             EmbeddingMap.load(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 

@@ -40,13 +40,13 @@ def test_the_client_says_who_it_is_and_gets_a_token() -> None:
             r"refuses the client's id or secret",
         ),
         (401, b"<html>", r"refuses the client's id or secret \(HTTP 401\)"),
-        (400, b'{"error": "invalid_scope"}', r"no such scope .*correct scope"),
-        (404, b"no such page", r"gives no token \(HTTP 404\)"),
-        (500, b'{"error": ["<script>"]}', r"gives no token \(HTTP 500\)"),
+        (400, b'{"error": "invalid_scope"}', r"unknown scope .*correct scope"),
+        (404, b"no such page", r"returned no token \(HTTP 404\)"),
+        (500, b'{"error": ["<script>"]}', r"returned no token \(HTTP 500\)"),
         (200, b"<html>", "expected a token in JSON"),
         (200, b'{"access_token": "geheim"}', "expected access_token, and token_type Bearer"),
         (200, b'{"access_token": "ge\\nheim", "token_type": "bearer"}', "expected a bearer token"),
-        (302, b"", r"gives no token \(HTTP 302\)"),
+        (302, b"", r"returned no token \(HTTP 302\)"),
     ],
 )
 def test_answers_that_are_no_token(status: int, body: bytes, words: str) -> None:

@@ -153,7 +153,7 @@ def test_detectors_that_find_the_same_pass() -> None:
         (TWO, TWO[:1], "image 1: 1 faces that only one of the two finds"),
         (TWO[:1], TWO, "image 1: 1 faces that only one of the two finds"),
         (TWO, Faces.none(), "image 1: 2 faces that only one"),
-        (TWO, faces((0, 0, 41.5, 40), (50, 50, 90, 90)), "a box is 1.50 px off, at most 1 px is admitted"),
+        (TWO, faces((0, 0, 41.5, 40), (50, 50, 90, 90)), "a box is 1.50 px off, at most 1 px is allowed"),
         (TWO, faces((0, 0, np.nan, 40), (50, 50, 90, 90)), "image 1: numbers that are not finite"),
     ],
 )

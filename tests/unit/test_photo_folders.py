@@ -54,16 +54,16 @@ def test_whoever_is_left_out_is_named_with_the_reason(tmp_path: Path) -> None:
     assert len(told) == 9
     assert "--deep" in told["Bob"]
     assert "2019" in told["Bob"]
-    assert told["Cid"] == "has no photograph (passed over in it: 2 .txt)"
+    assert told["Cid"] == "has no photograph (skipped in it: 2 .txt)"
     assert told["Dan"] == "has no photograph"
-    assert told["Eve"] == "is a link to nothing"
+    assert told["Eve"] == "is a dangling link"
     assert "--name" in told["stray.png"]
     assert "spaces at its ends" in told[" x "]
     assert "U+000A" in told["a\nb"]
     assert "201 characters" in told["y" * 201]
     assert "is empty" in told["___"]
     (note,) = (each for each in found.left_out if not each.is_person)
-    assert note.reason == "passed over in it: 1 .db, 1 hidden"
+    assert note.reason == "skipped in it: 1 .db, 1 hidden"
 
 
 def test_a_folder_whose_name_is_not_utf8_is_left_out_and_the_others_are_not(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_photographs_deeper_down_are_taken_on_demand(tmp_path: Path) -> None:
     shallow, deep = find_people(tmp_path), find_people(tmp_path, deep=True)
     assert shallow.count == 1
     assert {each.reason for each in shallow.left_out if each.path.name == "old"} == {
-        "2 photographs in it passed over; take them with --deep"
+        "2 photographs in it skipped; include them with --deep"
     }
     assert {name: len(photos) for name, photos in deep.people.items()}["Bob"] == 1
     assert {"1.png", "2.png", "3.png"} <= {path.name for path in deep.people["Ann"]}
@@ -116,10 +116,8 @@ def test_a_folder_inside_that_is_not_looked_into_is_named_with_the_reason(
         assert list(found.people) == (["Ann", "Dan"] if deep else ["Dan"])
         assert deep or "add --deep" in told["Ann"]
         assert "20 folders deep" in told["Bob"]
-        assert (
-            told["Cid"] == "has no photograph (shut was not looked into (cannot be read (Permission denied)))"
-        )
-        assert "not looked into" in told["Eve"]
+        assert told["Cid"] == "has no photograph (shut was not searched (cannot be read (Permission denied)))"
+        assert "not searched" in told["Eve"]
         assert "a link to a folder that it is in" in told["Fay"]
         assert [each.path.parent.name for each in found.left_out if not each.is_person] == ["Dan"]
 
@@ -132,8 +130,8 @@ def test_pipes_are_passed_over_and_not_waited_for(tmp_path: Path) -> None:
     found = find_people(tmp_path)  # waits for ever where it opens one
     assert found.count == 1
     assert {each.reason for each in found.left_out} == {
-        "passed over in it: 1 .jpg, 1 without an ending",
-        "passed over in it: 1 without an ending",
+        "skipped in it: 1 .jpg, 1 without an ending",
+        "skipped in it: 1 without an ending",
     }
 
 
@@ -157,7 +155,7 @@ def test_a_picture_is_known_by_its_beginning_too(tmp_path: Path) -> None:
     made(tmp_path, "Ann/one.odd", "Ann/two.txt")
     photos, left_out = find_photos(tmp_path / "Ann")
     assert [path.name for path in photos] == ["one.odd"]
-    assert [each.reason for each in left_out] == ["passed over in it: 1 .txt"]
+    assert [each.reason for each in left_out] == ["skipped in it: 1 .txt"]
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=50).filter(

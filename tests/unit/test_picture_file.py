@@ -175,7 +175,7 @@ def test_numbers_that_are_no_brightness_are_refused() -> None:
         decode_picture(data.tobytes())
     for kind in (np.float32, np.float64):
         data = cv2.imencode(".tiff", PICTURE.astype(kind))[1]
-        with pytest.raises(PictureError, match="of a kind that is not known here; save it in RGB with 8"):
+        with pytest.raises(PictureError, match="of an unsupported kind; save it in RGB with 8"):
             decode_picture(data.tobytes())
 
 

@@ -60,7 +60,7 @@ def test_a_schema_is_asked_for_once():
         number = stand_in.put(schema_text("camera", "avro"))
         assert registry.schema(number) == registry.schema(number) == schema_text("camera", "avro")
         for _ in range(2):
-            with pytest.raises(ValueError, match="knows no schema 7"):
+            with pytest.raises(ValueError, match="has no schema 7"):
                 registry.schema(7)
         assert stand_in.asked == [f"GET /schemas/ids/{number}", "GET /schemas/ids/7"]
 
@@ -97,8 +97,8 @@ def test_the_login_comes_from_the_environment():
     ("answer", "reason"),
     [
         ((302, b""), "answers HTTP 302"),
-        ((500, b'{"error_code":50001,"message":"secret"}'), r"answers HTTP 500 \(error_code 50001\); look"),
-        ((500, b"<html>"), "answers HTTP 500; look"),
+        ((500, b'{"error_code":50001,"message":"secret"}'), r"answers HTTP 500 \(error_code 50001\); check"),
+        ((500, b"<html>"), "answers HTTP 500; check"),
         ((404, b"{}"), "it has no /subjects/a/versions"),
         ((200, b"<html>"), "expected JSON"),
         ((200, b"[]"), "expected an id for a"),

@@ -66,9 +66,9 @@ def test_an_engine_made_here_fits_and_others_do_not(kind: str, tmp_path: Path) -
     several = dataclasses.replace(key, targets=("another", *key.targets))
     assert why_unfit(several) is None
     stale = dataclasses.replace(key, version="0.1")
-    assert why_unfit(stale) == f"it was built by {kind} 0.1, here is {engine_version(kind)}"
+    assert why_unfit(stale) == f"it was built by {kind} 0.1, this machine has {engine_version(kind)}"
     foreign = dataclasses.replace(key, targets=("another", "and one"))
-    assert why_unfit(foreign) == f"it was built for another, and one, here is {this_target(kind)}"
+    assert why_unfit(foreign) == f"it was built for another, and one, this machine has {this_target(kind)}"
     for unfit in (stale, foreign):
         reason = why_unfit(unfit)
         with pytest.raises(ModelError) as failure:

@@ -53,7 +53,7 @@ def test_files_without_tracks_are_told_of(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read"):
         read_tracks(str(tmp_path / "none.jsonl"))
     (tmp_path / "video.mp4").write_bytes(bytes(1000))
-    with pytest.raises(SourceError, match="is no text"):
+    with pytest.raises(SourceError, match="is not text"):
         read_tracks(str(tmp_path / "video.mp4"))
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE cats (name)").connection.close()
     with pytest.raises(SourceError, match="no such table: events"):

@@ -41,7 +41,7 @@ def test_a_full_spool_gives_up_the_oldest_and_counts_them(
     assert stats.events == len(kept)
     assert stats.bytes <= LEAST_SPOOL_BYTES
     assert (
-        sum(int(str(each["events"])) for each in told if "given up" in str(each["event"]))
+        sum(int(str(each["events"])) for each in told if "were dropped" in str(each["event"]))
         == stats.dropped_events
     )
     read_all(spool, settle=True)

@@ -178,7 +178,7 @@ def test_a_damaged_record_is_as_good_as_none(store: EngineStore, content: bytes 
     assert store.engines() == [whole]
     assert store.find(KEY) is None
     with pytest.raises(
-        ModelError, match=r"manifest\.json: (cannot read|not) the record of an engine"
+        ModelError, match=r"manifest\.json: (cannot read the|not an) engine's manifest"
     ) as failure:
         CompiledEngine.load(published.folder)
     assert "\n" not in str(failure.value)
