@@ -119,7 +119,9 @@ def test_runs_over_other_pairs_are_refused() -> None:
         with pytest.raises(DatasetError, match=r"1 are only in the first run, such as Ann/Ann_0000\.jpg and"):
             compare(RUN, other)
     twice = dataclasses.replace(RUN, pairs=(*RUN.pairs, RUN.pairs[5]))
-    with pytest.raises(DatasetError, match=r"\(80 by some_pairs\.txt, 81 by .*: 1 are only in the second run"):
+    with pytest.raises(
+        DatasetError, match=r"\(80 by some_pairs\.txt, 81 by .*: 1 are only in the second run"
+    ):
         compare(RUN, twice)
     assert compare(twice, twice).pairs == 81
     with pytest.raises(DatasetError, match="the first run is of lfw, the second of ytf"):

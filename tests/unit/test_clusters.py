@@ -137,7 +137,9 @@ WRONG = st.one_of(
 def test_files_of_something_else_are_refused_in_one_line(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "edits.json"
     path.write_bytes(raw)
-    with pytest.raises(ConfigError, match=r"edits\.json: not a list of edits \([^\n]*\); fix it, or remove it"):
+    with pytest.raises(
+        ConfigError, match=r"edits\.json: not a list of edits \([^\n]*\); fix it, or remove it"
+    ):
         load_edits(path)
 
 
