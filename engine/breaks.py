@@ -23,7 +23,7 @@ _MOST_EQUAL: Final = 0.5
 
 
 def wholeness(image: Image, boxes_xyxy: FloatArray) -> FloatArray:
-    """What damage to the picture leaves of each face's worth: 1 unless it is evident.
+    """The factor by which damage to the picture lowers each face's quality: 1 unless it is evident.
 
     Decoders fill damaged blocks with something else. Where it ends, grey values jump from one pixel to the
     next along a straight horizontal or vertical line; in what a lens has seen, they change over several

@@ -181,7 +181,7 @@ class StreamClusterer:
     groups that are kept, and not with the number of embeddings.
 
     Args:
-        cut: As for ``cluster``.
+        cut: Groups are joined from this similarity on, as ``cluster_cut`` gives it.
         caution: Is taken from the similarity of two groups for each of them, divided by its weight: young
             groups must be more alike. As ``stream_caution`` gives it; 0 for none.
         most_groups: So many are kept; then the one that nothing has joined for the longest is forgotten.
@@ -222,7 +222,7 @@ class StreamClusterer:
             weights: (N,), as for ``cluster``.
 
         Raises:
-            ValueError: As for ``cluster``, or D is not that of the embeddings before.
+            ValueError: The arrays do not fit, a value is not finite, or D differs from earlier embeddings.
         """
         worth = _checked_weights(embeddings, weights)
         old, new = len(self._ids), len(worth)

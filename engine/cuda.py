@@ -29,7 +29,7 @@ def cuda_missing(index: int = 0) -> str | None:
         index: Number of the GPU.
 
     Returns:
-        None where it can be used, otherwise the reason and how to mend it, on one line.
+        None where it can be used, otherwise the reason and how to fix it, on one line.
     """
     try:
         CudaDevice(index)
@@ -182,7 +182,7 @@ class Buffer:
 
         Args:
             shape: Of the array.
-            dtype: The same.
+            dtype: Of the array.
         """
         count = int(np.prod(shape, dtype=np.int64))
         values: npt.NDArray[Any] = self._host[: count * dtype.itemsize].view(dtype).reshape(shape)

@@ -43,7 +43,7 @@ class FaceEmbedder:
     Args:
         engine: Takes ``pixels``, uint8 (N, size, size, 3) BGR; gives float32 (N, D).
         model: Name of the model; embeddings of different models do not compare.
-        sha256: Of its ONNX file; None where it is of no interest.
+        sha256: Of its ONNX file; None if not needed.
         patches: The aligned views of the face that the model looks at; side by side they are a crop.
         likeness: Brings the model's cosines to the scale that all models share.
         flip: Add the embedding of the mirrored crop: twice the work, slightly more accurate.
@@ -97,8 +97,8 @@ class FaceEmbedder:
         Args:
             package: The model.
             engine: Of it.
-            flip: As for ``FaceEmbedder``.
-            second_look: The same.
+            flip: Whether the embedding of the mirrored face is added.
+            second_look: Finds landmarks again before faces are cut out; None takes them as they are given.
 
         Raises:
             ValueError: The package is not an embedder's.

@@ -10,7 +10,7 @@
     ├── DatasetError    a benchmark's data is missing or contradicts itself
     └── TextError       a name from outside cannot be taken; a ValueError, too
 
-A message says what happened, what was found and expected, and how to mend it. It is one line, holds no
+A message says what happened, what was found and expected, and how to fix it. It is one line, holds no
 secret, and is what the command line prints before it exits with a non-zero code.
 """
 

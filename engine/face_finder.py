@@ -40,7 +40,7 @@ class FoundFaces:
 
     Attributes:
         faces: Boxes, scores and landmarks of N faces, in the image's pixels.
-        qualities: float32 (N,), 0..1: what each is worth to the embedder.
+        qualities: float32 (N,), 0..1: how useful each is to the embedder.
         embeddings: float32 (N, D), unit rows; a dot product of two is their similarity.
 
     Raises:
@@ -71,7 +71,7 @@ class Comparison:
         similarity: Cosine of their embeddings, -1..1; higher is more alike.
         false_accept_rate: Share of the pairs of different people that reach the strictest of the model's
             thresholds that this pair reaches; None where it reaches none, or that rate was not measured.
-        meaning: The same in words.
+        meaning: The rate in words.
         qualities: Of both faces, 0..1.
     """
 
@@ -126,7 +126,7 @@ class FaceFinder:
 
         Args:
             first: uint8 (H, W, 3) BGR.
-            second: The same.
+            second: The image to compare it with, of the same form.
             pick: Which face of several is meant; see ``subject``.
 
         Raises:
@@ -149,7 +149,7 @@ class FaceFinder:
 
         Args:
             one: Its first face counts.
-            other: The same.
+            other: The face to compare it with.
 
         Raises:
             ValueError: One of them has no face.

@@ -79,7 +79,7 @@ class OpenModels:
         detector: Finds faces.
         embedder: Embeds them.
         detector_networks: Packages of the detector's networks with their engines.
-        embedder_network: The same of the embedder.
+        embedder_network: Package of the embedder with its engine.
     """
 
     detector: Detector

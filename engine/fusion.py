@@ -68,7 +68,7 @@ def fused_onnx(parts: Sequence[tuple[ModelPackage, float]]) -> onnx.ModelProto:
     """The graph of ``fuse``: slices, preprocesses and runs each part, and joins what they give.
 
     Args:
-        parts: As for ``fuse``.
+        parts: Embedders with their weights, above 0; at least one.
 
     Returns:
         ``canvas`` (N, 3, H, W), RGB, 0..255, as wide as all views and as high as the highest; gives
@@ -76,7 +76,7 @@ def fused_onnx(parts: Sequence[tuple[ModelPackage, float]]) -> onnx.ModelProto:
         share, one after the other.
 
     Raises:
-        ValueError: As for ``fuse``.
+        ValueError: There is no part, one is not an embedder, or a weight is not above 0.
         ModelError: A part's file is damaged, or no model of one image and one output.
     """
     _check(parts)
@@ -120,7 +120,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _raise_opset(model: onnx.ModelProto, opset: int, package: ModelPackage) -> onnx.ModelProto:
-    """A graph has one opset, so the older part is written anew in the newer part's."""
+    """A graph has one opset, so the older part is converted to the newer part's."""
     if _opset(model) == opset:
         return model
     try:

@@ -77,7 +77,7 @@ def judge(
         package: The model.
         candidate: An engine that was made of it.
         images: Faces, uint8 (H, W, 3) BGR.
-        detector: As for ``model_inputs``.
+        detector: Finds the faces that an embedder sees, the surest one of each image.
         reference: What to compare with; by default ``open_reference``.
         precision: What the engine is held to; by default what it says that it computes in.
 

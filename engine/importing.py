@@ -72,7 +72,7 @@ def import_embedder(
             model's size.
         licence: SPDX name.
         thresholds: See ``ModelPackage``.
-        harmonic_with: The same.
+        harmonic_with: Name of an older model whose embeddings compare with this one's; None for none.
         replace: Overwrite a package of the same name.
         people: Gives faces on which the preprocessing is proved, once all else is known to be right; None
             takes it as it is stated.

@@ -105,7 +105,7 @@ class TemplateIndex:
         """Forget templates. Their numbers are overwritten at once.
 
         Args:
-            keys: int64 (N,); those that are not there are passed over.
+            keys: int64 (N,); those that are not there are skipped.
 
         Returns:
             How many there were.
@@ -161,7 +161,7 @@ class TemplateIndex:
         return keys[order], cosines[order]
 
     def _rebuild(self) -> None:
-        """Close the gaps, and code all anew where there are enough; the old rows answer until then."""
+        """Close the gaps, and encode all rows again if there are enough; the old rows answer until then."""
         rows = _Rows(self._size, self._store)
         for keys, embeddings in self._rows.parts():
             rows.append(keys, embeddings)

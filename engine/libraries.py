@@ -41,16 +41,16 @@ def is_installed(module: str) -> bool:
 
 
 def why_unusable(module: str, error: BaseException, *, title: str | None = None, install: str) -> str:
-    """What is wrong with a library that could not be imported, and what mends it.
+    """What is wrong with a library that could not be imported, and how to fix it.
 
     Args:
         module: The top-level module that was wanted.
         error: What the import raised.
-        title: The library's name for people; the module's when not given.
+        title: The library's name for people; by default the module's.
         install: The command that installs it.
 
     Returns:
-        One line: that it is not installed, or that it is and why it does not load all the same.
+        One line: that it is not installed, or that it is, and why it does not load.
     """
     title = title or module
     if not is_installed(module):
@@ -72,8 +72,8 @@ def trouble_with(
 
     Args:
         module: A top-level module.
-        title: As for ``why_unusable``.
-        install: The same.
+        title: The library's name for people; by default the module's.
+        install: The command that installs it.
         load: Imports it.
 
     Returns:
@@ -92,7 +92,7 @@ def that_kill(modules: Iterable[str]) -> dict[str, str]:
     They are imported in a process of its own, and after one that ends it, the others in another.
 
     Args:
-        modules: Top-level modules; those that are not installed are passed over.
+        modules: Top-level modules; those that are not installed are skipped.
 
     Returns:
         By module, what ends it, such as ``SIGBUS``.

@@ -42,15 +42,15 @@ _ARRAYS: Final = ("weights", "old_mean", "new_mean")
 
 @dataclass(frozen=True, slots=True)
 class MapLoss:
-    """What a map costs, measured on people who had no part in fitting it.
+    """The loss of a map, measured on people who were not used to fit it.
 
     Attributes:
         people: Of whom there were faces to measure on.
         impostor_pairs: Pairs of different people that the rates rest on.
         far: False accept rate that is compared at.
         accepted_old: Share of the pairs of one person that the old model accepts at it, 0..1.
-        accepted_new: The same of the new model.
-        accepted_mapped: The same, an old embedding, mapped, being compared with a new one.
+        accepted_new: Share of them that the new model accepts, 0..1.
+        accepted_mapped: Share of them accepted when mapped old embeddings are compared with new ones, 0..1.
         false_accepts_mapped: False accept rate of mapped comparisons at the new model's threshold, 0..1.
         cosine_kept: Mean cosine of a mapped embedding with the new one of the same face, -1..1.
 
@@ -159,8 +159,8 @@ class EmbeddingMap:
         """Refuse models that the map was not fitted for.
 
         Args:
-            old: Name and SHA-256 of the model that the embeddings are of.
-            new: The same of the model that they shall be compared with.
+            old: Name and SHA-256 of the model that made the embeddings.
+            new: Name and SHA-256 of the model whose embeddings they are compared with.
 
         Raises:
             ModelError: One is another.
@@ -272,7 +272,7 @@ def fit_map(
         new: float32 (N, new size), unit rows, of the same faces.
         people: intp (N,), whom each face shows.
         old_model: Name and SHA-256 of the old model.
-        new_model: The same of the new one.
+        new_model: Name and SHA-256 of the new model.
         seed: Of which half of the people is measured on.
 
     Raises:

@@ -25,7 +25,7 @@ _VERSION: Final = 2
 def cached_package(
     folder: Path | None, stem: str, fields: Mapping[str, Any], make: Callable[[], onnx.ModelProto]
 ) -> ModelPackage:
-    """The package of that name in a folder; made when it is not there, or damaged.
+    """The package of that name in a folder; created if missing, or damaged.
 
     Several processes may do so at the same time.
 

@@ -62,7 +62,7 @@ def parse_model(data: bytes, *, origin: str) -> onnx.ModelProto:
 
 
 def _messages(message: Message) -> Iterator[Message]:
-    """A message and all that stand in it: tensors may hang on nodes, inner graphs and functions too."""
+    """A message and all messages in it: tensors may hang on nodes, inner graphs and functions too."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
@@ -322,7 +322,7 @@ def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def replace_items(field: Any, items: Iterable[Any]) -> None:
-    """Fill a repeated field of a protobuf message anew."""
+    """Replace the content of a repeated field of a protobuf message."""
     kept = list(items)
     del field[:]
     field.extend(kept)

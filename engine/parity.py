@@ -1,4 +1,4 @@
-"""The parity gate: whether an engine gives what the trained model gives.
+"""The parity gate: whether an engine's output matches the trained model's.
 
 The reference is ONNX Runtime in fp32 on the model as it is. An engine passes when it answers every sample
 with finite numbers that differ from input to input, and comes as near to the reference as its precision must.
@@ -38,8 +38,8 @@ class Parity:
 
     Attributes:
         samples: Faces, or images, that were compared.
-        least_cosine: To the reference, of the worst sample; None for detectors.
-        mean_cosine: The same on average.
+        least_cosine: Smallest cosine to the reference; None for detectors.
+        mean_cosine: Mean cosine to the reference; None for detectors.
         most_box_error_px: Largest distance between an edge of a box and the reference's; None for embedders.
         failures: Why the engine does not pass; empty when it does.
     """

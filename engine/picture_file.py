@@ -169,7 +169,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _check_tiff(image: TiffImageFile) -> None:
-    """See that the first page is the picture, and that no tile is larger than a picture may be."""
+    """Check that the first page is the picture, and that no tile is larger than a picture may be."""
     tags: Mapping[int, Any] = image.tag_v2
     if _TIFF_DNG_VERSION in tags or tags.get(_TIFF_SUBFILE, 0) & 1:
         raise PictureError(f"it is {RAW}, or begins with a small preview")

@@ -79,7 +79,7 @@ class Proof:
 
 
 def prove(package: ModelPackage, data: bytes, people: People) -> Proof:
-    """See whether a model tells people apart with the preprocessing that its package states.
+    """Check whether a model tells people apart with the preprocessing that its package states.
 
     The order of the colours cannot be told in this way: it costs little, and nothing on grey faces.
 
@@ -125,9 +125,9 @@ def check_preprocessing(package: ModelPackage, data: bytes, people: People, *, o
     """Refuse a preprocessing with which a model does not tell people apart.
 
     Args:
-        package: As for ``prove``.
-        data: The same.
-        people: The same.
+        package: An embedder's.
+        data: Its model, serialised.
+        people: Faces of different people.
         origin: Where the model comes from, for the message.
 
     Raises:

@@ -94,13 +94,13 @@ class PretrainedModel:
         to_onnx: Makes the package's model of that file.
         licence: SPDX name.
         provenance: Where the weights come from.
-        input_size_wh: As in ``ModelPackage``.
-        colour_order: As in ``ModelPackage``.
-        mean: As in ``ModelPackage``.
-        scale: As in ``ModelPackage``.
-        patches: As in ``ModelPackage``.
-        embedding_size: As in ``ModelPackage``.
-        thresholds: As in ``ModelPackage``.
+        input_size_wh: Width and height of the model's input; see ``ModelPackage`` for this and the rest.
+        colour_order: Of the channels, ``bgr`` or ``rgb``.
+        mean: Subtracted from each channel.
+        scale: Factor of what is left.
+        patches: Aligned crops that an embedder sees.
+        embedding_size: Numbers in an embedding.
+        thresholds: Similarities with their false accept rates.
     """
 
     name: str
@@ -144,7 +144,7 @@ class FusedModel:
     Attributes:
         name: Name of the package made from it.
         parts: Short names of pretrained embedders, each with the weight of its cosine.
-        thresholds: As in ``ModelPackage``.
+        thresholds: Similarities with their false accept rates; see ``ModelPackage``.
     """
 
     name: str

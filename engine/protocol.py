@@ -97,15 +97,16 @@ class Engine(Protocol):
         """
 
     def submit(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Pending:
-        """Begin to run the model, so that the next call's copies overlap with this one's work.
+        """Start a run of the model, so that the next call's copies overlap with this one's work.
 
         Any number of calls may be pending: one that finds the engine busy waits for the oldest to end.
 
         Args:
-            feeds: As for ``infer``. They must not be written to before the result is there.
+            feeds: One C-contiguous array for each input, of its dtype and shape; not to be written to before
+                the result is there.
 
         Raises:
-            ValueError: As for ``infer``.
+            ValueError: An input is missing, unknown, or has the wrong shape or dtype.
             ModelError: The engine failed.
         """
 

@@ -1,4 +1,4 @@
-"""How much a view of a face is worth to the embedder: 0 nothing, 1 as good as it gets.
+"""Quality of a view of a face for the embedder: 0 useless, 1 as good as it gets.
 
 Quality is a product of four factors, each 0..1: detector score, size, pose and sharpness. The last three
 are modelled on one thing: the cosine between SFace's embedding of a face that was made worse in that way

@@ -34,7 +34,7 @@ def check_available(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> 
 
 
 def why_unavailable(kind: CompiledKind, *, purpose: Literal["build", "run"]) -> str | None:
-    """Why a kind of engine cannot be built, or run, here, with what mends it; None where it can.
+    """Why a kind of engine cannot be built, or run, here, with how to fix it; None where it can.
 
     Args:
         kind: Of the engine.
@@ -157,8 +157,8 @@ def open_graph(
         kind: Of engine.
         data: Serialised ONNX, or the plan.
         precision: What it computes in.
-        threads: As for ``open_compiled``.
-        streams: As for ``open_compiled``.
+        threads: Most threads that compute, on processors; None takes one for each core.
+        streams: Calls that run at the same time, on processors.
         key: Of a compiled engine, for the error messages.
 
     Raises:

@@ -30,7 +30,7 @@ _FEWEST_TO_TRAIN: Final = 1024
 def can_scan(size: int) -> bool:
     """Whether embeddings of a length can be scanned here: faiss is installed, and the length is even.
 
-    One that is installed and does not load is told of once, since without it large galleries are slow.
+    One that is installed and does not load is reported once, since without it large galleries are slow.
     """
     return size % _NUMBERS_A_CODE == 0 and _loads()
 

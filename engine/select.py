@@ -114,18 +114,18 @@ def open_engines(
 
     Args:
         packages: One or more.
-        kind: As for ``open_engine``.
-        precision: The same.
-        threads: The same.
-        streams: The same.
-        store: The same.
+        kind: ``auto`` takes the fastest that passes the parity gate; see ``open_engine``.
+        precision: ``auto``, ``fp32``, or what else the engine has.
+        threads: Most threads of each engine, on processors; None takes one for each core.
+        streams: Calls of ``infer`` that may run at the same time, on processors.
+        store: Where compiled engines are; the user's cache by default.
 
     Returns:
         Their engines, in the same order.
 
     Raises:
-        ModelError: As for ``open_engine``.
-        ValueError: The same.
+        ModelError: A package is damaged, no engine works here, or a compiled one is missing or does not fit.
+        ValueError: An argument is out of range.
     """
     store = store or EngineStore()
     if precision != "auto" and precision not in precisions():
@@ -233,7 +233,7 @@ def _open_fastest(
         try:
             return open_all(*remembered)
         except ModelError:
-            pass  # it is not what it was: looked for anew below
+            pass  # it has changed: chosen again below
     choice, engines = _fastest(packages, candidates, open_all)
     with contextlib.suppress(ModelError):  # without it the next start takes longer, and nothing else
         write_atomically(memory, json.dumps({"kind": choice[0], "precision": choice[1]}).encode())

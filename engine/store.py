@@ -69,7 +69,7 @@ class Accuracy:
     Attributes:
         dataset: What was measured, with its number of pairs.
         accuracy: 0..1.
-        reference: The same with ONNX Runtime in fp32, 0..1.
+        reference: Accuracy of ONNX Runtime in fp32, 0..1.
     """
 
     dataset: str
@@ -117,7 +117,7 @@ class CompiledEngine:
         return self.parity is None or self.parity.passed or self.forced
 
     def compile_command(self, *, target: str | None = None) -> str:
-        """The command that makes it anew, in the same store.
+        """The command that rebuilds it, in the same store.
 
         Args:
             target: What to make it for, instead of what it was made for.
@@ -225,7 +225,7 @@ class EngineStore:
             try:
                 found.append(CompiledEngine.load(path.parent))
             except ModelError:
-                continue  # damaged: as good as not there, and made anew by the next compilation
+                continue  # damaged: treated as missing, and rebuilt by the next compilation
         return found
 
     def find(self, key: EngineKey) -> CompiledEngine | None:
@@ -279,7 +279,7 @@ def _unwritable(path: Path, error: OSError) -> ModelError:
 
 
 def compile_command(key: EngineKey) -> str:
-    """The command that makes an engine anew."""
+    """The command that rebuilds an engine."""
     batches = ",".join(map(str, key.batches))
     words = ["facestream", "compile", key.model, "--engine", key.kind, "--precision", key.precision]
     words += ["--batch", batches]

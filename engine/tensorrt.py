@@ -67,7 +67,7 @@ def flavour_available(flavour: Flavour, *, purpose: Literal["build", "run"] = "r
         purpose: ``build`` needs no GPU where the flavour is ``tensorrt-rtx``; all else needs one.
 
     Returns:
-        None where it can, otherwise the reason and how to mend it, on one line.
+        None where it can, otherwise the reason and how to fix it, on one line.
     """
     try:
         library(flavour)

@@ -86,7 +86,7 @@ def build_plan(
         tf32: Let float32 products round their factors to 10 bits of mantissa, as the library does by itself
             from Ampere on, for several times the speed.
         timing_cache: File of measurements that make the next build faster, for ``tensorrt``. One that is
-            damaged, or of another GPU, is made anew.
+            damaged, or of another GPU, is rebuilt.
         on_progress: Called from threads of the library.
 
     Returns:

@@ -117,7 +117,7 @@ def rtx_options(trt: Any, engine: Any, path: Path | None) -> tuple[Any, Any]:
     kernels = options.create_runtime_cache()
     if path is not None:
         with contextlib.suppress(OSError):
-            # One that is damaged or of another GPU or version is refused by the library, and made anew.
+            # One that is damaged or of another GPU or version is refused by the library, and rebuilt.
             kernels.deserialize(path.read_bytes())
     options.set_runtime_cache(kernels)
     return options, kernels

@@ -22,10 +22,10 @@ _ABANDONED_S: Final = 60.0
 def open_workshop(root: Path) -> Iterator[Path]:
     """A new folder that is held while the block runs; what is left in it goes at the end.
 
-    Those that killed builders left behind go before. Builders in other processes are not disturbed.
+    Folders that killed builders left behind are removed first. Builders in other processes are not disturbed.
 
     Args:
-        root: Where it stands; made when it is not there.
+        root: The folder around it; created if missing.
 
     Raises:
         OSError: It cannot be made.
@@ -52,7 +52,7 @@ def _sweep(root: Path) -> None:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder; whatever ends this process lets go of it.
+    """Lock a folder; the lock ends with this process, however it ends.
 
     Raises:
         OSError: It is no folder, or another process holds it.

@@ -180,10 +180,10 @@ def load_detector(model: str | Path, *, cache_dir: Path | None = None) -> tuple[
 
     Args:
         model: ``mtcnn``, which is made of three networks; or what ``load_model`` takes.
-        cache_dir: As for ``load_model``.
+        cache_dir: Where converted models are kept; by default the user's cache folder.
 
     Raises:
-        ModelError: As for ``load_model``.
+        ModelError: There is no such model, or it is damaged or not installed.
     """
     names = MTCNN_STAGES if str(model) == _MTCNN else (model,)
     return tuple(load_model(name, cache_dir=cache_dir) for name in names)

@@ -51,7 +51,7 @@ def write_avro(noun: Noun, fields: Mapping[str, Any]) -> bytes:
 def read_avro(noun: Noun, writer_schema: str, body: bytes) -> dict[str, Any]:
     """Read an event's data; trusts nothing.
 
-    What the writer's schema has and ours has not is passed over; what ours has and the writer's has not takes
+    What only the writer's schema has is skipped; what ours has and the writer's has not takes
     its default (Avro 1.11, section "Schema Resolution").
 
     Args:
@@ -70,7 +70,7 @@ def read_avro(noun: Noun, writer_schema: str, body: bytes) -> dict[str, Any]:
         raise ValueError(f"expected Avro of {record_name(noun)}, got the schema of {str(name)[:80]!r}")
     stream, own = BytesIO(body), _parsed(schema_text(noun, "avro"))
     try:
-        if schema != own:  # fastavro passes over a foreign list without seeing where the data ends: for ever
+        if schema != own:  # fastavro passes over a foreign list without seeing where the data ends: forever
             schemaless_reader(BytesIO(body), schema, None)
         fields = schemaless_reader(stream, schema, own)
     except _READING_ERRORS as exc:
@@ -131,7 +131,7 @@ def _least_bytes(node: Any) -> int:  # noqa: PLR0911 - one for each sort
     """How many bytes a value has at least; 1 stands for more.
 
     Raises:
-        ValueError: A few bytes of this schema could be read for ever: a list of values without bytes, or a
+        ValueError: A few bytes of this schema could be read forever: a list of values without bytes, or a
             type within itself.
     """
     match node:

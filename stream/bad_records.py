@@ -34,7 +34,7 @@ class BadRecord:
 
 
 def log_bad(record: BadRecord) -> None:
-    """Pass a bad record over with a warning; of many, the 1st, 2nd, 4th, 8th and so on are told of."""
+    """Skip a bad record; the 1st, 2nd, 4th, 8th and so on are logged as warnings."""
     if record.count & (record.count - 1) == 0:
         log.warning(
             "record skipped",

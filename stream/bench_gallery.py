@@ -50,7 +50,7 @@ class GalleryFigures:
         exact_ms: Median of an exact search through all.
         median_ms: Of a search.
         p99_ms: Of a search.
-        p99_cpu_ms: The same in processor time, which other work on the machine adds little to.
+        p99_cpu_ms: Of a search in processor time, which other work on the machine hardly affects.
         recall_1: Share of the searches whose nearest is that of the exact search, 0..1.
         recall_10: Share of the ten nearest that are those of the exact search, 0..1.
         adding_p99_ms: Of a search while another thread adds.

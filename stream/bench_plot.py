@@ -29,7 +29,7 @@ _GROUP_WIDTH: Final = 0.84
 
 
 def check_plot(path: Path) -> None:
-    """See whether a plot can be drawn, before anything is measured.
+    """Check whether a plot can be drawn, before anything is measured.
 
     Raises:
         ConfigError: The name ends otherwise than in ``.png`` or ``.svg``, or matplotlib is not installed.

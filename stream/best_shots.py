@@ -35,9 +35,9 @@ class BestShots:
     older than ``keep_days`` are deleted, at the start and then every ten minutes that bring a picture.
 
     Args:
-        folder: Made when it is not there.
+        folder: Created if missing.
         sealer: Encrypts the pictures; None leaves them plain.
-        keep_days: How long a picture is kept; None keeps it for ever.
+        keep_days: How long a picture is kept; None keeps it forever.
 
     Raises:
         ConfigError: The folder cannot be made.

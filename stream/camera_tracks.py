@@ -60,7 +60,7 @@ class Look:
         faces: The faces that were found in it.
         owners: For each row of ``faces`` that belongs to a tracklet, the tracklet's id.
         sightings: For the same rows, the face.
-        candidates: Those of these rows that may be worth an embedding, whatever their sharpness.
+        candidates: Those of these rows that may deserve an embedding, whatever their sharpness.
         brief: Other rows, whose views are to be held, since the camera may soon close.
     """
 
@@ -245,7 +245,7 @@ class CameraTracks:
 
         Args:
             time_s: On the clock of the frames.
-            at: The same moment, UTC.
+            at: Wall-clock time of it, UTC.
 
         Raises:
             ValueError: ``time_s`` is before the last frame.
@@ -335,7 +335,7 @@ class CameraTracks:
         return track.wants(quality, frame.time_s, min_quality=self._min_quality, patience_s=_PATIENCE_S)
 
     def _drop_unfollowed(self) -> None:
-        """Let go of the tracklets that the tracker has given up; public tracks stay open."""
+        """Drop the tracklets that the tracker has dropped; public tracks stay open."""
         kept = set(self._tracker.ids.tolist())
         for tracklet in self._followed.keys() - kept:
             del self._followed[tracklet]

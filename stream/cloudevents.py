@@ -82,10 +82,10 @@ def to_json(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> byt
 
     Args:
         event: Of a track, a camera or an identity.
-        encoding: As in ``to_cloudevent``.
+        encoding: How the embedding is written: ``float32-b64`` or ``int8-b64``.
 
     Raises:
-        ValueError: As in ``to_cloudevent``.
+        ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
     return _dump(to_cloudevent(event, encoding=encoding))
 
@@ -107,10 +107,10 @@ def to_binary(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> B
 
     Args:
         event: Of a track, a camera or an identity.
-        encoding: As in ``to_cloudevent``.
+        encoding: How the embedding is written: ``float32-b64`` or ``int8-b64``.
 
     Raises:
-        ValueError: As in ``to_cloudevent``.
+        ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
     return binary_message(event, _JSON, _dump(json_ready(event_fields(event, encoding))))
 
@@ -124,7 +124,7 @@ def binary_message(event: Event, content_type: str, value: bytes) -> BinaryMessa
         value: The data.
 
     Raises:
-        ValueError: As in ``to_cloudevent``.
+        ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
     attributes = attributes_of(event, content_type)
     del attributes["datacontenttype"]
@@ -137,7 +137,7 @@ def from_binary(headers: Iterable[tuple[str, bytes]], value: bytes) -> Event:
     """Read a Kafka record that ``to_binary`` made; trusts nothing.
 
     Args:
-        headers: Of the record; those that do not begin with ``ce_`` are passed over.
+        headers: Of the record; those that do not begin with ``ce_`` are skipped.
         value: Of the record.
 
     Raises:
@@ -150,11 +150,11 @@ def read_attributes(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     """The attributes of CloudEvents that stand in a record's headers, by their names, unchecked.
 
     Args:
-        headers: Of the record; those that do not begin with ``ce_`` are passed over, but for
+        headers: Of the record; those that do not begin with ``ce_`` are skipped, but for
             ``content-type``.
 
     Raises:
-        ValueError: One stands there twice, or is not UTF-8.
+        ValueError: One appears twice, or is not UTF-8.
     """
     envelope: dict[str, str] = {}
     for name, text in headers:

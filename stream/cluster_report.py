@@ -39,7 +39,7 @@ def write_report(
     names: Mapping[int, str] | None = None,
     gallery: str = "",
 ) -> None:
-    """Write the page, which its owner alone may read where it is made anew.
+    """Write the page, readable by its owner only if it is a new file.
 
     Args:
         clusters: In order.

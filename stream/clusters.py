@@ -111,8 +111,8 @@ def group_tracks(tracks: Sequence[FaceEvent], cut: float, edits: Iterable[Edit] 
 
     Args:
         tracks: The newest event of each, all of one model.
-        cut: As for ``engine.clustering.cluster``.
-        edits: Are done one after the other; those of tracks that are not here are passed over.
+        cut: Tracks are joined from this similarity on.
+        edits: Applied in order; those of tracks that are not here are skipped.
 
     Raises:
         ConfigError: The tracks are of several models.
@@ -283,7 +283,7 @@ def save_edits(edits: Iterable[Edit], path: Path, places: Places | None = None) 
     Args:
         edits: All of them.
         path: Of the file.
-        places: What is remembered beside them; those that stand there already when not given.
+        places: What is remembered beside them; by default those that are there already.
 
     Raises:
         ConfigError: The file cannot be written.

@@ -53,12 +53,12 @@ class CameraSettings(Settings):
         password: For the camera; write ``${NAME}`` and keep it in the environment.
         analysis_fps: Look at no more than so many frames a second of video; null looks at all.
         realtime: Play a file at its own pace and drop frames when late, as a camera would.
-        loop: Start a file again at its end, for ever.
+        loop: Start a file again at its end, forever.
         start_at: When a file was recorded, with a time zone; times of its events count from here.
         ends: An address on the network is a recording, read once to its end, or a camera, tried again for
             ever; null takes ``http(s)`` addresses of video files for recordings and all others for cameras.
         video: Which of several videos of a stream or file, from 1, in its own order.
-        stall_timeout_s: A live camera without a frame for so long is down.
+        stall_timeout_s: A live camera that sends no frame for this long is down.
     """
 
     id: Annotated[str, AfterValidator(clean_camera_id)]
@@ -88,7 +88,7 @@ class ModelSettings(Settings):
         detector: ``yunet``, ``mtcnn``, or an ONNX file of YuNet's family.
         embedder: ``sface``, ``dlib``, ``fused``, the name of an imported model, or a file.
         mirror: Add the embedding of the mirrored face: twice the embedder's work, slightly more accurate.
-        engine: ``auto`` takes the fastest that gives what the model gives on this machine.
+        engine: ``auto`` takes the fastest on this machine that passes the parity gate.
         precision: ``auto`` takes the lowest that passes the parity gate.
         engines_dir: Where ``facestream compile`` put engines; null for the user's cache.
         threads: Threads of each engine; null takes half of the cores, since decoding needs the others.
@@ -109,11 +109,10 @@ class DetectionSettings(Settings):
     Attributes:
         long_side_px: Frames are scaled down to this before detection. The smallest face found is about
             one sixtieth of the picture's long side at 640.
-        enlarge: Frames so small that they stay within ``long_side_px`` are enlarged by so much for the
-            detector, whose landmarks then lie better; null leaves them as they are.
-        second_look: Find landmarks again in the upright face, in all the pixels that the frame has, before
-            the face is cut out.
-        min_score: Detections below are dropped at once; those between this and ``tracking.high_score``
+        enlarge: Factor by which the detector's input is enlarged if it then still fits within
+            ``long_side_px``, for more accurate landmarks; null never enlarges.
+        second_look: Detect landmarks again in the upright face at full resolution before it is cropped.
+        min_score: Detections with a lower score are dropped; those between this and ``tracking.high_score``
             only keep tracks alive.
     """
 
@@ -127,12 +126,12 @@ class TrackingSettings(Settings):
     """How faces become tracks, and which face of a track is embedded.
 
     Attributes:
-        high_score: Only a detection with at least this score begins a track.
-        leave_after_s: A track unseen for so long has left; until then its person may come back to it.
-        rejoin_similarity: Cosine, on SFace's scale, from which a face that appears is a lost track's person.
-        refresh_s: A track's embedding is made anew after so long, also when no better face came.
+        high_score: Minimum score of a detection that starts a track.
+        leave_after_s: A track that is not seen for this long has left; until then its person can rejoin it.
+        rejoin_similarity: Minimum cosine, on SFace's scale, at which a new face rejoins a lost track.
+        refresh_s: After this long, another face is added to a track's embedding even if it is not better.
         update_every_s: Shortest time between two ``updated`` events of a track.
-        min_quality: Faces below do not enter a track's embedding unless it has none.
+        min_quality: Faces of lower quality are left out of a track's embedding unless it has none.
     """
 
     high_score: Fraction = 0.6
@@ -162,15 +161,15 @@ class EventSettings(Settings):
 
 
 class SpoolSettings(Settings):
-    """Where events wait until Kafka has acknowledged them; sealed where ``FACESTREAM_KEY`` is set.
+    """Where events wait until Kafka has acknowledged them; encrypted if ``FACESTREAM_KEY`` is set.
 
     Attributes:
         dir: Folder of the spools, one for each topic; null for the user's state folder.
         max_mib: Size of each, in MiB.
-        when_full: ``drop-oldest`` gives up the oldest events, says so and counts them; ``block`` waits for
+        when_full: ``drop-oldest`` drops the oldest events, logs and counts them; ``block`` waits for
             ten seconds and then ends the run.
-        sync_every_s: A power cut costs the events of so many seconds; 0 writes each through to the disk. The
-            end of the process alone costs none.
+        sync_every_s: Interval of syncing to disk; 0 syncs every write. A power cut loses the events since the
+            last sync, the end of the process none.
     """
 
     dir: Path | None = None
@@ -186,7 +185,7 @@ class IdentitySettings(Settings):
         gallery: File of ``facestream gallery create``; null names nobody.
         false_accept_rate: Share of strangers who may be named anybody; the threshold follows from it and from
             the number of people enrolled.
-        min_quality: A track is not answered while its best face is worth less.
+        min_quality: A track is not identified while the quality of its best face is lower.
     """
 
     gallery: Path | None = None
@@ -195,11 +194,11 @@ class IdentitySettings(Settings):
 
 
 class BestShotSettings(Settings):
-    """Whether a picture of each person who was seen is kept; sealed where ``FACESTREAM_KEY`` is set.
+    """Whether a picture of each person who was seen is kept; encrypted if ``FACESTREAM_KEY`` is set.
 
     Attributes:
         dir: Folder for one picture a track; null keeps none.
-        keep_days: A picture is deleted after so many days; null keeps it for ever.
+        keep_days: Pictures are deleted after this many days; null keeps them.
     """
 
     dir: Path | None = None
@@ -307,12 +306,12 @@ def override_settings(
         sinks: Take the place of those in ``settings`` when there are any.
         environment: Where ``${NAME}`` in sources and sinks is looked up.
         detector: Name or file of a model.
-        embedder: The same.
+        embedder: Name or file of a model.
         engine: For all models.
         precision: For all models.
         analysis_fps: For all cameras; 0 looks at every frame.
         realtime: For all cameras.
-        ends: The same.
+        ends: For all cameras: whether network addresses are recordings that end.
         metrics: ``HOST:PORT``.
         gallery: Whose people are named.
         false_accepts: Share of strangers who may be named, between 0 and 1.

@@ -73,7 +73,7 @@ class EventConsumer:
         batch: Most records that are fetched at once. Within five minutes they must be done, or the group
             gives the partitions to another: make it smaller where an event takes seconds.
         idle_s: The iterator ends when no event came for so long, the time not counted in which the group
-            gives out its partitions; None waits for ever.
+            gives out its partitions; None waits forever.
         timeout_s: How long connecting may take.
 
     Raises:

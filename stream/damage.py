@@ -12,11 +12,11 @@ _MOST_REMEMBERED = 256
 class DamageWatch:
     """Follows the pictures of one stream through its decoder.
 
-    A picture is damaged that the decoder complained about, that is flagged as corrupt, or before which
-    something was lost. So are those that follow, since they build on it, until the next whole key frame; but
-    for no longer than ``most_wait_s``, since some streams have none and mend themselves piece by piece (intra
-    refresh). Then, until a whole key frame does come, only the pictures that are hit themselves count as
-    damaged.
+    A picture is damaged if the decoder complained about it, if it is flagged as corrupt, or if something
+    before it was lost. So are those that follow, since they build on it, until the next intact key frame;
+    but for no longer than ``most_wait_s``, since some streams have none and repair themselves piece by
+    piece (intra refresh). Then, until an intact key frame comes, only the pictures that are hit
+    themselves count as damaged.
 
     May be called from several threads.
 

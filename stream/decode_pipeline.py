@@ -67,7 +67,7 @@ class DecodePipeline:
         network_timeout_s: How long a server may be silent.
         playlists: Follow HLS, DASH and the like, which name other addresses; else such a file is no video.
         video: Which of several videos, from 1.
-        on_abandoned: Called when the pipeline did not stop in time and was left behind.
+        on_abandoned: Called when the pipeline did not stop in time and was abandoned.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class DecodePipeline:
     def close(self) -> None:
         """Stop and free everything. May be called twice, and while another thread waits in ``pull``.
 
-        What does not stop within about a second and a half is left behind.
+        A pipeline that does not stop within about 1.5 seconds is abandoned.
         """
         with self._lock:
             self._closed = True
@@ -343,7 +343,7 @@ class DecodePipeline:
         return gst.PadProbeReturn.OK if keep else gst.PadProbeReturn.DROP
 
     def _read_bus(self) -> None:
-        # Reading also empties the bus, which would grow for ever otherwise.
+        # Reading also empties the bus, which would grow forever otherwise.
         gst, pipeline = load_gst(), self._pipeline
         if pipeline is None:
             return
@@ -399,7 +399,7 @@ def _end_with_the_file(_decoder: Any, _bin: Any, element: Any) -> None:
     """Let a demuxer of libav's end where its file ends.
 
     gst-libav tells libavformat "0 bytes" at the end of a file, which some demuxers (GIF) do not take for the
-    end: they read there for ever. Seen to do so, they are told of an error, which they do understand.
+    end: they read there forever. When they do so, they get an error, which they handle.
     """
     if not element.get_name().startswith("avdemux_") or (sink := element.get_static_pad("sink")) is None:
         return
@@ -413,7 +413,7 @@ def _end_with_the_file(_decoder: Any, _bin: Any, element: Any) -> None:
             reads_at_end += 1
             if reads_at_end == _MOST_READS_AT_END:
                 pad.get_peer().send_event(gst.Event.new_flush_start())  # what is read from now on is an error
-        elif reads_at_end >= _MOST_READS_AT_END:  # it has only looked through the file, and begins anew
+        elif reads_at_end >= _MOST_READS_AT_END:  # it has only scanned the file, and starts again
             pad.get_peer().send_event(gst.Event.new_flush_stop(reset_time=False))
             reads_at_end = 0
         return gst.PadProbeReturn.PASS

@@ -46,7 +46,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What stands at one place of a source.
+    """What a source holds at one position.
 
     Attributes:
         event: None where there is none that can be read.
@@ -73,14 +73,14 @@ def read_log(
     stopping: threading.Event | None = None,
     on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[Entry]:
-    """Everything that stands in a source, the events of each camera in the order in which they were written.
+    """Everything in a source, the events of each camera in the order in which they were written.
 
     Args:
         source: ``kafka://…``, ``jsonl:PATH`` or ``sqlite:PATH``, or the path of such a file.
         since: Passes over what was written to a topic before; files are read whole.
         follow: Go on when the end is reached, until ``stopping``. A topic begins at its end then, unless
             ``since`` says otherwise. Not for SQLite.
-        lookup: As in ``stream.formats.decode``.
+        lookup: Finds Avro schemas that are not facestream's own; see ``stream.formats.decode``.
         stopping: Ends it at the next entry, or within a second.
         on_end: Told once, when a source that is followed has been read to its end and is waited at.
 
@@ -106,7 +106,7 @@ def read_log(
 
 
 def only_events(entries: Iterable[Entry], source: str) -> Iterator[Event]:
-    """The events among entries. What is none is passed over, and the log says how often.
+    """The events among entries. Anything else is skipped, and the log says how often.
 
     Args:
         entries: As ``read_log`` gives them.
@@ -125,7 +125,7 @@ def parse_log(source: str) -> KafkaAddress | JsonLinesAddress | SqliteAddress:
     """What the address of a source of events means.
 
     Args:
-        source: As in ``read_log``.
+        source: An address or a path of events; see ``read_log``.
 
     Raises:
         ConfigError: It means nothing.
@@ -194,7 +194,7 @@ def read_topic(
     stopping: threading.Event | None = None,
     on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[Entry]:
-    """Everything that stands in a topic, as ``read_log`` reads it.
+    """Everything in a topic, as ``read_log`` reads it.
 
     Raises:
         SinkError: No broker answers or lets us in, or there is no such topic.
@@ -257,7 +257,7 @@ def _poll(
 def _span(
     consumer: Any, topic: str, since: datetime | None, *, at_end: bool
 ) -> tuple[dict[Any, int], dict[Any, int]]:
-    """Where to begin and to end in each partition; the consumer stands at the beginnings then."""
+    """Where to begin and to end in each partition; the consumer is then at the beginnings."""
     from stream.kafka import TopicPartition
 
     partitions = [

@@ -1,4 +1,4 @@
-"""What GStreamer's errors mean to the person who has to mend them."""
+"""What GStreamer's errors mean to the person who has to fix them."""
 
 from __future__ import annotations
 

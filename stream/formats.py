@@ -1,7 +1,7 @@
 """Events as Kafka records in JSON, Avro or Protobuf, and back, whatever format they came in.
 
 The attributes are headers in every format (CloudEvents' Kafka binding, binary mode); ``content-type`` says
-how the value is written. Avro and Protobuf stand behind Confluent's framing: a zero byte, the schema's id in
+how the value is written. Avro and Protobuf follow Confluent's framing: a zero byte, the schema's id in
 four bytes, big-endian, for Protobuf the indexes of the message within the file, then the body.
 """
 
@@ -82,7 +82,7 @@ def decode(
     """Read a Kafka record in any format; trusts nothing.
 
     Args:
-        headers: Of the record; those that are not CloudEvents' are passed over.
+        headers: Of the record; those that are not CloudEvents' are skipped.
         value: Of the record.
         lookup: Finds Avro schemas that are not facestream's own, such as ``SchemaRegistry.schema``. Without
             one, only ids of the bundled schemas are known.
@@ -121,7 +121,7 @@ def read_frame(value: bytes) -> tuple[int, bytes]:
         value: Of a record.
 
     Returns:
-        The schema's id, and what stands behind it.
+        The schema's id, and what follows it.
 
     Raises:
         ValueError: There is no such framing.
@@ -137,7 +137,7 @@ def read_message_indexes(raw: bytes) -> tuple[list[int], bytes]:
     A count and so many indexes, each a zigzag varint; a count of 0 is short for the indexes [0].
 
     Args:
-        raw: What stands behind the schema's id.
+        raw: What follows the schema's id.
 
     Returns:
         The indexes, and the body.

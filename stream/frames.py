@@ -20,7 +20,7 @@ class Frame:
         number: Position among all frames that the source decoded in this run, from 0; frames that were
             dropped or skipped are counted, so numbers may have gaps but never repeat.
         time_s: Media time in seconds. Never goes back within a run, also not across a reconnection.
-        captured_at: The same moment on the wall clock, UTC.
+        captured_at: Wall-clock time of it, UTC.
         image: uint8 (H, W, 3) BGR, owned by the frame.
         is_damaged: Whether parts of the picture were lost on the way: it tells where faces are, not how they
             look.
@@ -82,10 +82,10 @@ class SourceStats:
 
     Attributes:
         decoded: Decoded frames.
-        skipped: Frames passed over on purpose, to look at no more than ``analysis_fps`` a second.
+        skipped: Frames skipped on purpose, to analyse no more than ``analysis_fps`` a second.
         dropped: Frames lost because the consumer was late (live only) or because they were damaged.
         reconnects: Times that a live source came back.
-        abandoned: Pipelines that did not stop in time and were left behind, with their threads and memory.
+        abandoned: Pipelines that did not stop in time and were abandoned, with their threads and memory.
         damaged: Those of the dropped ones that were damaged. A picture with a part missing is given out, as
             damaged; one that cannot be read is not.
     """

@@ -71,7 +71,7 @@ class Gallery(GalleryFile):
             path: Of the file, which is not there yet. It appears when it is whole.
             model: Whose embeddings it will hold.
             sealer: Seals what identifies people; None leaves it readable.
-            keep_photos: Keep the photographs, so that another model can embed them anew.
+            keep_photos: Keep the photographs, so that another model can embed them again.
 
         Raises:
             GalleryError: The file is there already, or cannot be made.
@@ -126,7 +126,7 @@ class Gallery(GalleryFile):
         self._names = None
 
     def check_model(self, model: GalleryModel) -> None:
-        """See that a model's embeddings compare with these.
+        """Check that a model's embeddings compare with these.
 
         Raises:
             GalleryError: They do not.
@@ -216,7 +216,7 @@ class Gallery(GalleryFile):
             return self.find(found.id)
 
     def _check_is_no_id(self, name: str) -> None:
-        """See that a new name means nobody yet: commands take names and ids, and one of them erases."""
+        """Check that a new name means nobody yet: commands take names and ids, and one of them erases."""
         if self.database.execute("SELECT 1 FROM people WHERE id = ?", (name,)).fetchone():
             raise TextError(f"name: is the id of somebody in {self.path}; got {quoted(name)}")
 

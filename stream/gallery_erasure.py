@@ -56,9 +56,9 @@ class Erasure:
 
     Attributes:
         person_id: Who.
-        templates: How many were erased.
-        photos: The same.
-        negatives: The same.
+        templates: Number of erased templates.
+        photos: Number of erased photographs.
+        negatives: Number of erased counterexamples.
         pieces: Pieces of what was stored of the person that were looked for.
         bytes_searched: Of the gallery's files, in which they were looked for.
         found_in: Files in which one was found; none is what is wanted.
@@ -84,7 +84,7 @@ def erase(gallery: Gallery, person: str) -> Erasure:
 
     Where an older version took two forms of the person's name for two people, both go.
 
-    Deleted rows are overwritten with zeros, the write-ahead log is emptied, and the file is written anew
+    Deleted rows are overwritten with zeros, the write-ahead log is emptied, and the file is rewritten
     without gaps. Then the gallery's files are searched for pieces of every blob that was stored of the
     person, as it was stored and, where it was sealed, as it was before. What a disk keeps of blocks that are
     no longer of the file is beyond this.
@@ -158,7 +158,7 @@ def tracks_of(gallery: Gallery, person_id: str) -> tuple[str, ...]:
 
 
 def clean(gallery: Gallery) -> None:
-    """Empty the write-ahead log and write the file anew without gaps.
+    """Empty the write-ahead log and rewrite the file without gaps.
 
     Raises:
         GalleryError: Others hold the file, or there is no room.

@@ -108,7 +108,7 @@ class GalleryFile:
             return (self._reopened << 32) + int(self.database.execute("PRAGMA data_version").fetchone()[0])
 
     def _follow(self) -> None:
-        """Open a file that cannot be written anew once others have: SQLite takes it for one that stays."""
+        """Reopen a read-only file after others have written it: SQLite takes it for immutable."""
         if self._on_disk is None or (now := state_on_disk(self.path)) == self._on_disk:
             return
         self.database.close()
@@ -196,7 +196,7 @@ class GalleryFile:
 
         Args:
             kind: As it was sealed.
-            person_id: The same.
+            person_id: Whose it is.
             sealed: As it stands in a row.
 
         Raises:

@@ -240,7 +240,7 @@ class GallerySnapshot:
 
 
 def check_embedding(embedding: npt.NDArray[np.float32]) -> None:
-    """See that something is an embedding.
+    """Check that something is an embedding.
 
     Raises:
         ValueError: It is not float32 (D,), finite, and of length 1.
@@ -253,7 +253,7 @@ def check_embedding(embedding: npt.NDArray[np.float32]) -> None:
 
 
 def check_event(path: Path, model: GalleryModel, event: FaceEvent) -> None:
-    """See that a track's embedding compares with a gallery's, as far as its event tells.
+    """Check that a track's embedding compares with a gallery's, as far as its event tells.
 
     Args:
         path: Of the gallery.

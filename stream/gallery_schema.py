@@ -217,7 +217,7 @@ def _appear(temporary: Path, path: Path) -> None:
 
 
 def check_file(path: Path, database: sqlite3.Connection) -> str:
-    """See that a database is a gallery.
+    """Check that a database is a gallery.
 
     Args:
         path: Of its file, for the error message.

@@ -1,4 +1,4 @@
-"""Move a gallery to another model: photographs are embedded anew, other embeddings mapped where one can."""
+"""Move a gallery to another model: photographs are embedded again, other embeddings mapped where one can."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Upgrade:
 
     Attributes:
         backup: The gallery as it was before; None once it was deleted.
-        embedded: Templates that were made anew of photographs.
+        embedded: Templates embedded again from photographs.
         mapped: Templates that were mapped.
         dropped: Templates that could not be moved.
         negatives_mapped: Faces known not to be somebody's that were mapped.
@@ -71,7 +71,7 @@ def upgrade(
     """Move a gallery to another model, all of it or nothing; running pipelines then see the new one.
 
     The gallery as it was is written beside it first. People keep their ids. Where a photograph was kept it is
-    embedded anew; else the mapping is used; a template for which there is neither cannot be moved.
+    embedded again; else the mapping is used; a template for which there is neither cannot be moved.
 
     Args:
         gallery: Open.
@@ -140,7 +140,7 @@ class _Moved:
         return [self._gallery.find(person).name for person in before if person not in after]
 
     def check(self, *, leave_out: bool) -> None:
-        """See that everybody who has a template keeps one, or may do without.
+        """Check that everybody who has a template keeps one, or may do without.
 
         Raises:
             GalleryError: Somebody would not.

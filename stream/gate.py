@@ -92,7 +92,7 @@ class FrameGate:
             )
 
     def restart(self) -> None:
-        """A new pipeline begins: its timestamps start anew; numbers go on."""
+        """A new pipeline begins: its timestamps start again; numbers continue."""
         with self._lock:
             self._dropped += len(self._tickets)
             self._tickets.clear()
@@ -126,7 +126,7 @@ class FrameGate:
                 self._skipped += 1
                 return False
             if self._interval_ns:
-                # On a grid, so that the mean rate is met; anew after a gap, so that nothing is caught up.
+                # On a grid, so that the mean rate is met; restarted after a gap, to catch up on nothing.
                 late = time_ns - self._due_ns > self._interval_ns
                 self._due_ns = (time_ns if late else self._due_ns) + self._interval_ns
             if len(self._tickets) >= self._capacity:

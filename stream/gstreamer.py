@@ -231,10 +231,10 @@ def start_pipeline(pipeline: Any, *, timeout_s: float, give_up: Callable[[], boo
         give_up: Asked twenty times a second; True ends the wait without an error.
 
     Returns:
-        Whether it started; False when it was given up.
+        Whether it started; False when it was abandoned.
 
     Raises:
-        PipelineFailure: It did not start in time. It may be stuck for good; stop it all the same.
+        PipelineFailure: It did not start in time. It may be stuck for good; stop it anyway.
     """
     done = _change_state(pipeline, load_gst().State.PLAYING, timeout_s=timeout_s, give_up=give_up)
     if not done and not give_up():
@@ -265,7 +265,7 @@ def stop_pipeline(pipeline: Any, *, timeout_s: float = _STOP_TIMEOUT_S) -> bool:
 def _change_state(
     pipeline: Any, state: Any, *, timeout_s: float, give_up: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Ask for a state in a thread of its own, since elements may wait for ever; True when that returned."""
+    """Ask for a state in a thread of its own, since elements may wait forever; True when that returned."""
     thread = threading.Thread(target=pipeline.set_state, args=(state,), name="gst-state", daemon=True)
     thread.start()
     deadline = time.monotonic() + timeout_s

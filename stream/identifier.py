@@ -66,7 +66,7 @@ class _Answer:
 
 
 class Identifier:
-    """Decides who tracks are, and decides anew with each of their events.
+    """Decides who tracks are, and again with each of their events.
 
     The evidence is the event's embedding, which is the mean over the track so far, weighted with quality. A
     track's first answer comes with its first event whose best face is good enough, or when it leaves; after
@@ -79,10 +79,10 @@ class Identifier:
     Args:
         gallery: Who is enrolled; read at the first ``identify``.
         false_accept_rate: Share of strangers who may be named anybody, between 0 and 1.
-        min_quality: A track is not answered while its best face is worth less, 0..1; when it leaves so, it is
+        min_quality: A track is not identified while its best face has less, 0..1; if it leaves so, it is
             unknown.
         most_tracks: Tracks of which the answer is remembered; of more, those unheard of for longest are
-            answered anew.
+            answered again.
 
     Raises:
         ValueError: A number is out of range.
@@ -135,7 +135,7 @@ class Identifier:
         """Who it is, where there is something to say.
 
         Args:
-            events: In each track's order; other events than tracks' are passed over, and so are repeats of
+            events: In each track's order; other events than tracks' are skipped, and so are repeats of
                 what was answered already.
             now_s: Of a clock that never goes back.
 

@@ -206,10 +206,10 @@ def open_service(
         encode: How answers are written.
         stopping: When set, nothing is waited for any longer.
         from_: Where a new group begins.
-        lookup: As for ``stream.formats.decode``.
+        lookup: Finds Avro schemas that are not facestream's own.
         remember_s: So far back are answers looked for when partitions are taken over.
-        idle_s: As for ``EventConsumer``.
-        on_search: As for ``IdentifyService``.
+        idle_s: Ends when no event came for this long; None waits forever.
+        on_search: Told how many seconds each batch of tracks took to identify.
 
     Raises:
         SinkError: No broker answers or lets us in, or the topics do not fit.
@@ -223,7 +223,7 @@ def open_service(
         service.restore(partitions, since=datetime.now(UTC) - timedelta(seconds=remember_s))
 
     consumer = EventConsumer(
-        replace(source, identities=None),  # answers are of no interest
+        replace(source, identities=None),  # answers are not needed
         group=group,
         from_=from_,
         lookup=lookup,

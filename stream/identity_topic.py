@@ -36,7 +36,7 @@ _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 5.0
 
 
 def match_partitions(source: KafkaAddress, target: KafkaAddress) -> None:
-    """See that two topics have as many partitions, so that a camera's records have the same number in both.
+    """Check that two topics have as many partitions, so that a camera's records have the same number in both.
 
     Args:
         source: Of the events.
@@ -69,7 +69,7 @@ class IdentityTopic:
         address: Of the topic, which is there.
         encode: How answers are written.
         stopping: When set, ``write`` does not wait for brokers any longer.
-        lookup: As for ``stream.formats.decode``.
+        lookup: Finds Avro schemas that are not facestream's own.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class IdentityTopic:
         return show_kafka(self._address)
 
     def connect(self) -> None:
-        """See that we may write, before anything is decided.
+        """Check that we may write, before anything is decided.
 
         Raises:
             SinkError: No broker answers or lets us in, there is no such topic, or no right to write to it.

@@ -43,7 +43,7 @@ class KafkaAddress:
         brokers: ``HOST:PORT`` of one or more, port 9092 where the text has none.
         topic: Name.
         username: For SASL, or the client's id at the token endpoint; None for no login.
-        password: The same; the client's secret at the token endpoint.
+        password: For SASL, or the client's secret at the token endpoint; None for none.
         security: ``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``.
         mechanism: ``PLAIN``, ``SCRAM-SHA-256``, ``SCRAM-SHA-512`` or ``OAUTHBEARER``.
         ca_file: Certificates that sign the broker's; None takes the system's.

@@ -116,7 +116,7 @@ def topic_states(
 
 
 def meet_topic(entry: Entry, right: str) -> None:
-    """See that the topic is there and that we have the right to it; make it where that is wanted.
+    """Check that the topic exists and that we have permission for it; create it if that is wanted.
 
     Args:
         entry: To the cluster; its address names the topic.
@@ -139,7 +139,7 @@ def _open_admin(entry: Entry) -> KafkaAdminClient:
 
 
 def _check_right(topic: Mapping[str, Any] | None, address: KafkaAddress, right: str) -> None:
-    """See that a topic is there and that we have the right to it (KIP-430), before the first record.
+    """Check that a topic exists and that we have permission for it (KIP-430), before the first record.
 
     Raises:
         SinkError: It is not, or we have not.

@@ -137,10 +137,10 @@ class Courier:
         return self._send(now_s) or happened
 
     def silence_s(self, now_s: float) -> float:
-        """For how long nothing was acknowledged though something is on its way; 0 where nothing is.
+        """How long nothing has been acknowledged while something is in flight; 0 when nothing is.
 
         Args:
-            now_s: As for ``step``.
+            now_s: Seconds of a clock that does not go back.
         """
         sent_s = [lane.sent_at_s for lane in self._lanes.values() if lane.delivery is not None]
         return max(0.0, now_s - max(self._heard_s, min(sent_s))) if sent_s else 0.0

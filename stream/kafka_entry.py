@@ -41,7 +41,7 @@ class Entry:
 
 
 def enter(address: KafkaAddress, timeout_s: float) -> Entry:
-    """See that somebody is there to let us in, and have ready what he will ask for.
+    """Check that a broker is reachable and accepts the connection, and fetch what it requires.
 
     Args:
         address: Where to.

@@ -6,4 +6,4 @@ from engine.errors import SinkError
 
 
 class BrokersAwayError(SinkError):
-    """Nobody answers at the brokers' addresses. Waiting may mend it; a wrong password, it never does."""
+    """Nobody answers at the brokers' addresses. Waiting may help; a wrong password, it never does."""

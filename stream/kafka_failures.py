@@ -1,4 +1,4 @@
-"""What failures of kafka-python mean, and how to mend them. Knows its errors by their names alone."""
+"""What failures of kafka-python mean, and how to fix them. Knows its errors by their names alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_CHAIN = 20
 
 
 def explain_failure(error: BaseException, address: KafkaAddress) -> str:
-    """What a failure means, and how to mend it; holds no secret.
+    """What a failure means, and how to fix it; holds no secret.
 
     Args:
         error: What kafka-python raised, or what a future of it holds.

@@ -24,11 +24,11 @@ _LONGEST_ANSWER = 4096
 
 
 class UnreachableError(OSError):
-    """No connection to a listener. Waiting may mend it."""
+    """No connection to a listener. Waiting may help."""
 
 
 class UnknownHostError(UnreachableError):
-    """Nobody knows the listener's name. Waiting seldom mends it."""
+    """Nobody knows the listener's name. Waiting seldom helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Greeting:
 
 
 def check_listeners(address: KafkaAddress, tls: ssl.SSLContext | None, timeout_s: float) -> None:
-    """See that one broker at least is there and is to be spoken to as the address says.
+    """Check that at least one broker is reachable with the protocol of the address.
 
-    A listener that takes the connection and says nothing, or ends it, is passed over: it may be busy.
+    A listener that takes the connection and says nothing, or ends it, is skipped: it may be busy.
 
     Args:
         address: The brokers.

@@ -75,7 +75,7 @@ class Partitions:
             on_assigned: Called with new partitions before any of their records is fetched. When it raises,
                 they stand still, and the next ``poll`` calls it again.
             on_unreadable: Called with topic, partition and offset of a record that kafka-python cannot parse,
-                and that is passed over.
+                and that is skipped.
             on_anew: Called when a topic is another one than before, under the same name. It is read from its
                 beginning; some of its records may have come already.
 

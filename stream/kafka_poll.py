@@ -26,7 +26,7 @@ class Unreadable(NamedTuple):
 def poll(
     consumer: Any, wait_s: float, *, most: int | None = None
 ) -> tuple[dict[Any, list[Any]], Unreadable | None]:
-    """Some records by partition, or the place of one that cannot be parsed and is passed over.
+    """Some records by partition, or the place of one that cannot be parsed and is skipped.
 
     Polling again after kafka-python has met such a record would never come back: 3.0.12 takes the same batch
     up again and does not see that nothing comes of it.

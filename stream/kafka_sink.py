@@ -91,10 +91,12 @@ class KafkaSink:
         ]
 
     def connect(self, timeout_s: float) -> None:
-        """See that the brokers let us in and have the topic, then begin. Without any broker, begin as well.
+        """Check that the brokers accept the connection and have the topic, then start.
+
+        If no broker answers, start as well.
 
         Raises:
-            SinkError: They do not, and waiting would not mend it: a wrong name, password or certificate.
+            SinkError: They do not, and waiting would not help: a wrong name, password or certificate.
                 The spool is closed then.
         """
         try:
@@ -174,7 +176,7 @@ class KafkaSink:
             )
 
     def _deliver(self) -> None:
-        """Body of the thread: send and settle, begin anew after trouble."""
+        """Body of the thread: send and settle, start again after trouble."""
         backoff_s = _FIRST_BACKOFF_S
         while not self._closing.is_set():
             delivered = self._courier.delivered

@@ -80,7 +80,7 @@ def load_identity(context: ssl.SSLContext, address: KafkaAddress) -> None:
 
 
 def explain_tls(error: OSError, address: KafkaAddress) -> str | None:
-    """What a failure of TLS means, and how to mend it.
+    """What a failure of TLS means, and how to fix it.
 
     Args:
         error: What was raised in the handshake, or when the first bytes were read.

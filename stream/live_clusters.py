@@ -1,4 +1,4 @@
-"""Who is who while people come and go: tracks that leave join groups, which may turn out to be one person."""
+"""Group tracks by person live: tracks that leave join groups, which may turn out to be one person."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class LiveClusters:
         """Take in an event; only the last one of a track tells something.
 
         Args:
-            event: Any; one that came before is passed over.
+            event: Any; one that came before is skipped.
 
         Returns:
             What it tells, in order.

@@ -136,7 +136,7 @@ def redact_secrets(
 
 
 def say_way_out(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Where too many files are open, say how that is mended (structlog processor)."""
+    """Where too many files are open, say how to fix that (structlog processor)."""
     for key, value in entry.items():
         if isinstance(value, str):
             entry[key] = explained(value)

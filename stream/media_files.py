@@ -26,7 +26,7 @@ _HOST = re.compile(r"/{0,2}((?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]{1,5})?|[\w
 
 
 def check_media_file(path: Path) -> None:
-    """See that a file can be read at all, before a pipeline is built for it.
+    """Check that a file can be read at all, before a pipeline is built for it.
 
     Args:
         path: Of the file.
@@ -64,7 +64,7 @@ def _advice(path: str) -> str:
 
 
 def check_local(path: Path) -> None:
-    """See that a file or folder can be played, without decoding anything.
+    """Check that a file or folder can be played, without decoding anything.
 
     Args:
         path: Of the file or folder.

@@ -55,7 +55,7 @@ def clean_name(text: str, *, what: str = "name", longest: int = MAX_NAME) -> str
 
 
 def check_text(text: str, *, what: str) -> None:
-    """See that a text of any length and kind can be kept.
+    """Check that a text of any length and kind can be kept.
 
     Raises:
         TextError: It has bytes that are not UTF-8.

@@ -48,7 +48,7 @@ def files_left() -> int | None:
 
 
 def check_limit(uris: Sequence[str]) -> None:
-    """See that a run may open what it will need.
+    """Check that a run may open what it will need.
 
     Args:
         uris: Of its cameras.
@@ -82,12 +82,12 @@ def way_out(*, at_least: int = 4096) -> str:
 
 
 def too_many() -> str:
-    """What is wrong, and how it is mended."""
+    """What is wrong, and how to fix it."""
     return f"too many open files; {way_out()}"
 
 
 def explained(text: str) -> str:
-    """A message that says how to mend it where there were too many open files, instead of what it advised.
+    """A message that says how to fix it where there were too many open files, instead of what it advised.
 
     Args:
         text: ``what: why``. Any other message comes back as it is.

@@ -1,4 +1,4 @@
-"""People in folders of photographs: who is there, from which files, and what is passed over and why."""
+"""People in folders of photographs: who is there, from which files, and what is skipped and why."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Photographs:
 
     Attributes:
         people: Files of each person by name, in the order of the folders' names.
-        left_out: What was passed over.
+        left_out: What was skipped.
     """
 
     people: dict[str, list[Path]] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def _photos_inside(folder: Path, depth: int) -> tuple[list[Path], list[LeftOut]]
 
 def is_picture(path: Path) -> bool:
     """Whether a file is a picture, by its name's ending or else by how it begins."""
-    if not path.is_file():  # reading from a pipe or device may wait for ever
+    if not path.is_file():  # reading from a pipe or device may wait forever
         return False
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return True

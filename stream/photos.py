@@ -25,7 +25,7 @@ class Naming:
 
     Attributes:
         person_id: Of the gallery; None where it is nobody enrolled, or the face too poor to tell.
-        name: The same.
+        name: Of that person; None where ``person_id`` is.
         similarity: Score of the nearest person, known or not; None where nobody is enrolled.
         margin: By how much the runner-up is behind; None where there is none.
         threshold: Score from which on somebody is named.
@@ -46,7 +46,7 @@ class Namer:
     Args:
         snapshot: The gallery.
         false_accept_rate: Share of strangers who may be named anybody, between 0 and 1.
-        min_quality: Faces worth less are not named, 0..1.
+        min_quality: Faces of lower quality are not named, 0..1.
 
     Raises:
         ValueError: The rate is out of range.

@@ -53,11 +53,11 @@ class Playback:
     Args:
         address: What to play.
         credentials: For the server.
-        gate: Chooses the frames; told that its timestamps start anew.
+        gate: Chooses the frames; told when its timestamps start again.
         latest_only: Overwrite what the consumer does not take in time.
         at_clock_pace: Give frames out when they are due; None does so with what comes in advance.
         video: Which of several videos, from 1.
-        on_abandoned: Called when the pipeline did not stop in time and was left behind.
+        on_abandoned: Called when the pipeline did not stop in time and was abandoned.
         clock: Monotonic seconds.
 
     Raises:

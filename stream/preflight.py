@@ -136,11 +136,11 @@ def check_apart(
 ) -> None:
     """Files that will be written: none is one of those that are read, or is named twice.
 
-    Links and other spellings of one file are seen through; folders, pipes and devices are passed over.
+    Links and other spellings of one file are seen through; folders, pipes and devices are skipped.
 
     Args:
         written: What names them, and their paths.
-        read: The same of what is read.
+        read: Files that are read: what names them, and their paths.
 
     Raises:
         ConfigError: Two are one.

@@ -42,7 +42,7 @@ def write_protobuf(noun: Noun, fields: Mapping[str, Any]) -> bytes:
 
 
 def read_protobuf(noun: Noun, body: bytes) -> dict[str, Any]:
-    """Read an event's data; trusts nothing. Fields that are not known are passed over.
+    """Read an event's data; trusts nothing. Fields that are not known are skipped.
 
     Args:
         noun: What the event says it is about.

@@ -39,10 +39,10 @@ def quick_binary(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -
 
     Args:
         event: Of a track, a camera or an identity.
-        encoding: As in ``to_cloudevent``.
+        encoding: How the embedding is written: ``float32-b64`` or ``int8-b64``.
 
     Raises:
-        ValueError: As in ``to_cloudevent``.
+        ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
     if not isinstance(event, FaceEvent):
         return to_binary(event, encoding=encoding)

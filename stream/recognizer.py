@@ -56,8 +56,8 @@ class Recognizer:
         rejoin_similarity: Cosine, on SFace's scale, from which a face is the person of a track that is
             lost but has not left.
         refresh_s: A template gets another face after so long, also when none was better.
-        update_every_s: Least time between two ``updated`` events of a track; a best face that is much better
-            is told of after a second.
+        update_every_s: Least time between two ``updated`` events of a track; a much better face is
+            reported after one second.
         min_quality: Poorer faces do not enter a template, unless the track has nothing better, 0..1.
         on_left: Told of each track that leaves, with its best shot.
 
@@ -118,7 +118,7 @@ class Recognizer:
         """Begin with a camera.
 
         Args:
-            camera_id: As in its frames.
+            camera_id: The id that its frames carry.
             run_id: Which run of the camera this is; begins the id of every track.
             looks_apart_s: Least time between two of its frames, where it is known, >= 0; how far apart they
                 are in fact is measured.
@@ -164,7 +164,7 @@ class Recognizer:
         Args:
             camera_id: An open camera.
             time_s: On the clock of its frames. Its next frame may be earlier, but not before its last one.
-            at: The same moment, UTC.
+            at: Wall-clock time of it, UTC.
 
         Raises:
             ValueError: The camera is not open, or ``time_s`` is before its last frame.
@@ -217,7 +217,7 @@ class Recognizer:
             camera.hold(look, row, quality, crop)
 
     def _embed(self, seen: Sequence[tuple[CameraTracks, Look]]) -> None:
-        """Embed, in one batch, the faces that turn out to be worth it once their pixels are judged."""
+        """Embed, in one batch, the faces that deserve it once their pixels are judged."""
         chosen = []
         crops = []
         for camera, look in seen:

@@ -16,10 +16,10 @@ class RecordReader:
     """Reads records of Kafka, one after the other; trusts none.
 
     Args:
-        lookup: As for ``EventConsumer``.
-        on_bad: The same.
-        on_erased: The same.
-        drop_repeats: The same.
+        lookup: Finds Avro schemas that are not facestream's own.
+        on_bad: Called with a record that is not an event.
+        on_erased: Called with the key of a record without a value.
+        drop_repeats: Whether duplicates are dropped.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class RecordReader:
         """Tell of a record that Kafka's client cannot parse.
 
         Args:
-            topic: Where it stands.
-            partition: The same.
-            offset: The same.
+            topic: Of the record.
+            partition: Of the record.
+            offset: Of the record.
         """
         where = topic, partition, offset
         self._tell_bad(BadRecord(*where, None, b"", "not a record that can be parsed", self._stats.bad + 1))

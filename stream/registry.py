@@ -38,7 +38,7 @@ class SchemaRegistry:
     Args:
         url: ``http(s)://HOST[:PORT][/PATH]``.
         username: For basic authentication; None for none.
-        password: The same. It goes over https only, or to this machine.
+        password: For basic authentication; None for none. It is sent only over https or to this machine.
         timeout_s: How long each step of an exchange may take.
 
     Raises:
@@ -64,9 +64,9 @@ class SchemaRegistry:
         """A registry whose login, if any, stands in the environment.
 
         Args:
-            url: As in the constructor.
+            url: ``http(s)://HOST[:PORT][/PATH]``.
             environment: Such as ``os.environ``.
-            timeout_s: As in the constructor.
+            timeout_s: How long each step of an exchange may take.
 
         Raises:
             SinkError: As the constructor does.

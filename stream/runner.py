@@ -28,7 +28,7 @@ def run(
     """Run until all sources have ended, or ``stopping`` is set, or the time is over; then flush the sink.
 
     Args:
-        pipeline: Fresh.
+        pipeline: Not started yet.
         sink: Gets every event, closed at the end.
         stopping: Set by another thread or a signal handler to end the run in order.
         watchers: Called with each batch, after the sink.

@@ -77,7 +77,7 @@ class Sealer:
         """A sealer with a key of its own for one file (HKDF, RFC 5869).
 
         Random nonces are safe for 2**32 pieces under one key (SP 800-38D, section 8.3); files that are
-        written piece by piece, for ever, need keys that end with them.
+        written piece by piece, forever, need keys that end with them.
 
         Args:
             salt: 16 random bytes or more, kept in the file in the clear.
@@ -103,7 +103,7 @@ class Sealer:
 
         Args:
             sealed: As ``seal`` made it.
-            context: The same as then.
+            context: The one that it was sealed with.
 
         Raises:
             ValueError: It was sealed with another key or for another place, or has been changed.

@@ -41,7 +41,7 @@ def newest_tracks(events: Iterable[Event]) -> list[FaceEvent]:
     """The last event of each track, in the order in which the tracks were first seen.
 
     Args:
-        events: In any order; repeats do no harm, and what is no event of a track is passed over.
+        events: In any order; repeats do no harm, and what is no event of a track is skipped.
     """
     newest: dict[str, FaceEvent] = {}
     for event in events:

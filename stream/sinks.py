@@ -79,7 +79,7 @@ class SqliteAddress:
 
     Attributes:
         path: Of the file.
-        keep_days: Events and tracks older than this are deleted; None keeps them for ever.
+        keep_days: Events and tracks older than this are deleted; None keeps them forever.
     """
 
     path: Path
@@ -199,7 +199,7 @@ def _parse_sqlite(rest: str) -> SqliteAddress:
 
 
 class FanOut:
-    """Gives every event to several sinks. When one fails, the others get the events all the same.
+    """Gives every event to several sinks. When one fails, the others still get the events.
 
     Args:
         sinks: Where to; none takes events and forgets them.
@@ -252,7 +252,7 @@ class IdentitiesApart(FanOut):
         """Give each event to its sink.
 
         Raises:
-            SinkError: One of them failed; the other has got its events all the same.
+            SinkError: One of them failed; the other still got its events.
         """
         apart: tuple[list[Event], list[Event]] = [], []
         for event in events:

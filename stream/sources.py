@@ -56,7 +56,7 @@ def open_source(
 ) -> FrameSource:
     """Make the source for an address. Nothing is opened before ``frames()`` is iterated.
 
-    Live, tried again for ever: ``rtsp(s)``, ``v4l2``, ``test`` without ``frames=N``, and ``http(s)``
+    Live, tried again forever: ``rtsp(s)``, ``v4l2``, ``test`` without ``frames=N``, and ``http(s)``
     whose path does not end like a video file (HLS). Finite, with errors raised: files, folders, ``test``
     with ``frames=N``, and ``http(s)`` whose path ends like a video file. ``ends`` says otherwise for what
     is on the network.
@@ -70,8 +70,8 @@ def open_source(
         loop: Play a finite source again and again; numbers and times go on rising.
         start_at: Wall-clock time of a finite source's first frame; the moment of opening when not given.
         ends: Whether an address on the network is a recording that ends, or a camera; None goes by its name.
-        username: For the server; goes before the one in the URI.
-        password: The same.
+        username: For the server; takes precedence over the one in the URI.
+        password: For the server; takes precedence over the one in the URI.
         open_timeout_s: How long the first frame may take.
         stall_timeout_s: How long each later frame of a live source may take.
         max_backoff_s: Longest wait between two attempts at a live source.
@@ -346,7 +346,7 @@ class FileSource:
 
 
 def _check_whole(path: Path) -> None:
-    """See that a file that has been played is all there.
+    """Check that a file that has been played is all there.
 
     Raises:
         SourceError: It is cut off.

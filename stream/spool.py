@@ -47,10 +47,10 @@ class Spool:
     """Keeps records in order; any thread may call. One process at a time has a folder.
 
     Args:
-        folder: Made when it is not there, for its owner alone.
+        folder: Created if missing, for its owner alone.
         sealer: Encrypts what is appended; None leaves it in the clear.
         max_bytes: On disk, at least ``LEAST_SPOOL_BYTES``.
-        when_full: ``drop-oldest`` gives up the oldest segment and says so; ``block`` waits and then refuses.
+        when_full: ``drop-oldest`` drops the oldest segment and logs it; ``block`` waits and then refuses.
         clock: Seconds since 1970.
 
     Raises:

@@ -110,7 +110,7 @@ class SpoolLock:
             try:
                 self._folder.rmdir()
             except OSError:
-                return  # somebody keeps other things there, or has begun anew
+                return  # somebody keeps other things there, or has started again
 
     def _take(self) -> int:
         while True:
@@ -224,7 +224,7 @@ def _newest(raw: bytes) -> tuple[int, Cursor | None]:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the system into ones that say how to mend them.
+    """Turn errors of the system into ones that say how to fix them.
 
     Raises:
         SpoolFullError: The disk is full.

@@ -104,10 +104,10 @@ class SqliteSink:
     (write-ahead log). A new file is readable by its owner alone.
 
     Args:
-        path: Of the file; made when it is not there.
+        path: Of the file; created if missing.
         encoding: How embeddings are written in the events' data; in ``tracks`` they are always exact.
         keep_days: Events and tracks older than this are deleted, at the start and then every ten minutes
-            that bring events; None keeps them for ever.
+            that bring events; None keeps them forever.
 
     Raises:
         SinkError: The file cannot be opened, or belongs to another program.

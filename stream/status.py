@@ -36,11 +36,11 @@ class StatusReporter:
 
     @property
     def abandoned(self) -> int:
-        """Pipelines of this camera that were left behind."""
+        """Abandoned pipelines of this camera."""
         return self._abandoned
 
     def tell_abandoned(self) -> None:
-        """Count, and log, that a pipeline did not stop in time and was left behind."""
+        """Count, and log, that a pipeline did not stop in time and was abandoned."""
         self._abandoned += 1
         log.warning(
             "a pipeline did not stop and was abandoned; its threads and memory stay until the process ends",
@@ -49,7 +49,7 @@ class StatusReporter:
         )
 
     def tell(self, state: CameraState, *, reason: str = "", attempt: int = 0) -> None:
-        """Report a state; one that is no news is passed over.
+        """Report a state; an unchanged one is ignored.
 
         Args:
             state: The new state.

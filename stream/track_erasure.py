@@ -49,7 +49,7 @@ def erase_tracks(address: str, track_ids: Iterable[str]) -> int:
     its retention. In a SQLite file rows are deleted.
 
     Args:
-        address: As for ``find_tracks``.
+        address: ``kafka://…/TOPIC`` or ``sqlite:PATH``.
         track_ids: Which.
 
     Returns:

@@ -43,7 +43,7 @@ class FaceTracker:
         min_overlap: Least overlap of a face with a prediction, after widening both by ``margin``; > 0..1.
         margin: See ``stream.association.associate``.
         confirm_after: Looks in a row that must find a face before its tracklet is confirmed, >= 1.
-        lost_after_s: A tracklet that was not found for longer is given up, but not for a single look that
+        lost_after_s: A tracklet that was not found for longer is dropped, but not for a single look that
             did not find it.
         duplicate_iou: Of two tracklets whose boxes overlap more, one is dropped.
         sure_score: A face that scores at least this is no false detection, ``high_score``..1.
@@ -175,7 +175,7 @@ class FaceTracker:
         self._keep(np.zeros(len(self._ids), np.bool_))
 
     def forget(self, tracklet_id: int) -> None:
-        """Stop to follow one tracklet; an id that is not followed is passed over."""
+        """Stop to follow one tracklet; an id that is not followed is skipped."""
         self._keep(self._ids != tracklet_id)
 
     def rename(self, tracklet_id: int) -> int:

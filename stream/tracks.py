@@ -37,7 +37,7 @@ class LiveTrack:
     """A track that has appeared and has not left, as it stands now.
 
     Attributes:
-        track_id: As in its events.
+        track_id: The id that its events carry.
         number: Short form of it: 1 for the first of this run of the camera, and so on.
         box_xyxy: Where the face was seen last, pixels.
         score: Detector's confidence in that, 0..1.
@@ -222,7 +222,7 @@ class FaceTrack:
         """Whether an ``updated`` event is called for.
 
         It is ``update_every_s`` after the last event when the template has a new face, and already after
-        ``hurry_s`` when the best face is much better than the one that was told of.
+        ``hurry_s`` when the best face is much better than the reported one.
         """
         if self.embeddings_made == self._told_embeddings:
             return False

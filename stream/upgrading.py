@@ -40,7 +40,7 @@ def run_upgrade(
         to: Name or file of the new model.
         mirror: Whether it adds the mirrored face; None for as before.
         map_file: Map from the old model to the new one; None where photographs must do.
-        accept_loss: Take a map that loses much all the same.
+        accept_loss: Use a map even if it loses much.
         leave_out: Go on when people are left without a template.
         delete_old: Delete the backup once all is done.
         detector: Finds the faces in photographs.
@@ -128,8 +128,8 @@ def _open_map(path: Path, old: GalleryModel, new: GalleryModel, *, accept_loss: 
     found.check(old=(old.name, old.sha256), new=(new.name, new.sha256))
     if found.loss.is_poor and not accept_loss:
         raise ConfigError(
-            f"{path}: {_shortfall(found.loss)}; leave --map away, so that kept photographs are embedded "
-            "anew, and enrol from photographs whom --leave-out names, or accept the loss with --accept-loss"
+            f"{path}: {_shortfall(found.loss)}; leave out --map, so that kept photographs are embedded "
+            "again, and enrol from photographs whom --leave-out names, or accept the loss with --accept-loss"
         )
     typer.echo(f"{path}: fitted on {found.pairs} faces; {found.loss}")
     if found.loss.is_poor:

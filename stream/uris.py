@@ -68,8 +68,8 @@ class NetworkStream:
     Attributes:
         scheme: One of these five.
         uri: Without user name and password.
-        username: As it stood in the URI, decoded; None where there was none.
-        password: The same.
+        username: Of the URI, decoded; None where there was none.
+        password: Of the URI, decoded; None where there was none.
     """
 
     scheme: str
@@ -243,7 +243,7 @@ def redact_text(text: str, secrets: Iterable[str | None] = ()) -> str:
 
     Args:
         text: A message of a library, say.
-        secrets: User names, passwords, tokens; None and very short ones are passed over, since hiding
+        secrets: User names, passwords, tokens; None and very short ones are skipped, since hiding
             them would make the text unreadable without hiding anything.
 
     Returns:

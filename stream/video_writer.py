@@ -24,7 +24,7 @@ class VideoWriter:
         path: Of the file; overwritten.
         size_wh: Width and height of every image in pixels, 16 or more. H.264 wants even numbers: an odd
             last column or row is left out.
-        fps: Nominal frames a second; each frame has its own time all the same.
+        fps: Nominal frames a second; each frame still has its own time.
         bitrate_kbps: Encode as an IP camera does, at this rate; None encodes fast at constant quality.
 
     Raises:

@@ -150,7 +150,7 @@ _Point = Annotated[list[_Pixels], Field(min_length=2, max_length=2)]
 
 
 class _Strict(BaseModel):
-    # What is not known is passed over: a later version may have added it (docs/events.md, "Versions").
+    # Unknown fields are ignored: a later version may have added it (docs/events.md, "Versions").
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 

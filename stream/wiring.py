@@ -278,8 +278,8 @@ def open_stills(
         model: The gallery's.
         detector: Name of a model, or a file.
         embedder: File of the gallery's model; None finds it by its name.
-        pick: As for ``StillReader``.
-        force: The same.
+        pick: Which of several faces is meant: ``largest`` or ``centre``; None refuses unclear photographs.
+        force: Take a face however small, blurred or turned away it is.
 
     Raises:
         GalleryError: The embedder is not the gallery's.
@@ -300,7 +300,7 @@ def open_finder(
     Args:
         model: Of the gallery that its faces are to compare with; None takes the embedder without mirroring.
         detector: Name of a model, or a file.
-        embedder: The same; None takes the gallery's, or ``sface``.
+        embedder: Name of a model, or a file; None takes the gallery's, or ``sface``.
 
     Raises:
         GalleryError: The embedder is not the gallery's.

@@ -57,7 +57,7 @@ def run_cluster(
         videos: Folder of videos in YTF's layout.
         models: Detector and embedder.
         cut: Similarity from which on groups are one person, chosen on other data.
-        caution: As for ``engine.clustering.StreamClusterer``.
+        caution: How much more alike young groups of a stream must be; see ``StreamClusterer``.
         leave_out: List of names to leave out, one a line, see ``training.names``.
         images: Which of YTF's folders.
         frames_per_video: At most; None for all.
@@ -219,7 +219,7 @@ def _cuts(vectors: Embeddings) -> list[float]:
 
 
 def check_rivals() -> None:
-    """See whether there are rivals, before anything is measured.
+    """Check whether there are rivals, before anything is measured.
 
     Raises:
         ConfigError: scikit-learn is missing or does not load.

@@ -60,7 +60,7 @@ def pairwise(groups: Indices, people: Indices) -> Agreement:
         people: intp (N,), its person.
 
     Raises:
-        ValueError: As for ``b_cubed``.
+        ValueError: There is no item, or the arrays do not fit.
     """
     common, in_group, of_person = _common(groups, people)
     right, joined, own = (int((n * (n - 1) // 2).sum()) for n in (common, in_group, of_person))

@@ -45,7 +45,7 @@ class Comparison:
     Attributes:
         pairs: Number of pairs.
         first_right: Pairs that the first run judged rightly, each by the threshold of its fold.
-        second_right: The same of the second run.
+        second_right: Pairs that the second run judged rightly, each by the threshold of its fold.
         only_first: Pairs that the first run alone judged rightly.
         only_second: Pairs that the second run alone judged rightly.
         p_value: McNemar's, 0..1.

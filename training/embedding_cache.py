@@ -140,7 +140,7 @@ class VectorCache:
                 raise self._unusable(exc) from exc
             # All use is under the lock.
             self._connection = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
-            # A crash of the machine may lose the last entries, which are only made anew.
+            # A crash of the machine may lose the last entries, which are then computed again.
             _write_ahead(self._connection)
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(_TABLE)

@@ -100,10 +100,10 @@ def run_fruits(
     clock: Callable[[], float] = time.perf_counter,
     on_configuration: Callable[[str], None] = lambda _name: None,
 ) -> Fruits:
-    """Time each configuration on one core, and measure what it is worth.
+    """Time each configuration on one core, and measure its accuracy.
 
     Args:
-        bench: As for ``training.sweeps.sweep``; tells the accuracy, on as many cores as it likes.
+        bench: The benchmark that measures the accuracy, on any number of cores.
         open_models: Opens the models.
         images: What is timed, one image at a time.
         limit_ms: For an image, all stages together.

@@ -143,7 +143,7 @@ def find_videos(root: Path, *, images: YtfImages = "frame_images_DB") -> tuple[I
     """Videos in YTF's layout: one set a video, by person and number.
 
     Raises:
-        DatasetError: As for ``training.ytf.all_videos``.
+        DatasetError: It is not YTF's folder, holds no video, or has an invalid file of labels.
     """
     return tuple(
         ImageSet(video.name, video.name.partition("/")[0], video.frames, video.boxes_xyxy)

@@ -123,7 +123,7 @@ class SetUp:
         """Choose who is enrolled, search, and judge.
 
         Raises:
-            DatasetError: As for ``make_trial``.
+            DatasetError: Nobody can be enrolled, or nobody is left to be an impostor.
         """
         chosen = make_trial(self.videos, self.stills, openness=openness, seed=seed, people=people)
         gallery = (*chosen.gallery, *self.distractors)

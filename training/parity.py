@@ -141,8 +141,8 @@ class AccuracyDelta:
         difference_points: ``accuracy`` less the reference's, in percentage points; below 0 is worse.
         p_value: McNemar's, of the pairs that only one of both judged rightly; small where they really differ.
         val: True accept rate at a false accept rate of 1e-3, 0..1; None where the pairs do not support it.
-        least_cosine: Of an embedding and the reference's of the same face, the least.
-        mean_cosine: The same, the mean over the faces.
+        least_cosine: Smallest cosine of a face's embedding to the reference's.
+        mean_cosine: Mean cosine of a face's embedding to the reference's.
         seconds: Time that embedding took.
     """
 
@@ -203,7 +203,7 @@ def compare_on_lfw(
         root: LFW's folder of images.
         pairs: Its ``pairs.txt``, or a table as ``read_lfw_pairs`` takes it.
         reference: The model in fp32.
-        candidates: The same model otherwise, by name.
+        candidates: The same model in other forms, by name.
         detector: Finds the faces, for all alike.
         reference_name: Name of the reference in the result and in ``on_progress``.
         on_progress: Called after each batch with the stage (``faces`` or an embedder's name).

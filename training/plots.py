@@ -48,7 +48,7 @@ _LOG_SPAN: Final = 20.0
 
 
 def check_plots() -> None:
-    """See whether plots can be drawn, before anything is measured.
+    """Check whether plots can be drawn, before anything is measured.
 
     Raises:
         ConfigError: matplotlib is not installed.

@@ -140,7 +140,7 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap: where statistics would lie if other pairs of the same kind had been drawn.
 
-    Pairs are drawn anew within each fold and kind, so that every round has as many genuine and impostor
+    Pairs are drawn again within each fold and kind, so that every round has as many genuine and impostor
     pairs as the list. Pairs that share a person are taken for independent, which they are not quite: the
     intervals are a little too narrow.
 

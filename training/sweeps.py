@@ -164,7 +164,7 @@ def _option(kind: SweepKind, setting: Any, directions: FloatArray | None) -> dic
 
 
 def jpeg(quality: int) -> Degradation:
-    """Compress each image anew.
+    """Compress each image again.
 
     Args:
         quality: 1..100, as libjpeg counts it.

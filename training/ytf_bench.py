@@ -146,7 +146,7 @@ def _box(numbers: FloatArray) -> tuple[float, float, float, float]:
 
 
 def _without_damaged(located: VideoPairs, targets: Sequence[Sequence[Target]], seen: SetsSeen) -> VideoPairs:
-    """Leave out the pairs of videos of which every frame is damaged: they are as good as missing."""
+    """Leave out the pairs of videos of which every frame is damaged: they count as missing."""
     unreadable = set(seen.unreadable)
     gone = np.array([all(t.path in unreadable for t in each) for each in targets], np.bool_)
     kept = ~(gone[located.first] | gone[located.second])
