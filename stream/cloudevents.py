@@ -1,4 +1,4 @@
-"""Events on the wire: CloudEvents 1.0 in structured JSON mode and in Kafka's binary mode, both ways.
+"""Events as CloudEvents 1.0 in structured JSON mode, and back; see kafka_record.py for the binary mode.
 
 The contract is docs/events.md and the JSON Schemas in ``stream/schemas``; a golden-file test freezes it.
 """
@@ -7,34 +7,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from stream.events import CameraEvent, Event
 from stream.fields import event_fields, noun_of
-from stream.wire import EmbeddingEncoding, decode, load_object, read_event
+from stream.wire import EmbeddingEncoding, load_object, read_event
 
-_HEADER_PREFIX = "ce_"
-CONTENT_TYPE_HEADER = "content-type"
-_JSON = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class BinaryMessage:
-    """An event as a Kafka record (CloudEvents' Kafka binding 1.0, section 3.2, binary content mode).
-
-    Attributes:
-        key: The camera's id, so that a camera's events stay in order.
-        value: The event's data, JSON or another format.
-        headers: The event's attributes, each with the prefix ``ce_``, and ``content-type``.
-    """
-
-    key: bytes
-    value: bytes
-    headers: list[tuple[str, bytes]]
+JSON: Final = "application/json"
 
 
 def to_cloudevent(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> dict[str, Any]:
@@ -51,7 +33,7 @@ def to_cloudevent(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") 
     Raises:
         ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
-    attributes = attributes_of(event, _JSON)
+    attributes = attributes_of(event, JSON)
     return {**attributes, "data": json_ready(event_fields(event, encoding))}
 
 
@@ -87,7 +69,7 @@ def to_json(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> byt
     Raises:
         ValueError: The event holds a number that is not finite, or a time without a time zone.
     """
-    return _dump(to_cloudevent(event, encoding=encoding))
+    return dump_json(to_cloudevent(event, encoding=encoding))
 
 
 def from_json(raw: bytes | str) -> Event:
@@ -100,74 +82,6 @@ def from_json(raw: bytes | str) -> Event:
         ValueError: It is not an event of facestream, version 1; says what is wrong in one line.
     """
     return from_cloudevent(load_object(raw))
-
-
-def to_binary(event: Event, *, encoding: EmbeddingEncoding = "float32-b64") -> BinaryMessage:
-    """An event as a Kafka record.
-
-    Args:
-        event: Of a track, a camera or an identity.
-        encoding: How the embedding is written: ``float32-b64`` or ``int8-b64``.
-
-    Raises:
-        ValueError: The event holds a number that is not finite, or a time without a time zone.
-    """
-    return binary_message(event, _JSON, _dump(json_ready(event_fields(event, encoding))))
-
-
-def binary_message(event: Event, content_type: str, value: bytes) -> BinaryMessage:
-    """An event as a Kafka record whose data some format has written.
-
-    Args:
-        event: Of a track, a camera or an identity.
-        content_type: Of the data.
-        value: The data.
-
-    Raises:
-        ValueError: The event holds a number that is not finite, or a time without a time zone.
-    """
-    attributes = attributes_of(event, content_type)
-    del attributes["datacontenttype"]
-    headers = [(_HEADER_PREFIX + name, text.encode()) for name, text in attributes.items()]
-    headers.append((CONTENT_TYPE_HEADER, content_type.encode()))
-    return BinaryMessage(event.camera_id.encode(), value, headers)
-
-
-def from_binary(headers: Iterable[tuple[str, bytes]], value: bytes) -> Event:
-    """Read a Kafka record that ``to_binary`` made; trusts nothing.
-
-    Args:
-        headers: Of the record; those that do not begin with ``ce_`` are skipped.
-        value: Of the record.
-
-    Raises:
-        ValueError: It is not an event of facestream, version 1; says what is wrong in one line.
-    """
-    return from_cloudevent({**read_attributes(headers), "data": load_object(value)})
-
-
-def read_attributes(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
-    """The attributes of CloudEvents that stand in a record's headers, by their names, unchecked.
-
-    Args:
-        headers: Of the record; those that do not begin with ``ce_`` are skipped, but for
-            ``content-type``.
-
-    Raises:
-        ValueError: One appears twice, or is not UTF-8.
-    """
-    envelope: dict[str, str] = {}
-    for name, text in headers:
-        if name == CONTENT_TYPE_HEADER:
-            key = "datacontenttype"
-        elif name.startswith(_HEADER_PREFIX):
-            key = name.removeprefix(_HEADER_PREFIX)
-        else:
-            continue
-        if key in envelope or key == "data":
-            raise ValueError(f"not an event of facestream: duplicate header {name}")
-        envelope[key] = decode(text)
-    return envelope
 
 
 # Writing.
@@ -226,5 +140,10 @@ def _source(camera_id: str) -> str:
     return f"/facestream/cameras/{quote(camera_id, safe='')}"
 
 
-def _dump(tree: dict[str, Any]) -> bytes:
+def dump_json(tree: dict[str, Any]) -> bytes:
+    """JSON without spaces, UTF-8.
+
+    Raises:
+        ValueError: It holds a number that is not finite.
+    """
     return json.dumps(tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()

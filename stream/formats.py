@@ -14,15 +14,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 from stream.avro import bundled_schemas, read_avro, write_avro
 from stream.avro import schema_id as avro_schema_id
-from stream.cloudevents import (
-    BinaryMessage,
-    binary_message,
-    from_cloudevent,
-    json_ready,
-    read_attributes,
-)
+from stream.cloudevents import from_cloudevent, json_ready
 from stream.events import Event
 from stream.fields import NOUNS, Noun, event_fields, noun_of
+from stream.kafka_record import BinaryMessage, binary_message, read_attributes
 from stream.protobuf import read_protobuf, write_protobuf
 from stream.protobuf import schema_id as protobuf_schema_id
 from stream.quick_json import quick_binary

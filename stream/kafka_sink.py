@@ -9,7 +9,6 @@ from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from engine.errors import SinkError
-from stream.cloudevents import BinaryMessage
 from stream.events import Event, FaceEvent
 from stream.kafka import KafkaError, close_producer
 from stream.kafka_address import KafkaAddress, show_kafka
@@ -19,6 +18,7 @@ from stream.kafka_clients import connect_producer
 from stream.kafka_courier import Courier
 from stream.kafka_errors import BrokersAwayError
 from stream.kafka_failures import explain_failure
+from stream.kafka_record import BinaryMessage
 from stream.kafka_topics import TopicPlan
 from stream.logs import get_logger
 from stream.quick_json import quick_binary

@@ -1,4 +1,4 @@
-"""``stream.cloudevents.to_binary``, quickly: the same bytes from a template, for events that come in masses.
+"""``stream.kafka_record.to_binary``, quickly: the same bytes from a template, for events that come in masses.
 
 Tests hold every byte against the plain form. Only events of tracks are worth it; others go the plain way.
 """
@@ -18,8 +18,8 @@ from urllib.parse import quote
 import numpy as np
 
 from engine.embeddings import quantise_int8
-from stream.cloudevents import BinaryMessage, to_binary
 from stream.events import Event, FaceEvent, TrackChange
+from stream.kafka_record import BinaryMessage, to_binary
 from stream.wire import EmbeddingEncoding
 
 _CACHED_NAMES: Final = 4096

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from stream.cloudevents import BinaryMessage
+from stream.kafka_record import BinaryMessage
 from stream.varint import decode_varint, encode_varint
 
 MAX_RECORD_BYTES: Final = 8 << 20

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stream.cloudevents import BinaryMessage
 from stream.events import IdentityEvent
 from stream.formats import decode
+from stream.kafka_record import BinaryMessage
 from stream.records import unpack
 from stream.sealing import Sealer
 from stream.spool_files import Cursor, SpoolLock, disk_errors, list_segments, read_cursor, segment_path

@@ -10,10 +10,10 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from stream.cloudevents import to_binary
 from stream.events import Event
 from stream.formats import Encoder
 from stream.kafka import NoOffsetForPartitionError
+from stream.kafka_record import to_binary
 
 
 @dataclass

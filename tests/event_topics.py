@@ -10,11 +10,11 @@ from typing import Any
 from event_checks import AT, face_event
 from kafka import KafkaProducer
 
-from stream.cloudevents import to_binary
 from stream.consumer import EventConsumer
 from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
 from stream.kafka_address import KafkaAddress
 from stream.kafka_admin import ensure_topic
+from stream.kafka_record import to_binary
 from stream.kafka_topics import TopicPlan
 
 WAIT_S = 120.0

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from engine.machine import one_core
 from stream.bench_events import make_events
 from stream.cli import app
-from stream.cloudevents import from_binary, to_binary
 from stream.kafka_address import parse_kafka
 from stream.kafka_admin import connect_admin
+from stream.kafka_record import from_binary, to_binary
 
 
 @pytest.mark.kafka

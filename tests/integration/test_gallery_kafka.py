@@ -12,7 +12,6 @@ from kafka import KafkaProducer
 from people import MODEL, gallery_of, vector
 
 from engine.errors import SinkError
-from stream.cloudevents import to_binary
 from stream.enrolment import Enroller
 from stream.event_log import read_log
 from stream.events import Event, TrackChange
@@ -20,6 +19,7 @@ from stream.gallery_erasure import erase
 from stream.identifier import Identifier
 from stream.kafka_address import parse_kafka
 from stream.kafka_admin import ensure_topic
+from stream.kafka_record import to_binary
 from stream.kafka_topics import plan_topics
 from stream.seen_tracks import read_tracks
 from stream.track_erasure import erase_tracks, find_tracks

@@ -15,9 +15,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka_server import KafkaServer
 
 from engine.errors import SinkError
-from stream.cloudevents import from_binary, from_json, to_json
+from stream.cloudevents import from_json, to_json
 from stream.events import CameraEvent, Event, FaceEvent
 from stream.kafka_admin import probe_broker
+from stream.kafka_record import from_binary
 from stream.sinks import open_sink
 
 pytestmark = pytest.mark.kafka

@@ -12,10 +12,10 @@ from event_checks import face_event
 from kafka import KafkaConsumer, TopicPartition
 from kafka_cluster import KafkaCluster
 
-from stream.cloudevents import from_binary
 from stream.events import FaceEvent
 from stream.kafka_address import parse_kafka
 from stream.kafka_admin import connect_admin
+from stream.kafka_record import from_binary
 from stream.kafka_sink import KafkaSink
 from stream.sealing import Sealer
 from stream.spool import Spool

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from stream.cloudevents import from_binary, from_cloudevent, from_json, to_binary, to_cloudevent, to_json
+from stream.cloudevents import from_cloudevent, from_json, to_cloudevent, to_json
 from stream.events import (
     CameraChange,
     CameraEvent,
@@ -38,6 +38,7 @@ from stream.events import (
     TrackChange,
 )
 from stream.formats import decode, encoder
+from stream.kafka_record import from_binary, to_binary
 from stream.wire import MAX_EVENT_BYTES
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.avro import bundled_schemas
-from stream.cloudevents import BinaryMessage, to_binary, to_json
+from stream.cloudevents import to_json
 from stream.events import Event
 from stream.formats import bundled_ids, decode, encoder, read_frame, read_message_indexes
+from stream.kafka_record import BinaryMessage, to_binary
 from stream.schema_files import schema_text
 from stream.wire import MAX_EVENT_BYTES
 

@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from engine.errors import ConfigError, GalleryError, SinkError
 from stream import identity_topic as topic_module
 from stream.cli_identify import describe, parse_listen, parse_start
-from stream.cloudevents import to_binary
 from stream.events import FaceEvent, IdentityEvent
 from stream.gallery import Gallery
 from stream.identifier import Identifier
@@ -27,6 +26,7 @@ from stream.identity_topic import IdentityTopic
 from stream.kafka import KafkaError, TopicPartition
 from stream.kafka_address import KafkaAddress
 from stream.kafka_errors import BrokersAwayError
+from stream.kafka_record import to_binary
 
 ADDRESS = KafkaAddress(("localhost:9092",), "faces.identities")
 

@@ -8,9 +8,9 @@ from kafka.producer.future import FutureProduceResult
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.structs import TopicPartition
 
-from stream.cloudevents import BinaryMessage
 from stream.kafka import KafkaError
 from stream.kafka_batches import BatchSender, Delivery
+from stream.kafka_record import BinaryMessage
 from stream.records import pack, split
 
 PLACE = TopicPartition("faces", 3)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import SinkError
-from stream.cloudevents import BinaryMessage
 from stream.kafka import KafkaError
 from stream.kafka_courier import Courier
+from stream.kafka_record import BinaryMessage
 from stream.records import pack
 from stream.spool import Spool
 

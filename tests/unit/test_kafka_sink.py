@@ -11,10 +11,10 @@ from event_checks import camera_event, face_event, identity_event
 from prometheus_client import CollectorRegistry, generate_latest
 
 from engine.errors import SinkError
-from stream.cloudevents import to_binary
 from stream.config import SpoolSettings
 from stream.events import Event
 from stream.kafka_address import parse_kafka
+from stream.kafka_record import to_binary
 from stream.kafka_sink import KafkaSink
 from stream.metrics import SpoolMetrics
 from stream.records import split, unpack

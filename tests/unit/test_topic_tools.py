@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 
 from engine.errors import ConfigError, SinkError, SourceError
 from stream import event_log, kafka_clients
-from stream.cloudevents import to_binary, to_json
+from stream.cloudevents import to_json
 from stream.event_log import Entry, parse_log, parse_time, read_log
 from stream.events import Event
 from stream.jsonl import JsonLinesSink
 from stream.kafka import TopicPartition
+from stream.kafka_record import to_binary
 from stream.sinks import JsonLinesAddress, SqliteAddress
 from stream.sqlite import SqliteSink
 from stream.topic_tools import EventFilter, chosen, open_target, replay, show_event
