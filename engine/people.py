@@ -98,8 +98,8 @@ class Separation:
     def __str__(self) -> str:
         """One line for people."""
         return (
-            f"{self.people} people: {self.error:.0%} mistaken, cosine {self.like:.2f} to oneself and "
-            f"{self.unlike:.2f} to others"
+            f"{self.people} people: equal error rate {self.error:.0%}, mean cosine {self.like:.2f} of one "
+            f"person and {self.unlike:.2f} of different people"
         )
 
 

@@ -112,9 +112,7 @@ def prove(package: ModelPackage, data: bytes, people: People) -> Proof:
     least = min(other.error for _, other in others)
     words, best = next(each for each in others if each[1].error <= least + _AS_GOOD)
     if best.error <= stated / 2:
-        return Proof(
-            got, f"the preprocessing is not the model's: {got}", f"{words} ({best.error:.0%} mistaken)"
-        )
+        return Proof(got, f"wrong preprocessing: {got}", f"{words} (equal error rate {best.error:.0%})")
     if got.error >= HOPELESS_ERROR:
         doubt = f", unless folders of {people.folder} show several people" if people.folder else ""
         return Proof(got, f"it does not tell people apart: {got}{doubt}")

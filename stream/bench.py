@@ -26,7 +26,7 @@ from stream.progress import Progress
 from stream.wiring import open_pipeline, open_sinks
 
 WHOLE_JOB = "facestream, the whole job"
-EVERY_FRAME = "facestream, looking at every frame"
+EVERY_FRAME = "facestream, analysing every frame"
 DECODE_ONLY = "GStreamer, decoding alone"
 OPENCV_LOOP = "plain OpenCV loop"
 

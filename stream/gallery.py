@@ -133,8 +133,9 @@ class Gallery(GalleryFile):
         """
         if (own := self.model) != model:
             raise GalleryError(
-                f"{self.path}: is of {own}, and embeddings of {model} do not compare with it; use that model "
-                f"and its mirroring, or move it: facestream gallery upgrade {self.path} --to {model.name}"
+                f"{self.path}: holds embeddings of {own}, not compatible with those of {model}; use that "
+                "model and its mirroring, or move it: "
+                f"facestream gallery upgrade {self.path} --to {model.name}"
             )
 
     def enrol(self, name: str, templates: Sequence[Template], *, notes: str = "") -> Person:

@@ -168,8 +168,8 @@ def clean(gallery: Gallery) -> None:
             row = gallery.database.execute(command).fetchone()
             if row is not None and row[0]:
                 raise GalleryError(
-                    f"{gallery.path}: the rows are deleted, but somebody else holds the file, so that old "
-                    f"pages stay in {gallery.path}-wal; run: facestream gallery clean {gallery.path}"
+                    f"{gallery.path}: the rows are deleted, but another program has the file open, so old "
+                    f"pages remain in {gallery.path}-wal; run: facestream gallery clean {gallery.path}"
                 )
     except sqlite3.Error as exc:
         raise GalleryError(

@@ -265,7 +265,7 @@ def check_event(path: Path, model: GalleryModel, event: FaceEvent) -> None:
     """
     if not model.compares_with(event):
         raise GalleryError(
-            f"{path}: is of {model}, and embeddings of {event.embedder} do not compare with it; move it: "
+            f"{path}: holds embeddings of {model}, not compatible with those of {event.embedder}; move it: "
             f"facestream gallery upgrade {shlex.quote(str(path))} --to {shlex.quote(event.embedding_model)}"
             + {None: "", True: " --mirror", False: " --no-mirror"}[event.embedding_mirrored]
         )

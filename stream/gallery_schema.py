@@ -155,8 +155,8 @@ def not_opened(path: Path, error: Exception) -> GalleryError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same
     if code in _SHUT:
         return GalleryError(
-            f"{path}: cannot be opened ({reason}): while a gallery is open, also to be read, two files stand "
-            f"beside it; let {folder} be written to, or read a copy in a folder that may be"
+            f"{path}: cannot be opened ({reason}): SQLite keeps two files beside an open gallery, even for "
+            f"reading; make {folder} writable, or read a copy in a writable folder"
         )
     if code in _NO_ROOM:
         free_mib = shutil.disk_usage(folder).free / (1 << 20)

@@ -276,10 +276,10 @@ class IdentifyingSink:
             answers = self._identifier.identify(events, self._clock())
         except GalleryError as exc:
             if str(exc) != self._trouble:
-                log.warning("nobody is named", reason=str(exc))
+                log.warning("tracks are not identified", reason=str(exc))
             self._trouble = str(exc)
             return []
         if self._trouble:
-            log.info("people are named again")
+            log.info("tracks are identified again")
         self._trouble = ""
         return answers

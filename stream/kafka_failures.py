@@ -61,11 +61,11 @@ def _meaning(error: BaseException, address: KafkaAddress) -> str | None:
         "TopicAuthorizationFailedError": f"{who} lacks permission for the topic {address.topic}; {GRANT}",
         "GroupAuthorizationFailedError": f"{who} lacks permission for this consumer group; {GRANT}",
         "ClusterAuthorizationFailedError": f"{who} lacks permission for this on the cluster; {GRANT}",
-        "UnknownTopicOrPartitionError": f"there is no topic {address.topic} any more",
-        "NotEnoughReplicasError": "too few brokers hold a copy of the topic (min.insync.replicas)",
-        "CommitFailedError": "the group has given the partitions to another meanwhile, and the events go "
-        "there; reading can go on. It was silent for 45 s, or an event took over five minutes",
-        "MessageSizeTooLargeError": "a record is larger than the brokers take (max.message.bytes)",
+        "UnknownTopicOrPartitionError": f"the topic {address.topic} no longer exists",
+        "NotEnoughReplicasError": "too few in-sync replicas of the topic (min.insync.replicas)",
+        "CommitFailedError": "the group has reassigned the partitions to another consumer, which gets the "
+        "events; reading can continue. This one was silent for 45 s, or an event took over five minutes",
+        "MessageSizeTooLargeError": "a record is larger than the brokers accept (max.message.bytes)",
     }
     for each in _causes(error):
         if isinstance(each, FacestreamError):

@@ -171,8 +171,8 @@ class KafkaSink:
         if left:
             because = f" ({self._trouble})" if self._trouble else ""
             raise SinkError(
-                f"{self.name}: {left} events were not delivered{because}; they wait in "
-                f"{self._spool.folder} and go with the next run to this topic"
+                f"{self.name}: {left} events were not delivered{because}; they are kept "
+                f"in {self._spool.folder}; the next run with this sink delivers them"
             )
 
     def _deliver(self) -> None:
@@ -254,8 +254,8 @@ class KafkaSink:
             return sender.partitions(topic)
         except KafkaError as exc:
             raise SinkError(
-                f"{self.name}: there is no topic {topic} for us ({type(exc).__name__}); make it, or do "
-                "without it: events.track_states: false"
+                f"{self.name}: the topic {topic} cannot be used ({type(exc).__name__}); create it, or "
+                "set events.track_states: false"
             ) from exc
 
     def _close_producer(self) -> None:

@@ -75,7 +75,7 @@ def find_people(
         elif path.is_dir():
             _add_folder(found, path, known, keep_underscores=keep_underscores, deep=deep)
         elif is_picture(path):
-            reason = "lies in no person's folder; enrol it with --name"
+            reason = "is in no person's folder; enrol it with --name"
             found.left_out.append(LeftOut(path, reason))
         elif path.exists():
             others.append(path)
@@ -220,7 +220,7 @@ def _kinds(paths: Sequence[Path]) -> str:
 def _kind(path: Path) -> str:
     if path.name.startswith("."):
         return "hidden"
-    return f"{path.suffix.lower()}" if path.suffix else "without an ending"
+    return f"{path.suffix.lower()}" if path.suffix else "without an extension"
 
 
 def one_name_each(people: Iterable[tuple[str, Sequence[Path]]]) -> list[str]:

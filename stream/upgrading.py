@@ -99,7 +99,7 @@ def _embed(reader: StillReader, photo: bytes) -> tuple[npt.NDArray[np.float32], 
 
 
 def _harmonic(package: ModelPackage, old: GalleryModel, new: GalleryModel) -> Mapping | None:
-    """Embeddings as they are, where the new model was trained to compare with them; else None.
+    """Embeddings as they are, where the new model was trained to be compatible with them; else None.
 
     Raises:
         ConfigError: The new model's package says so and cannot be right.
@@ -108,11 +108,12 @@ def _harmonic(package: ModelPackage, old: GalleryModel, new: GalleryModel) -> Ma
         return None
     if old.size != new.size or old.mirror != new.mirror:
         raise ConfigError(
-            f"{new.name}: is said to compare with {old.name}, which needs embeddings of one size and both "
-            f"mirrored or neither; got {old} of {old.size} numbers and {new} of {new.size}"
+            f"{new.name}: is declared compatible with {old.name}, which needs embeddings of one size and "
+            f"both mirrored or neither; got {old} of {old.size} numbers and {new} of {new.size}"
         )
     typer.echo(
-        f"{new.name} was trained to compare with {old.name}: faces without photographs stay as they are"
+        f"{new.name} was trained to be compatible with {old.name}: faces without photographs are kept "
+        "as they are"
     )
     return lambda embeddings: embeddings
 

@@ -298,7 +298,7 @@ def _sealer() -> object:
 def test_another_model_is_refused_before_anything_runs(gallery: Path, tmp_path: Path, photo: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"models: {{mirror: true}}\nidentity: {{gallery: {gallery}}}\n")
-    assert "do not compare" in refused("run", photo, "--config", config)
+    assert "not compatible" in refused("run", photo, "--config", config)
     assert "no such gallery" in refused("run", photo, "--gallery", tmp_path / "none.db")
     assert "false_accept_rate" in refused("run", photo, "--gallery", gallery, "--false-accepts", "1")
 
@@ -340,7 +340,7 @@ def test_a_model_that_was_trained_to_compare_takes_a_gallery_as_it_is(tmp_path: 
     with Gallery.open(path, sealer=None) as gallery:
         before = gallery.snapshot().templates
     told = done("gallery", "upgrade", path, "--to", tmp_path / "new.json")
-    assert "new was trained to compare with old" in told
+    assert "new was trained to be compatible with old" in told
     with Gallery.open(path, sealer=None) as gallery:
         assert gallery.model.name == "new"
         np.testing.assert_array_equal(gallery.snapshot().templates, before)

@@ -63,7 +63,7 @@ def test_a_wrong_preset_is_refused_and_the_right_one_named(
         folder = tmp_path / "models"
         import_embedder(path, name="mine", preprocessing=stated_here, folder=folder, people=lambda: people)
 
-    with pytest.raises(ModelError, match="the preprocessing is not the model's: 8 people: ") as failure:
+    with pytest.raises(ModelError, match="wrong preprocessing: 8 people: ") as failure:
         imported(stated)
     assert f"; give {named} (" in str(failure.value)
     assert str(failure.value).endswith("or --force to keep it as it is")
@@ -80,7 +80,7 @@ def test_presets_that_differ_by_next_to_nothing_both_pass(people: People, tmp_pa
 def test_a_network_that_knows_no_faces_is_refused(people: People, tmp_path: Path) -> None:
     path = tmp_path / "random.onnx"
     onnx.save(embedder_onnx(), path)
-    with pytest.raises(ModelError, match=r"apart: [^;]* to others; state the .*, or give --force"):
+    with pytest.raises(ModelError, match=r"apart: [^;]* of different people; state the .*, or give --force"):
         import_embedder(
             path, name="random", preprocessing=PRESETS["arcface"], folder=tmp_path, people=lambda: people
         )

@@ -202,8 +202,8 @@ def test_embeddings_of_another_model_are_refused(gallery: Gallery) -> None:
     mine = {"embedding_model_id": MODEL.sha256[:16], "embedding_mirrored": MODEL.mirror}
     assert Identifier(gallery).identify([seen(of(0), **mine)], 0.0)
     for changes, words in [
-        ({"embedding_model_id": "b" * 16}, r"embeddings of sface-2021dec \(bbbbbbbb\) do not compare"),
-        ({"embedding_mirrored": True}, r"of sface-2021dec, mirrored \(aaaaaaaa\) do .* --mirror"),
+        ({"embedding_model_id": "b" * 16}, r"not compatible with those of sface-2021dec \(bbbbbbbb\)"),
+        ({"embedding_mirrored": True}, r"of sface-2021dec, mirrored \(aaaaaaaa\); move .* --mirror"),
     ]:
         with pytest.raises(GalleryError, match=words):
             Identifier(gallery).identify([seen(of(0), **mine | changes)], 0.0)
@@ -246,7 +246,7 @@ def test_events_go_on_when_the_gallery_cannot_be_used_and_it_is_said_once(galler
         for sequence in range(3):
             sink.emit([face_event(embedding_model="other", sequence=sequence)])
         sink.emit([seen(of(0))])
-    assert [entry["event"] for entry in logs] == ["nobody is named", "people are named again"]
+    assert [entry["event"] for entry in logs] == ["tracks are not identified", "tracks are identified again"]
     assert [isinstance(event, IdentityEvent) for event in kept.events] == [False] * 4 + [True]
 
 

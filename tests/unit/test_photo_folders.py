@@ -130,8 +130,8 @@ def test_pipes_are_passed_over_and_not_waited_for(tmp_path: Path) -> None:
     found = find_people(tmp_path)  # waits for ever where it opens one
     assert found.count == 1
     assert {each.reason for each in found.left_out} == {
-        "skipped in it: 1 .jpg, 1 without an ending",
-        "skipped in it: 1 without an ending",
+        "skipped in it: 1 .jpg, 1 without an extension",
+        "skipped in it: 1 without an extension",
     }
 
 
