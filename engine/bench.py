@@ -1,4 +1,4 @@
-"""Measure engines: calls in turn, so that a busy machine is as unkind to one as to the other."""
+"""Measure engines: calls in turn, so that load on the machine affects all of them alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces that a decoder has put together from pieces that do not fit."""
+"""Detect faces that a decoder put together from pieces that do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, so that a crash of a compiler stays there."""
+"""Run a function in a child process, so that a crash of a compiler stays there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compile a model for an engine, hold the engine against the model, and publish it when it passes."""
+"""Compile a model for an engine, run the parity gate, and publish the engine if it passes."""
 
 from __future__ import annotations
 

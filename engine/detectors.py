@@ -1,4 +1,4 @@
-"""Open a detector from its packages: the one place that knows how many networks each is made of."""
+"""Open a detector from its packages: the only place that knows how many networks each one has."""
 
 from __future__ import annotations
 

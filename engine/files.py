@@ -1,4 +1,4 @@
-"""Write files so that nobody ever sees half of one."""
+"""Atomic writes of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where facestream keeps what is its own: caches, models, engines, and what waits to be delivered.
+"""Where facestream keeps its own files: caches, models, engines, and undelivered events.
 
 The one place that decides. Each folder has a variable and an option of the command, which are taken as they
 are. Without them, the first that can be written of these is used: what systemd gives a service, XDG's, those

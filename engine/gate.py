@@ -1,4 +1,4 @@
-"""Hold an engine against its model before it may serve: the right comparison for each kind of model."""
+"""Run the parity gate before an engine may serve: the right comparison for each kind of model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make a model package of a user's own ONNX file with its preprocessing stated, or say what is amiss."""
+"""Make a model package from a user's own ONNX file with stated preprocessing, or say what is wrong."""
 
 from __future__ import annotations
 

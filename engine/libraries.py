@@ -1,4 +1,4 @@
-"""Libraries that a user may lack, or have and be unable to load: two troubles with two cures."""
+"""Libraries that are missing, or installed but do not load: two problems with different fixes."""
 
 from __future__ import annotations
 

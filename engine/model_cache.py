@@ -1,4 +1,4 @@
-"""Keep models that were made from other files, so that making them happens once."""
+"""Cache models that are converted from other files, so that conversion happens once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the engine for where OpenVINO is not. The only file that imports ``onnxruntime``."""
+"""ONNX Runtime: the engine where OpenVINO is missing. The only file that imports ``onnxruntime``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is it of the people enrolled, and is it one of them at all? Cosines in, decisions out.
+"""Open-set decisions: which enrolled person is it, if any? Cosines in, decisions out.
 
 Phillips, Grother and Micheals, "Evaluation Methods in Face Recognition", in Handbook of Face Recognition,
 2011: a stranger is *named* where the score of the nearest person enrolled reaches the threshold. The more

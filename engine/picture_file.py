@@ -1,4 +1,4 @@
-"""Picture files become arrays of what a viewer shows.
+"""Decode picture files into arrays, as a viewer shows them.
 
 Photographs come from anywhere, so a file's size is checked before memory is taken for its pixels, and a
 decoder sees only files of its own kind. ``docs/decisions/0018-one-decoder-of-pictures.md`` says why Pillow.

@@ -1,4 +1,4 @@
-"""What a file is, by its bytes: a picture of some kind, or something else, which is called by its name."""
+"""Recognise a file by its bytes: a picture of some kind, or something else, which is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to an aligned face before a model sees it: as published models want it, and proved."""
+"""Preprocessing of aligned faces: presets of published models, and a check that it fits the model."""
 
 from __future__ import annotations
 

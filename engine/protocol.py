@@ -1,4 +1,4 @@
-"""The one interface behind which TensorRT, OpenVINO and ONNX Runtime differ, and nowhere else."""
+"""The common interface of TensorRT, OpenVINO and ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engines on this machine: their versions, what they must be made for, and how a built one is opened."""
+"""The engines on this machine: their versions, what they are built for, and how a compiled one is opened."""
 
 from __future__ import annotations
 

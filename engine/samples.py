@@ -1,4 +1,4 @@
-"""Faces on which engines are compared and graphs calibrated: a user's own, or one portrait in many states."""
+"""Faces for comparing engines and calibrating graphs: a user's own, or one portrait in many variations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look at faces again, upright and large: landmarks come out more exactly, and so do embeddings."""
+"""Detect landmarks again in upright, enlarged faces: they are more accurate, and so are embeddings."""
 
 from __future__ import annotations
 

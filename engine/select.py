@@ -1,4 +1,4 @@
-"""Open an engine for a model package: the one asked for, or the fastest that gives what the model gives."""
+"""Open an engine for a model package: the one asked for, or the fastest that passes the parity gate."""
 
 from __future__ import annotations
 

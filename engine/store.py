@@ -1,4 +1,4 @@
-"""Compiled engines on disk: what each was made of and for, and how near it comes to its model."""
+"""Compiled engines on disk: what each was built from and for, and how close it is to its model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep the libraries that we bring from telling their makers anything.
+"""Switch off the telemetry of bundled libraries.
 
 To be called before those libraries are imported: afterwards it is too late for this process.
 """

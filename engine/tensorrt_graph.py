@@ -1,4 +1,4 @@
-"""Edits of ONNX graphs that TensorRT needs: what it does not take, written in what it does.
+"""Edits of ONNX graphs for TensorRT: unsupported operators rewritten in supported ones.
 
 Every function takes a model and returns a new one; none changes its argument.
 """

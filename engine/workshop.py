@@ -1,4 +1,4 @@
-"""Folders in which something is built, beside the place that it will have."""
+"""Temporary folders in which something is built, beside its final place."""
 
 from __future__ import annotations
 

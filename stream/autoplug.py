@@ -1,4 +1,4 @@
-"""What elements that GStreamer plugs by itself have to be told, so that pictures of a stream come soon."""
+"""Settings of the elements that GStreamer plugs by itself, so that the first pictures come soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a consumer met: records that are no events, and how many of each kind."""
+"""Counts of what a consumer read, and of records that are not events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to get events to Kafka: events a second and processor time, on one core."""
+"""The cost of getting events to Kafka: events a second and processor time, on one core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of the faces that were seen, one a track, kept in a folder for a limited time. Off by default."""
+"""One picture of each track, kept in a folder for a limited time. Off by default."""
 
 from __future__ import annotations
 

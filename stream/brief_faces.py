@@ -1,4 +1,4 @@
-"""Faces seen too seldom for a track, kept while it may turn out that there was no more to see."""
+"""Faces seen too seldom for a track, kept in case the source ends before there is more to see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clusters of tracks as one HTML page that needs nothing else: best shots, times, cameras, corrections."""
+"""Clusters of tracks as one self-contained HTML page: best shots, times, cameras, corrections."""
 
 from __future__ import annotations
 

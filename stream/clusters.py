@@ -1,4 +1,4 @@
-"""Tracks grouped by person: by their embeddings, and then as somebody who looked at them said."""
+"""Tracks grouped by person: by their embeddings, then by the corrections of a user."""
 
 from __future__ import annotations
 

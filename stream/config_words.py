@@ -1,4 +1,4 @@
-"""What is wrong with a configuration file, in words: the line, the key, what is expected, the nearest key."""
+"""Explain what is wrong with a configuration file: the line, the key, what is expected, the nearest key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a media file all there? By what its container says, since decoders take a cut for the proper end.
+"""Check by its container whether a media file is complete: decoders take a truncation for the end.
 
 Most containers are a row of units that state their lengths (boxes, chunks, elements, tags, pages, packets):
 a file that ends within a unit, or within a unit around it, was cut off. GIF and Ogg mark their end. What says

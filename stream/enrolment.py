@@ -1,4 +1,4 @@
-"""Take people into a gallery from photographs, from folders of them, or from tracks, and say why not."""
+"""Enrol people in a gallery from photographs, folders or tracks, and give reasons for refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a log of events is whole: without gaps, in order, and how many events came twice."""
+"""Verify a log of events: gaps, order, duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What facestream tells the world: events of tracks, of cameras and of identities.
+"""The events of facestream: of tracks, cameras and identities.
 
 The field names here are the wire format (docs/events.md); a golden-file test holds them.
 """

@@ -1,4 +1,4 @@
-"""Take a person out of a gallery so that nothing of them is left in its file, and prove it."""
+"""Erase a person from a gallery so that nothing of them is left in its file, and verify it."""
 
 from __future__ import annotations
 

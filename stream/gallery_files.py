@@ -1,4 +1,4 @@
-"""A gallery as one file of JSON Lines, to keep elsewhere or to bring to another machine.
+"""Export and import a gallery as one JSON Lines file.
 
 The first line tells the gallery and the number of people; then comes a line for each person. Where there is a
 key each person's line is sealed, bound to its place and to the number of lines, so that none can be read,

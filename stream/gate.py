@@ -1,4 +1,4 @@
-"""Which decoded frames are looked at, and their numbers and times: arithmetic on timestamps, no video."""
+"""Which decoded frames are analysed, with their numbers and times: arithmetic on timestamps, no video."""
 
 from __future__ import annotations
 

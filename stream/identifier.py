@@ -1,4 +1,4 @@
-"""From events of tracks to events of identities: who is it, and when that changes, who is it now?"""
+"""From track events to identity events: who is it, and who is it now that the answer has changed?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognition as a consumer: tracks from a topic of Kafka, who they are to the same or to another."""
+"""Recognition as a consumer: reads tracks from a Kafka topic, writes identities to the same or another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where it stands who tracks are: written with acknowledgement, and read back by whoever takes over."""
+"""Write identities to a topic with acknowledgement, and read them back when a partition is taken over."""
 
 from __future__ import annotations
 

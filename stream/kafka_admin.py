@@ -1,4 +1,4 @@
-"""Topics on a cluster: whether they are there and as they should be, made where they are missing."""
+"""Topics on a cluster: check that they exist with the right settings, and create missing ones."""
 
 from __future__ import annotations
 

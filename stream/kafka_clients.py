@@ -1,4 +1,4 @@
-"""Producers and consumers that have met their brokers, and have the right to their topic."""
+"""Connected producers and consumers that have permission for their topic."""
 
 from __future__ import annotations
 

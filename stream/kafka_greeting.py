@@ -1,4 +1,4 @@
-"""Meeting a Kafka listener for the first time: does it answer, with TLS, does it ask for a login?
+"""Probe a Kafka listener before a client connects: does it answer, with TLS, does it require a login?
 
 kafka-python tries again until its time is up whatever the reason is, and then tells none. So a connection of
 our own goes first. It sends a SaslHandshake request (KIP-43), which every listener answers before anybody has

@@ -1,4 +1,4 @@
-"""Fetching records from Kafka past those that kafka-python cannot parse. Whoever polls, polls here."""
+"""Fetch records from Kafka, skipping those that kafka-python cannot parse. All polling goes through here."""
 
 from __future__ import annotations
 

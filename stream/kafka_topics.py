@@ -1,4 +1,4 @@
-"""Which topics facestream uses, and how they are to be: numbers and settings only, no broker."""
+"""The topics that facestream uses, and their settings: numbers only, no broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a consumer's brokers are away: kafka-python tries again without a word, for as long as it takes."""
+"""Notice that a consumer's brokers are unreachable: kafka-python retries silently, however long it takes."""
 
 from __future__ import annotations
 

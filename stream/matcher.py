@@ -1,4 +1,4 @@
-"""One state of a gallery, made ready to be searched: embeddings in, decisions out."""
+"""One version of a gallery, ready to be searched: embeddings in, decisions out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics, served on request: those of a run, and those of whoever else has collectors."""
+"""Prometheus metrics over HTTP: those of a run, and of other collectors."""
 
 from __future__ import annotations
 

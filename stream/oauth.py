@@ -1,4 +1,4 @@
-"""Bearer tokens for Kafka's OAUTHBEARER: had elsewhere, or from an endpoint by the client credentials grant.
+"""Bearer tokens for Kafka's OAUTHBEARER: given, or fetched with the client credentials grant.
 
 The grant is of RFC 6749, section 4.4; the client says who it is as section 2.3.1 has it (HTTP Basic).
 """

@@ -1,4 +1,4 @@
-"""How many files this process may have open at once, and what is said where that is too few.
+"""The limit of open files of this process, and messages for when it is too low.
 
 Sockets and pipes are files, too: a camera needs a dozen. What runs out of them fails in odd words of its own,
 or in none, and GStreamer may hang; so there is a look at what is left before a camera is opened.

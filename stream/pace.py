@@ -1,4 +1,4 @@
-"""How far apart the looks at a camera are: what rules in seconds must know before they can mean anything."""
+"""Time between analysed frames of a camera, which rules in seconds have to take into account."""
 
 from __future__ import annotations
 

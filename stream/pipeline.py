@@ -1,4 +1,4 @@
-"""The main job: cameras to frames, frames to events, one camera's trouble never another's."""
+"""The main job: cameras to frames, frames to events, with each camera's failures isolated."""
 
 from __future__ import annotations
 

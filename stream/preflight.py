@@ -1,4 +1,4 @@
-"""What a command will need, checked before it begins: nothing is computed that cannot be kept.
+"""Check what a command will need before it begins: nothing is computed that cannot be stored.
 
 Each function takes what an option was given, None for nothing, and raises where it will not do.
 """

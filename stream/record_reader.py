@@ -1,4 +1,4 @@
-"""From records to events: what is none, or came before, is left out, and all is counted."""
+"""From records to events: skips and counts duplicates and what is not an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The annotated video: every frame that was looked at, with its tracks drawn on it."""
+"""The annotated video: every analysed frame with its tracks drawn on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which events came before: delivery is at least once, so that some come twice."""
+"""Recognise duplicate events: delivery is at least once."""
 
 from __future__ import annotations
 

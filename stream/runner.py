@@ -1,4 +1,4 @@
-"""One run: the pipeline's batches to the sink and to whoever watches, until it ends or is stopped."""
+"""One run: the pipeline's batches to the sink and to listeners, until it ends or is stopped."""
 
 from __future__ import annotations
 

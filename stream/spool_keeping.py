@@ -1,4 +1,4 @@
-"""Looking after spools from outside: what waits in them, erasing a person, giving one up.
+"""Maintenance of spools: status, erasing a person, purging.
 
 All of it may be done while a run uses the spool, but for giving it up.
 """

@@ -1,4 +1,4 @@
-"""One file of the spool: written by one process, read while it is written, taken up again by the next."""
+"""One file of the spool: written by one process, read while it is written, continued by the next."""
 
 from __future__ import annotations
 

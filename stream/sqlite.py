@@ -1,4 +1,4 @@
-"""Events in a SQLite file: every event, the state of every track and who it is, to be asked with SQL."""
+"""Events in a SQLite file: every event, the state of every track and its identity, for SQL queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a camera's state reaches those who want to know."""
+"""Report the state of a camera to listeners."""
 
 from __future__ import annotations
 

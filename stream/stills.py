@@ -1,4 +1,4 @@
-"""A person's photograph to an embedding, or the reason why it will not do."""
+"""A person's photograph to an embedding, or the reason for refusing it."""
 
 from __future__ import annotations
 

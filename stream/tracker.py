@@ -1,4 +1,4 @@
-"""Faces of one camera followed from look to look by where they are."""
+"""Follow the faces of one camera from frame to frame by position."""
 
 from __future__ import annotations
 

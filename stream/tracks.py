@@ -1,4 +1,4 @@
-"""What is remembered of one person in front of one camera."""
+"""The state of one person's track at one camera."""
 
 from __future__ import annotations
 

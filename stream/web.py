@@ -1,4 +1,4 @@
-"""Asking a web server, of which nothing is trusted but its address."""
+"""HTTP requests to servers that are not trusted."""
 
 from __future__ import annotations
 

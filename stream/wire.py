@@ -1,4 +1,4 @@
-"""What came from outside as an event: bytes to JSON to checked models to events, trusting nothing."""
+"""Parse events from outside: bytes to JSON to validated models to events, trusting nothing."""
 
 from __future__ import annotations
 

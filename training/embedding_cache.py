@@ -1,4 +1,4 @@
-"""What engines found in images, kept by the images' content, so that a second look costs nothing.
+"""Cache of what engines found in images, by the images' content, so that a second run costs nothing.
 
 One SQLite file: a killed process loses at most what it had not yet put, and several may use it at once.
 """

@@ -1,4 +1,4 @@
-"""What an engine or a precision costs in accuracy: several embedders on the same faces and the same pairs."""
+"""The accuracy cost of an engine or a precision: several embedders on the same faces and the same pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A benchmark's outcome as one HTML page that needs nothing but itself: no network, no script."""
+"""A benchmark's outcome as one self-contained HTML page: no network, no script."""
 
 from __future__ import annotations
 

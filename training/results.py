@@ -1,4 +1,4 @@
-"""What a benchmark found, with all that it takes to repeat it, as a JSON file."""
+"""A benchmark's result, with everything needed to repeat it, as a JSON file."""
 
 from __future__ import annotations
 

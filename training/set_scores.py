@@ -1,4 +1,4 @@
-"""How alike two sets of faces are: of two videos, each with its frames' embeddings."""
+"""Similarity of two sets of faces: of two videos, each with its frames' embeddings."""
 
 from __future__ import annotations
 

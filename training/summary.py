@@ -1,4 +1,4 @@
-"""What a benchmark found, on a terminal."""
+"""A benchmark's result on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The price of every choice: one benchmark again and again, with one thing changed."""
+"""Sweeps: one benchmark repeated with one setting changed."""
 
 from __future__ import annotations
 

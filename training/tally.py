@@ -1,4 +1,4 @@
-"""What several workers did together: counts, and seconds by stage."""
+"""Totals of several workers: counts, and seconds by stage."""
 
 from __future__ import annotations
 

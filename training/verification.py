@@ -1,4 +1,4 @@
-"""Verification: are two faces one person's? Accuracy by folds, and whether two runs really differ."""
+"""Verification: do two faces show one person? Accuracy by folds, and whether two runs really differ."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ ADDRESS = KafkaAddress(("h:1",), "faces", username="ann", password="geheim", sec
         (errors.UnknownTopicOrPartitionError(), "the topic faces no longer exists"),
         (errors.NotEnoughReplicasError(), "too few in-sync replicas"),
         (errors.CommitFailedError(errors.UnknownMemberIdError()), "reassigned the partitions to another"),
-        (errors.MessageSizeTooLargeError(), "larger than the brokers take"),
+        (errors.MessageSizeTooLargeError(), "larger than the brokers accept"),
         (errors.KafkaTimeoutError(), "KafkaTimeoutError; the brokers' log may tell more"),
     ],
 )
