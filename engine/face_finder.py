@@ -1,4 +1,4 @@
-"""Faces of single images: detected, judged and embedded at once; and how similar two of them are, in words."""
+"""Faces of single images: detected, judged and embedded; and how similar two of them are, in words."""
 
 from __future__ import annotations
 
