@@ -1,4 +1,4 @@
-"""What the world does wrong. Callers' mistakes are ``ValueError``.
+"""Errors caused by the environment. Callers' mistakes are ``ValueError``.
 
     FacestreamError
     ├── ModelError      a model or an engine cannot be found, trusted, built or run
@@ -8,7 +8,7 @@
     ├── ConfigError     a configuration file or a command line does not make sense
     ├── GalleryError    the people enrolled cannot be read, changed, or compared with
     ├── DatasetError    a benchmark's data is missing or contradicts itself
-    └── TextError       a name from outside cannot be taken; a ValueError, too
+    └── TextError       a name from outside is not accepted; a ValueError, too
 
 A message says what happened, what was found and expected, and how to fix it. It is one line, holds no
 secret, and is what the command line prints before it exits with a non-zero code.
@@ -16,7 +16,7 @@ secret, and is what the command line prints before it exits with a non-zero code
 
 
 class FacestreamError(Exception):
-    """Base of everything that the world does wrong."""
+    """Base of all errors caused by the environment."""
 
 
 class ModelError(FacestreamError):
@@ -48,7 +48,7 @@ class GalleryError(FacestreamError):
 
 
 class TextError(FacestreamError, ValueError):
-    """A name from outside cannot be taken: it is empty, too long, or has characters that cannot be seen.
+    """A name from outside is not accepted: it is empty, too long, or has characters that cannot be seen.
 
     It is a ``ValueError`` as well, for callers who check names of their own and for models that validate.
     """

@@ -21,12 +21,12 @@ class AsyncEventConsumer:
             async for event in events:
                 await store(event)
 
-    Kafka is spoken to on a thread of its own, so that the event loop never waits for it. What is said of
-    ``EventConsumer`` holds here as well; an ``async for`` that is cancelled loses nothing.
+    The Kafka client runs in a thread of its own, so the event loop never waits for it. The guarantees are
+    those of ``EventConsumer``; cancelling an ``async for`` loses nothing.
 
     Args:
-        consumer: Not opened yet; belongs to this one from now on. What it calls back is called on the event
-            loop, but for ``on_assigned``, which is called on the thread.
+        consumer: Not opened yet; owned by this one from now on. Its callbacks run on the event loop, except
+            for ``on_assigned``, which runs on the thread.
     """
 
     def __init__(self, consumer: EventConsumer) -> None:
@@ -38,7 +38,7 @@ class AsyncEventConsumer:
         """Connect.
 
         Raises:
-            SinkError: No broker answers or lets us in, or there is no such topic.
+            SinkError: No broker answers or accepts the login, or there is no such topic.
         """
         await self._on_thread(self._consumer.__enter__)
         return self
@@ -71,7 +71,7 @@ class AsyncEventConsumer:
 
     @property
     def stats(self) -> ConsumerStats:
-        """What was met so far."""
+        """Counts of what was read so far."""
         return self._consumer.stats
 
     def stop(self) -> None:
@@ -79,11 +79,11 @@ class AsyncEventConsumer:
         self._consumer.stop()
 
     async def commit(self) -> None:
-        """Commit at once all that was given out; as ``EventConsumer.commit``."""
+        """Commit all events returned so far at once; see ``EventConsumer.commit``."""
         await self._on_thread(self._consumer.commit)
 
     async def _fetch(self) -> None:
-        """Fetch on the thread; a fetch that nobody waited for to its end goes on, and is met again."""
+        """Fetch on the thread; a fetch whose wait was cancelled continues, and is awaited the next time."""
         if self._fetching is None:
             loop = asyncio.get_running_loop()
             self._fetching = loop.run_in_executor(self._thread, self._consumer.fetch, POLL_S)

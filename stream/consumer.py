@@ -1,4 +1,4 @@
-"""Read events from Kafka: typed, without repeats, and no event is left out.
+"""Read events from Kafka: typed, without duplicates, and without skipping any.
 
     with EventConsumer("kafka://localhost:9092/faces", group="door-log") as events:
         for event in events:
@@ -36,49 +36,49 @@ __all__ = ["BadRecord", "ConsumerStats", "EventConsumer", "Start", "log_bad", "r
 log = get_logger(__name__)
 
 POLL_S: Final = 0.2
-"""How long one look at the brokers takes at most when nothing comes."""
+"""Longest poll of the brokers when no record comes."""
 
 _CLOSE_S: Final = 5.0
-_SESSION_MS: Final = 10_000  # so soon do others take over from a consumer that was killed
+_SESSION_MS: Final = 10_000  # how soon others take over from a consumer that was killed
 
 
 class EventConsumer:
     """Events of a topic, one by one: an iterator, to be used in a ``with`` block.
 
-    Delivery is at least once: an event counts as done when the next one is asked for, and what is done is
-    committed to Kafka now and then. After a crash, what was not committed comes again; whoever must not count
-    it twice keeps ``event.event_id``. What comes twice within the life of this consumer is left out.
+    Delivery is at least once: an event counts as done when the next one is asked for, and events that are
+    done are committed every ``commit_every_s``. After a crash, events that were not committed come again; to
+    recognise them, store ``event.event_id``. Duplicates within the life of this consumer are dropped.
 
-    Consumers of one group share the partitions, and when one comes or goes, the others take over. The events
-    of one camera are in one partition, in order. While no broker answers, the iterator waits.
+    Consumers of one group share the partitions, which are rebalanced when one joins or leaves. The events of
+    one camera are in one partition, in order. While no broker answers, the iterator waits.
 
-    Of one thread; only ``stop`` may be called from any.
+    Not thread-safe, except for ``stop``.
 
     Args:
         source: ``kafka://HOST:PORT/TOPIC`` with options as for ``facestream run --sink``; ``${NAME}`` is
             taken from the environment. The topic of ``identities=TOPIC`` is read as well.
-        group: Name of the group; None reads everything, alone, and commits nothing.
-        also: More topics of the same brokers. Between two topics there is no order.
-        from_: Where a group begins that has committed nothing yet: ``earliest``, ``latest`` or a time with a
-            time zone (of the records). Later on it has no meaning.
+        group: Name of the group; None reads all partitions and commits nothing.
+        also: More topics of the same brokers. There is no order between topics.
+        from_: Where a new group starts: ``earliest``, ``latest`` or a time with a time zone (of the records).
+            Committed offsets take precedence.
         lookup: Finds Avro schemas that are not facestream's own, such as ``SchemaRegistry.schema``; other
             formats, and facestream's own schemas, need none.
-        on_bad: What is done with a record that is no event: ``log_bad``, ``raise_bad``, or your own.
+        on_bad: Handles a record that is not an event: ``log_bad``, ``raise_bad``, or your own function.
         on_erased: Called with the key of a record without a value: on ``TOPIC.tracks``, the id of a track
             that was erased.
-        on_assigned: Called with the numbers of the partitions of ``source`` that this consumer has got,
-            before it gives out any event of them.
-        drop_repeats: Whether events that came before are left out.
-        commit_every_s: How often what is done is committed.
-        batch: Most records that are fetched at once. Within five minutes they must be done, or the group
-            gives the partitions to another: make it smaller where an event takes seconds.
-        idle_s: The iterator ends when no event came for so long, the time not counted in which the group
-            gives out its partitions; None waits forever.
+        on_assigned: Called with the numbers of newly assigned partitions of ``source``, before their first
+            event.
+        drop_repeats: Whether duplicates are dropped.
+        commit_every_s: How often offsets are committed.
+        batch: Maximum number of records fetched at once. They must be processed within five minutes, or the
+            partitions move to another consumer: lower it if an event takes seconds.
+        idle_s: The iterator ends when no event came for this long, counted from when the group has assigned
+            its partitions; None waits forever.
         timeout_s: How long connecting may take.
 
     Raises:
-        SinkError: The address means nothing.
-        ValueError: A number or a time does not make sense.
+        SinkError: The address is invalid.
+        ValueError: An argument is out of range.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class EventConsumer:
         """Connect.
 
         Raises:
-            SinkError: No broker answers or lets us in, or there is no such topic.
+            SinkError: No broker answers or accepts the login, or there is no such topic.
         """
         if self._consumer is not None or self._stopping.is_set():
             raise ValueError("expected a new consumer; create another one")
@@ -164,18 +164,18 @@ class EventConsumer:
 
     @property
     def stats(self) -> ConsumerStats:
-        """What was met so far."""
+        """Counts of what was read so far."""
         return self._reader.stats
 
     def lag(self) -> dict[tuple[str, int], int]:
-        """By topic and number of partition, records that the brokers have told of and that are not given out.
+        """Number of unread records by topic and partition, as last reported by the brokers.
 
-        Only of partitions that this consumer has and has fetched from. Asks no broker.
+        Only for assigned partitions that records were fetched from. Sends no request.
         """
         return {} if self._partitions is None else self._partitions.lags(self._fetched)
 
     def stop(self) -> None:
-        """End the iteration soon; any thread, any time."""
+        """End the iteration soon; may be called from any thread."""
         self._stopping.set()
 
     @property
@@ -184,7 +184,7 @@ class EventConsumer:
         return self._stopping.is_set()
 
     def idles_since(self, since_s: float) -> bool:
-        """Whether it is to end when no event came since a time of ``time.monotonic``."""
+        """Whether to end because no event came since a time of ``time.monotonic``."""
         if self._idle_s is None:
             return False
         now_s = time.monotonic()
@@ -194,17 +194,17 @@ class EventConsumer:
         return now_s - max(since_s, self._unsettled_s) >= self._idle_s
 
     def take(self, most: int, *, wait_s: float) -> list[Event]:
-        """Some events at once, for those who store them in batches. What was given out before is done.
+        """Several events at once, for storing them in batches. Events returned before are done.
 
         Args:
-            most: Events, at least 1.
+            most: Maximum number of events, at least 1.
             wait_s: How long to wait for the first.
 
         Returns:
-            Events in order; none when none came in time.
+            Events in order; an empty list if none came in time.
 
         Raises:
-            SinkError: They cannot be read any longer, or ``on_bad`` says so.
+            SinkError: Records cannot be read any longer, or ``on_bad`` raised it.
         """
         deadline_s = time.monotonic() + wait_s
         self._finish()
@@ -223,7 +223,7 @@ class EventConsumer:
         return found
 
     def commit(self) -> None:
-        """Commit at once all that was given out, with the event that was given out last.
+        """Commit all events returned so far at once, including the last one.
 
         Raises:
             SinkError: It cannot be committed.
@@ -239,10 +239,10 @@ class EventConsumer:
         self._committed_s = time.monotonic()
 
     def close(self) -> None:
-        """Commit what is done and leave the group; also twice.
+        """Commit events that are done and leave the group; may be called twice.
 
-        The event that was given out last is done when the ``with`` block ends without an error. After an
-        error, or when ``close`` is called elsewhere, it comes again.
+        The last event counts as done when the ``with`` block ends without an error. After an error, or when
+        ``close`` is called elsewhere, it comes again.
         """
         self._stopping.set()
         if self._consumer is None:
@@ -263,24 +263,24 @@ class EventConsumer:
         return show_kafka(self._address)
 
     def ready(self) -> Event | None:
-        """The next event of those that were fetched, at once; None when ``fetch`` has to be called.
+        """The next fetched event, without waiting; None when ``fetch`` has to be called.
 
-        All that was given out before is done.
+        All events returned before are done.
 
         Raises:
-            SinkError: ``on_bad`` says so.
+            SinkError: ``on_bad`` raised it.
         """
         self._finish()
         return self._next_fetched()
 
     def fetch(self, wait_s: float) -> None:
-        """Fetch records for ``ready``, which has given out all that there were.
+        """Fetch records for ``ready``, when it has returned all fetched ones.
 
         Args:
-            wait_s: How long to wait for them at most.
+            wait_s: Longest wait for them.
 
         Raises:
-            SinkError: They cannot be read any longer.
+            SinkError: Records cannot be read any longer.
             ValueError: The consumer is not open.
         """
         if self._consumer is None or self._partitions is None:
@@ -301,7 +301,7 @@ class EventConsumer:
         self._fetched.extend(found)
 
     def _finish(self, *, commits: bool = True) -> None:
-        """What was given out is done; commit it when it is time."""
+        """Mark returned events as done; commit them when it is time."""
         for record in self._in_hand:
             self._done[_partition(record)] = record.offset + 1
         self._in_hand.clear()
@@ -319,7 +319,7 @@ class EventConsumer:
             record = self._fetched.popleft()
             try:
                 event = self._reader.read(record)
-            except BaseException:  # it stays the next one, and what was given out before may be done
+            except BaseException:  # it stays the next one; events returned before may be done
                 self._fetched.appendleft(record)
                 raise
             self._in_hand.append(record)

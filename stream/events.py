@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 MODEL_ID_DIGITS: Final = 16
-"""So many of a SHA-256's digits tell models apart that have one name."""
+"""Digits of a SHA-256 that tell apart models of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """What made an embedding, as far as an event tells. Embeddings compare when these agree.
+    """The model of an embedding, as far as the event says. Embeddings are comparable if these agree.
 
     Attributes:
         name: Of the model's package.
-        model_id: First 16 hexadecimal digits of the SHA-256 of its ONNX file; None where it is not known.
-        mirrored: Whether the embedding of the mirrored face was added; None where it is not known.
+        model_id: First 16 hexadecimal digits of the SHA-256 of its ONNX file; None if unknown.
+        mirrored: Whether the embedding of the mirrored face was added; None if unknown.
     """
 
     name: str
@@ -37,7 +37,7 @@ class EmbeddingModel:
         return cls(name, sha256[:MODEL_ID_DIGITS] if sha256 else None, mirrored)
 
     def agrees(self, other: EmbeddingModel) -> bool:
-        """Whether nothing that is known of both tells them apart."""
+        """Whether they agree in everything that is known of both."""
         return (
             self.name == other.name
             and (None in {self.model_id, other.model_id} or self.model_id == other.model_id)
@@ -45,7 +45,7 @@ class EmbeddingModel:
         )
 
     def joined(self, other: EmbeddingModel) -> EmbeddingModel:
-        """All that is known of two that agree."""
+        """What is known of either of two that agree."""
         mirrored = other.mirrored if self.mirrored is None else self.mirrored
         return EmbeddingModel(self.name, self.model_id or other.model_id, mirrored)
 
@@ -66,8 +66,8 @@ class TrackChange(Enum):
 class FaceEvent:
     """Something happened to a person's track.
 
-    The face described (frame number to quality) is the best one that the track has shown so far: it is the
-    one to cut out of the video. ``last_box_xyxy`` is where the face was seen last.
+    The face described (frame number to quality) is the best one that the track has shown so far: crop
+    this one from the video. ``last_box_xyxy`` is where the face was last seen.
 
     Attributes:
         change: What happened.
@@ -85,16 +85,16 @@ class FaceEvent:
         detection_score: Of the best face, 0..1.
         quality: Of the best face, 0..1.
         embedding: float32 (D,), unit length: quality-weighted mean over the track so far.
-        embedding_model: Name of the model that made it; embeddings of different models do not compare.
+        embedding_model: Name of the model that made it; embeddings of different models are not comparable.
         faces_seen: Detections of the track so far.
         embeddings_made: Faces that went into ``embedding``.
         first_seen: Capture time of the first detection, UTC.
         last_seen: Capture time of the last detection, UTC.
         last_box_xyxy: Of the last detection, pixels.
-        embedding_model_id: First 16 hexadecimal digits of the SHA-256 of the model's ONNX file; None where
-            the event does not tell.
-        embedding_mirrored: Whether the embedding of the mirrored face was added; None where the event does
-            not tell.
+        embedding_model_id: First 16 hexadecimal digits of the SHA-256 of the model's ONNX file; None if
+            the event does not say.
+        embedding_mirrored: Whether the embedding of the mirrored face was added; None if the event does
+            not say.
     """
 
     change: TrackChange
@@ -141,7 +141,7 @@ class CameraChange(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CameraEvent:
-    """A camera began or stopped to deliver frames.
+    """A camera started or stopped delivering frames.
 
     Attributes:
         change: What happened.
@@ -152,7 +152,7 @@ class CameraEvent:
         uri: Where its frames come from, without user name and password.
         reason: Why, in one line without secrets; empty for UP.
         planned: Of DOWN: True when nothing is wrong (the run was stopped, or the video ended), False for a
-            fault. None where the event does not tell.
+            fault. None if the event does not say.
     """
 
     change: CameraChange
@@ -179,10 +179,10 @@ class IdentityChange(Enum):
 
 @dataclass(frozen=True, slots=True)
 class IdentityEvent:
-    """A track was found to be somebody of a gallery or nobody of it, or an earlier answer was withdrawn.
+    """A track was identified as a person of a gallery or as nobody in it, or an earlier answer was corrected.
 
     Attributes:
-        change: DECIDED is the track's first answer, CORRECTED takes the place of the one before.
+        change: DECIDED is the track's first answer, CORRECTED replaces the previous one.
         sequence: Of the track's event that gave the evidence.
         camera_id: Which camera.
         run_id: Which run of that camera.
@@ -192,10 +192,10 @@ class IdentityEvent:
         person_name: Name of that person as the gallery has it; None for unknown.
         similarity: Score of the nearest person; None when the gallery has nobody.
         margin: How far the next person is behind; None when there is none.
-        threshold: From which similarity a person is named.
-        false_accept_rate: Share of strangers that are named anybody, which the threshold is made for, 0..1.
+        threshold: Minimum similarity at which a person is named.
+        false_accept_rate: Share of strangers named as anybody, from which the threshold follows, 0..1.
         gallery_id: Which gallery.
-        gallery_version: State of the gallery; every change of it raises the number.
+        gallery_version: Version of the gallery; every change increments it.
         gallery_people: People in it.
         embedding_model: Name of the model that made the embeddings.
         previous_person_id: Of a correction: who it was before; None for unknown.

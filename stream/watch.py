@@ -19,7 +19,7 @@ def watch(*sources: str, settings: RunSettings | None = None) -> Generator[Event
     Args:
         sources: Files, folders or addresses, as ``facestream run`` takes them; ``${NAME}`` is taken from the
             environment.
-        settings: Further settings and cameras; the defaults when not given.
+        settings: Further settings and cameras; None takes the defaults.
 
     Yields:
         Events as they happen; those of one camera in order.
