@@ -65,10 +65,10 @@ class FoundFaces:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How alike two faces are.
+    """Similarity of two faces.
 
     Attributes:
-        similarity: Cosine of their embeddings, -1..1; higher is more alike.
+        similarity: Cosine of their embeddings, -1..1; higher is more similar.
         false_accept_rate: Share of the pairs of different people that reach the strictest of the model's
             thresholds that this pair reaches; None where it reaches none, or that rate was not measured.
         meaning: The rate in words.
@@ -88,7 +88,7 @@ class FaceFinder:
         detector: Finds faces.
         embedder: Embeds them.
         thresholds: The model's, which give similarities their meaning.
-        min_score: Faces of which the detector is less sure are left out, 0..1.
+        min_score: Faces with a lower detection score are left out, 0..1.
     """
 
     def __init__(

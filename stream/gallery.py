@@ -65,16 +65,16 @@ class Gallery(GalleryFile):
     def create(
         cls, path: Path, model: GalleryModel, *, sealer: Sealer | None, keep_photos: bool = False
     ) -> Gallery:
-        """Make a new gallery; its file is for its owner alone.
+        """Create a gallery; its file is readable by its owner only.
 
         Args:
-            path: Of the file, which is not there yet. It appears when it is whole.
-            model: Whose embeddings it will hold.
-            sealer: Seals what identifies people; None leaves it readable.
+            path: Of the file, which must not exist. It appears when it is complete.
+            model: Of the embeddings that it will hold.
+            sealer: Encrypts what identifies people; None stores it in the clear.
             keep_photos: Keep the photographs, so that another model can embed them again.
 
         Raises:
-            GalleryError: The file is there already, or cannot be made.
+            GalleryError: The file exists already, or cannot be created.
         """
         row = (
             secrets.token_hex(8),
@@ -103,10 +103,10 @@ class Gallery(GalleryFile):
 
         Args:
             path: Of its file.
-            sealer: Of the key that it was made with; one that it does not need is not used.
+            sealer: With the key that it was created with; not used if the gallery is not encrypted.
 
         Raises:
-            GalleryError: The file is not there, is no gallery, is damaged, or wants another key.
+            GalleryError: The file is missing, not a gallery, damaged, or encrypted with another key.
         """
         if not path.is_file():
             raise GalleryError(f"{path}: no such gallery; create one: facestream gallery create {path}")
@@ -139,7 +139,7 @@ class Gallery(GalleryFile):
             )
 
     def enrol(self, name: str, templates: Sequence[Template], *, notes: str = "") -> Person:
-        """Add templates to the person of a name, who is made when there is none.
+        """Add templates to the person of a name, who is created if there is none.
 
         Args:
             name: As ``stream.names.clean_name`` takes it. Where an older version took two forms of this
@@ -173,7 +173,7 @@ class Gallery(GalleryFile):
         return enrolled
 
     def merge(self, person: str, others: Sequence[str]) -> Person:
-        """Make several entries one: what is known of the others becomes the person's, and their ids end.
+        """Merge entries: what is known of the others becomes the person's, and their ids end.
 
         Args:
             person: Id or name of the one that stays.
@@ -193,14 +193,14 @@ class Gallery(GalleryFile):
             return self.find(kept.id)
 
     def rename(self, person: str, name: str) -> Person:
-        """Call a person otherwise; the id stays.
+        """Rename a person; the id stays.
 
         Args:
             person: Id or name.
             name: As ``stream.names.clean_name`` takes it.
 
         Raises:
-            GalleryError: There is no such person, another one is called so, or the file cannot be written.
+            GalleryError: There is no such person, the name is taken, or the file cannot be written.
             TextError: The name does not fit.
         """
         name = clean_name(name)
@@ -247,7 +247,7 @@ class Gallery(GalleryFile):
         self._names = None
 
     def add_negative(self, person: str, negative: Negative) -> Person:
-        """Remember that a face is not a person's.
+        """Store a counterexample: a face that is not a person's.
 
         Args:
             person: Id or name.
@@ -405,10 +405,10 @@ class Gallery(GalleryFile):
             ]
 
     def snapshot(self, previous: GallerySnapshot | None = None) -> GallerySnapshot:
-        """All that is needed to identify, at one moment.
+        """Everything needed to identify, at one moment.
 
         Args:
-            previous: Of this gallery; what it holds already is not read again.
+            previous: An earlier snapshot of this gallery; only changes since then are read.
 
         Raises:
             GalleryError: The file cannot be read, or is damaged.

@@ -44,16 +44,16 @@ class KafkaSink:
     """Writes events to a spool, and from there to a topic.
 
     ``emit`` never waits for a broker: an event counts as emitted when it is in the spool. A thread delivers
-    what is there, in order for each camera, with ``acks=all`` and an idempotent producer, and goes on after
-    any trouble by itself. An event may come twice, with the same id; none is lost.
+    what is there, in order for each camera, with ``acks=all`` and an idempotent producer, and recovers
+    from failures by itself. An event may be delivered twice, with the same id; none is lost.
 
     Args:
-        address: Where to.
-        spool: Belongs to this sink from now on.
+        address: Of the topic.
+        spool: Owned by this sink from now on.
         encode: How events are written.
         track_states: Whether the latest state of each track goes to the compacted topic ``TOPIC.tracks``.
         emit_timeout_s: How long ``emit`` waits for room on the disk.
-        sync_every_s: A power cut costs the events of so many seconds; 0 syncs in every ``emit``.
+        sync_every_s: Interval of syncing the spool to disk; 0 syncs in every ``emit``.
 
     Raises:
         ValueError: A number is out of range.
@@ -140,19 +140,19 @@ class KafkaSink:
             )
 
     def stats(self) -> SpoolStats:
-        """What waits in the spool; any thread may ask."""
+        """Counts of undelivered events; may be called from any thread."""
         return self._spool.stats()
 
     @property
     def is_delivering(self) -> bool:
-        """Whether Kafka takes events, as far as was seen; any thread may ask."""
+        """Whether Kafka takes events, as far as is known; may be called from any thread."""
         return not self._trouble
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what was taken. What cannot be delivered in time stays in the spool for the next run.
+        """Deliver all events. Those that cannot be delivered in time stay in the spool for the next run.
 
         Raises:
-            SinkError: Something stays; says how many events, and where.
+            SinkError: Events are left in the spool; says how many, and where.
         """
         if self._closing.is_set():
             return

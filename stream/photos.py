@@ -24,12 +24,12 @@ class Naming:
     """Who a face is, as ``facestream.identity.decided.v1`` says it of a track.
 
     Attributes:
-        person_id: Of the gallery; None where it is nobody enrolled, or the face too poor to tell.
+        person_id: Of the gallery; None if it is nobody enrolled, or the quality is too low.
         name: Of that person; None where ``person_id`` is.
         similarity: Score of the nearest person, known or not; None where nobody is enrolled.
         margin: By how much the runner-up is behind; None where there is none.
-        threshold: Score from which on somebody is named.
-        is_poor: The face's quality is below what is named.
+        threshold: Minimum score at which somebody is named.
+        is_poor: Whether the face's quality is too low to name it.
     """
 
     person_id: str | None
@@ -41,11 +41,11 @@ class Naming:
 
 
 class Namer:
-    """Says who faces are, or that they are nobody enrolled, as cameras do.
+    """Identifies faces as people or as nobody enrolled, with the rules for cameras.
 
     Args:
         snapshot: The gallery.
-        false_accept_rate: Share of strangers who may be named anybody, between 0 and 1.
+        false_accept_rate: Share of strangers who may be named as anybody, between 0 and 1.
         min_quality: Faces of lower quality are not named, 0..1.
 
     Raises:
@@ -143,7 +143,7 @@ def draw_faces(image: Image, found: FoundFaces, namings: Sequence[Naming] | None
 
 
 def save_private(image: Image, path: Path) -> None:
-    """Write a picture of people's faces, for its owner alone.
+    """Write a picture of people's faces, readable by its owner only.
 
     Args:
         image: uint8 (H, W, 3) BGR.

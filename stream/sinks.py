@@ -26,11 +26,11 @@ KNOWN_SINKS = "kafka://HOST:PORT/TOPIC, jsonl:PATH, jsonl:- (standard output), s
 
 
 class EventSink(Protocol):
-    """Takes events for good.
+    """Receives events.
 
     Contract: one thread calls. ``emit`` keeps the order, may block for a bounded time, and either takes all
     events of a call or raises SinkError; a sink that delivers in the background raises what went wrong there
-    at the next call. Nothing is ever dropped in silence. ``close`` delivers what was taken, may be called
+    at the next call. Nothing is ever dropped silently. ``close`` delivers all events, may be called
     twice, and raises SinkError that says how many events could not be delivered.
     """
 
@@ -38,12 +38,12 @@ class EventSink(Protocol):
         """Take some events."""
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what was taken, within ``timeout_s``, and free everything."""
+        """Deliver all events within ``timeout_s``, and free everything."""
 
 
 @runtime_checkable
 class SpooledSink(EventSink, Protocol):
-    """A sink that keeps events on disk until they were delivered."""
+    """A sink that keeps events on disk until they are delivered."""
 
     @property
     def name(self) -> str:
@@ -51,10 +51,10 @@ class SpooledSink(EventSink, Protocol):
 
     @property
     def is_delivering(self) -> bool:
-        """Whether events are taken at the other end, as far as was seen."""
+        """Whether the other end takes events, as far as is known."""
 
     def stats(self) -> SpoolStats:
-        """What waits; any thread may ask."""
+        """Counts of undelivered events; may be called from any thread."""
 
 
 def open_spool(address: KafkaAddress) -> Spool:
@@ -90,14 +90,14 @@ SinkAddress: TypeAlias = JsonLinesAddress | SqliteAddress | KafkaAddress
 
 
 def parse_sink(text: str) -> SinkAddress:
-    """What a sink's address means. Touches no file and no network.
+    """Parse a sink's address. Touches no file and no network.
 
     Args:
         text: ``kafka://…`` as ``stream.kafka_address.parse_kafka`` takes it,
             ``jsonl:PATH``, ``jsonl:-`` or ``sqlite:PATH[?keep_days=30]``.
 
     Raises:
-        SinkError: It means nothing.
+        SinkError: It is invalid.
     """
     scheme, colon, rest = text.partition(":")
     match scheme:
@@ -115,7 +115,7 @@ def file_of_sink(text: str) -> Path | None:
     """The file that a sink writes; None for a topic and standard output.
 
     Raises:
-        SinkError: The address means nothing.
+        SinkError: The address is invalid.
     """
     address = parse_sink(text)
     return None if isinstance(address, KafkaAddress) else address.path
@@ -141,12 +141,12 @@ def open_sink(
         registry: URL of the schema registry that gives Avro's and Protobuf's schemas their ids.
         connect_timeout_s: How long a broker may take to answer.
         spool_of: Opens the spool of a Kafka topic.
-        sync_every_s: A power cut costs the spooled events of so many seconds.
+        sync_every_s: Interval of syncing the spool to disk.
         track_states: Whether the latest state of each track goes to a topic of its own.
 
     Raises:
-        SinkError: The address means nothing, the file cannot be written, or the brokers do not let us in.
-            That no broker answers is no error: events wait in the spool.
+        SinkError: The address is invalid, the file cannot be written, or the brokers refuse the connection.
+            It is not an error if no broker answers: events are kept in the spool.
     """
     match parse_sink(text):
         case JsonLinesAddress(path):
@@ -202,7 +202,7 @@ class FanOut:
     """Gives every event to several sinks. When one fails, the others still get the events.
 
     Args:
-        sinks: Where to; none takes events and forgets them.
+        sinks: Receivers; without any, events are discarded.
     """
 
     def __init__(self, sinks: Sequence[EventSink]) -> None:
@@ -210,7 +210,7 @@ class FanOut:
 
     @property
     def spooled(self) -> tuple[SpooledSink, ...]:
-        """Those of the sinks that keep events on disk until they were delivered."""
+        """The sinks that keep events on disk until they are delivered."""
         found: list[SpooledSink] = []
         for sink in self._sinks:
             if isinstance(sink, FanOut):

@@ -54,20 +54,20 @@ def open_source(
     clock: Callable[[], float] = time.monotonic,
     draw: Callable[[], float] = random.random,
 ) -> FrameSource:
-    """Make the source for an address. Nothing is opened before ``frames()`` is iterated.
+    """Create the source for an address. Nothing is opened before ``frames()`` is iterated.
 
     Live, tried again forever: ``rtsp(s)``, ``v4l2``, ``test`` without ``frames=N``, and ``http(s)``
     whose path does not end like a video file (HLS). Finite, with errors raised: files, folders, ``test``
-    with ``frames=N``, and ``http(s)`` whose path ends like a video file. ``ends`` says otherwise for what
-    is on the network.
+    with ``frames=N``, and ``http(s)`` whose path ends like a video file. ``ends`` overrides this for
+    network addresses.
 
     Args:
         camera_id: Name in frames and reports.
         uri: As ``stream.uris.parse_source`` takes it.
-        analysis_fps: Most frames a second of media time that are given out; None for all. A folder of less
-            than a second is given out whole.
-        realtime: Play a finite source at the clock's pace and let a late consumer lose frames.
-        loop: Play a finite source again and again; numbers and times go on rising.
+        analysis_fps: Maximum frames returned per second of media time; None for all. A folder of less than a
+            second is returned completely.
+        realtime: Play a finite source in real time and drop frames if the consumer is late.
+        loop: Play a finite source repeatedly; numbers and times keep rising.
         start_at: Wall-clock time of a finite source's first frame; the moment of opening when not given.
         ends: Whether an address on the network is a recording that ends, or a camera; None goes by its name.
         username: For the server; takes precedence over the one in the URI.
@@ -85,7 +85,7 @@ def open_source(
         The source.
 
     Raises:
-        SourceError: The address does not make sense.
+        SourceError: The address is invalid.
         ValueError: A number is not above 0, or ``start_at`` has no time zone.
     """
     address = parse_source(uri)
@@ -142,17 +142,17 @@ def _is_live(address: SourceAddress, ends: bool | None) -> bool:
 class FileSource:
     """A source that ends: a file, a folder of pictures, a counted test pattern, a video on a web server.
 
-    Every frame that the gate lets pass is given out, at the consumer's pace; unless ``realtime``.
+    Every frame that the gate passes is returned, at the consumer's pace, unless ``realtime``.
 
     Args:
         address: What to read.
         camera_id: Name in frames and reports.
-        analysis_fps: Most frames a second of media time; None for all.
-        realtime: Play at the clock's pace and let a late consumer lose frames.
+        analysis_fps: Maximum frames per second of media time; None for all.
+        realtime: Play in real time and drop frames if the consumer is late.
         loop: Begin again at the end.
         start_at: Wall-clock time of the first frame; the moment of opening when not given.
-        ends: Somebody said that it ends. Else an address on the network is taken for a file by its name, and
-            must end as the server or the header announced.
+        ends: Whether the user said that it ends. Otherwise a network address counts as a file by its name,
+            and must end as the server or the header announced.
         credentials: For a server.
         open_timeout_s: How long any frame may take.
         folder_fps: Pace of a folder of pictures.
@@ -207,7 +207,7 @@ class FileSource:
         return self._realtime
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the frames that are to be looked at, in order.
+        """Yield the frames to analyse, in order.
 
         Raises:
             SourceError: It cannot be read, or not to its end. What could be read came before.
@@ -225,7 +225,7 @@ class FileSource:
         )
 
     def close(self) -> None:
-        """Stop and free everything; any thread, any time, also twice."""
+        """Stop and free everything; may be called from any thread, and twice."""
         self._closing.set()
         if (playback := self._playback) is not None:
             playback.close()

@@ -44,18 +44,18 @@ _RETRY_S: Final = 0.2
 
 
 class Spool:
-    """Keeps records in order; any thread may call. One process at a time has a folder.
+    """Keeps records in order. Thread-safe; a folder belongs to one process at a time.
 
     Args:
-        folder: Created if missing, for its owner alone.
-        sealer: Encrypts what is appended; None leaves it in the clear.
+        folder: Created if missing, readable by its owner only.
+        sealer: Encrypts records; None stores them in the clear.
         max_bytes: On disk, at least ``LEAST_SPOOL_BYTES``.
         when_full: ``drop-oldest`` drops the oldest segment and logs it; ``block`` waits and then refuses.
         clock: Seconds since 1970.
 
     Raises:
         SinkError: The folder cannot be used, or another process has it.
-        ConfigError: It holds events that were sealed with a key that is not at hand.
+        ConfigError: It holds events that are encrypted with a missing key.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Spool:
                 lack = self._try_append(payloads)
 
     def sync(self) -> None:
-        """Bring what was appended to the disk itself. Nobody waits for it meanwhile.
+        """Sync appended records to disk, without blocking other threads.
 
         Raises:
             SinkError: The disk reports an error.
@@ -132,16 +132,16 @@ class Spool:
 
     @property
     def cursor(self) -> Cursor:
-        """Behind the last record that was settled: where a reader begins."""
+        """The position after the last settled record, where a reader starts."""
         with self._changed:
             return self._cursor
 
     def read(self, after: Cursor, *, want: int = 1 << 20) -> Batch | None:
-        """The records that follow a place.
+        """The records after a position.
 
         Args:
             after: The cursor, or the end of an earlier batch.
-            want: About so many bytes.
+            want: Approximate number of bytes.
 
         Returns:
             Some records; None at the end.
@@ -162,7 +162,7 @@ class Spool:
         return Batch(chunk.payloads, chunk.times_ms, Cursor(number, chunk.end, len(chunk.payloads)))
 
     def settle(self, end: Cursor) -> None:
-        """Note that everything up to the end of a batch has been delivered. Batches are settled in order.
+        """Record that everything up to the end of a batch has been delivered. Batches are settled in order.
 
         Raises:
             SinkError: The disk reports an error.
@@ -178,7 +178,7 @@ class Spool:
             self._changed.notify_all()
 
     def tidy(self) -> None:
-        """When nothing waits, remove the file of what was delivered; otherwise it goes when it is full.
+        """If nothing is undelivered, remove the segment; otherwise it is removed when it is full.
 
         Raises:
             SinkError: The disk reports an error.
@@ -212,13 +212,13 @@ class Spool:
     def erase(self, drop: Callable[[bytes], bool]) -> int:
         """Overwrite records that must not be kept, delivered or not.
 
-        What a reader has in hand already is not called back.
+        Records that a reader has already read are not recalled.
 
         Args:
-            drop: Told a record's payload whether it has to go.
+            drop: Whether the record with this payload is to be erased.
 
         Returns:
-            How many went.
+            Number of erased records.
 
         Raises:
             SinkError: The disk reports an error.
@@ -233,7 +233,7 @@ class Spool:
         return erased
 
     def close(self) -> None:
-        """Give the folder back, and clear it away when nothing waits in it. May be called twice.
+        """Release the folder, and remove it if nothing is undelivered. May be called twice.
 
         Raises:
             SinkError: The disk reports an error.
