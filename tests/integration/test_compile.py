@@ -285,8 +285,8 @@ def foreign(engine: CompiledEngine) -> None:
 
 UNFIT = [
     (damaged, r"the engine is damaged \(.*wrong SHA-256.*\)"),
-    (stale, r"it was built by \S+ 0\.9, here is \S+"),
-    (foreign, r"it was built for sm80, here is \S+"),
+    (stale, r"it was built by \S+ 0\.9, this machine has \S+"),
+    (foreign, r"it was built for sm80, this machine has \S+"),
 ]
 
 
