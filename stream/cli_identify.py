@@ -178,6 +178,6 @@ def parse_start(text: str) -> Start:
 
 def describe(stats: IdentifyStats) -> str:
     """What was done, in one line for people."""
-    passed_over = f", {stats.passed_over} of another model passed over" if stats.passed_over else ""
+    passed_over = f", {stats.passed_over} of another model skipped" if stats.passed_over else ""
     events, answers = counted(stats.events, "event"), counted(stats.answers, "answer")
     return f"{events} of tracks, {answers}{passed_over}"

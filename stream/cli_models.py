@@ -163,7 +163,7 @@ def compile_model(
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="The list of pairs of --lfw or --ytf.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Keep an engine that does not give what the model gives.")
+        bool, typer.Option("--force", help="Keep an engine that fails the parity gate.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Build even when the same engine is there.")] = False,
     debug: Debug = False,

@@ -247,7 +247,7 @@ def test_tracks_of_another_model_are_passed_over_and_told_of(
     write_events(kafka_broker, topic, [other, face_event(embedding=vector(1), embedding_model=MODEL.name)])
     told = identify(source, gallery).finish()
     assert "tracks of another model are skipped" in told
-    assert "1 event of tracks, 1 answer, 1 of another model passed over" in told
+    assert "1 event of tracks, 1 answer, 1 of another model skipped" in told
     assert "0 events of tracks" in identify(source, gallery, "--idle", "0.5").wait(), "they are done"
 
 

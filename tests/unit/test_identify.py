@@ -134,7 +134,7 @@ def test_tracks_of_another_model_are_passed_over_and_told_of_now_and_then(galler
     assert [each["so_far"] for each in logs] == [1, 2, 4]
     assert logs[0]["models"] == [f"{MODEL.name} (bbbbbbbb)"]
     assert serving.stats.passed_over == 5
-    assert describe(serving.stats) == "5 events of tracks, 1 answer, 5 of another model passed over"
+    assert describe(serving.stats) == "5 events of tracks, 1 answer, 5 of another model skipped"
 
 
 def test_a_gallery_that_cannot_be_read_twice_ends_it(
