@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from stream.consumer import EventConsumer
+
 from stream.events import FaceEvent, IdentityEvent
 
 WHAT = {"appeared": "enters", "left": "leaves", "decided": "is", "corrected": "is rather"}

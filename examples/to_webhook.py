@@ -11,10 +11,11 @@ import sys
 import threading
 from urllib import error, request
 
-from stream.cloudevents import to_json
-from stream.config_tree import expand_address
 from stream.consumer import EventConsumer
-from stream.uris import redact_uri
+
+from stream.app.yaml_reader import expand_address
+from stream.common.uris import redact_uri
+from stream.events.cloudevents import to_json
 
 stopping = threading.Event()
 

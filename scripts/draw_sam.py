@@ -1,4 +1,4 @@
-"""Draws Sam, the demo's made-up third person: stream/assets/sam.webp. Nobody has sat for it.
+"""Draws Sam, the demo's made-up third person: stream/cli/demo/sam.webp. Nobody has sat for it.
 
 .venv/bin/python scripts/draw_sam.py
 """
@@ -15,7 +15,7 @@ from scipy.interpolate import splev, splprep
 
 SIZE_WH = (480, 600)
 MIDDLE = 240
-PATH = Path(__file__).resolve().parent.parent / "stream" / "assets" / "sam.webp"
+PATH = Path(__file__).resolve().parent.parent / "stream" / "cli" / "demo" / "sam.webp"
 
 Colour = npt.NDArray[np.float64]
 Points = Sequence[tuple[float, float]]

@@ -17,11 +17,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stream.cloudevents import to_cloudevent  # noqa: E402 - from the folder above
-from stream.events import FaceEvent, IdentityChange, IdentityEvent, TrackChange  # noqa: E402
-from stream.fields import NOUNS, Noun  # noqa: E402
-from stream.formats import bundled_ids, encoder  # noqa: E402
-from stream.schema_files import schema_text  # noqa: E402
+from stream.events.cloudevents import to_cloudevent  # noqa: E402 - from the folder above
+from stream.events.codecs import bundled_ids, encoder  # noqa: E402
+from stream.events.event_types import FaceEvent, IdentityChange, IdentityEvent, TrackChange  # noqa: E402
+from stream.events.fields import NOUNS, Noun  # noqa: E402
+from stream.events.schema_files import schema_text  # noqa: E402
 
 MEANINGS = {
     "facestream.track.appeared.v1": "A person's stay at a camera begins.",

@@ -1,4 +1,4 @@
-"""Write stream/schemas/*_pb2.py anew from the .proto files: `.venv/bin/python scripts/protobuf.py`."""
+"""Write stream/events/schemas/*_pb2.py anew from the .proto files: `.venv/bin/python scripts/protobuf.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-SCHEMAS = Path(__file__).resolve().parent.parent / "stream" / "schemas"
+SCHEMAS = Path(__file__).resolve().parent.parent / "stream" / "events" / "schemas"
 
 
 def generate(out: Path) -> list[Path]:

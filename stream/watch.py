@@ -6,9 +6,9 @@ import os
 from collections.abc import Generator
 from contextlib import closing
 
-from stream.config import RunSettings, override_settings
-from stream.events import Event
-from stream.wiring import open_pipeline
+from stream.app.settings import RunSettings, override_settings
+from stream.app.wiring import open_pipeline
+from stream.events.event_types import Event
 
 
 def watch(*sources: str, settings: RunSettings | None = None) -> Generator[Event, None, None]:

@@ -50,7 +50,7 @@ def portrait() -> np.ndarray:
 @pytest.fixture(scope="session")
 def portrait_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 s of 720p in which one person comes, goes and comes back."""
-    from stream.portrait_clip import make_clip
+    from stream.bench.portrait_clip import make_clip
 
     path = tmp_path_factory.mktemp("clip") / "portrait.mp4"
     make_clip(path)
@@ -72,7 +72,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that ``facestream demo`` has made, and what it has said."""
     from typer.testing import CliRunner
 
-    from stream.cli import app
+    from stream.cli.root import app
 
     out = tmp_path_factory.mktemp("demo")
     done = CliRunner().invoke(app, ["demo", "--out", str(out)], env={"COLUMNS": "40"})

@@ -10,10 +10,10 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from stream.events import Event
-from stream.formats import Encoder
-from stream.kafka import NoOffsetForPartitionError
-from stream.kafka_record import to_binary
+from stream.events.codecs import Encoder
+from stream.events.event_types import Event
+from stream.events.kafka_record import to_binary
+from stream.kafka.kafka_python import NoOffsetForPartitionError
 
 
 @dataclass

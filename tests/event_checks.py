@@ -13,7 +13,7 @@ import numpy as np
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from stream.events import (
+from stream.events.event_types import (
     CameraChange,
     CameraEvent,
     FaceEvent,
@@ -27,7 +27,7 @@ SCHEMAS = ("event.v1", "track.v1", "camera.v1", "identity.v1")
 
 
 def schema(name: str) -> dict[str, Any]:
-    return json.loads((files("stream") / "schemas" / f"{name}.json").read_text("utf-8"))
+    return json.loads((files("stream.events") / "schemas" / f"{name}.json").read_text("utf-8"))
 
 
 @cache

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 from hypothesis import strategies as st
 
-from stream.events import (
+from stream.events.event_types import (
     CameraChange,
     CameraEvent,
     FaceEvent,

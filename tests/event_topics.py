@@ -10,12 +10,12 @@ from typing import Any
 from event_checks import AT, face_event
 from kafka import KafkaProducer
 
-from stream.consumer import EventConsumer
-from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
-from stream.kafka_address import KafkaAddress
-from stream.kafka_admin import ensure_topic
-from stream.kafka_record import to_binary
-from stream.kafka_topics import TopicPlan
+from stream.events.event_types import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
+from stream.events.kafka_record import to_binary
+from stream.kafka.address import KafkaAddress
+from stream.kafka.consuming.event_consumer import EventConsumer
+from stream.kafka.topic_admin import ensure_topic
+from stream.kafka.topic_plan import TopicPlan
 
 WAIT_S = 120.0
 

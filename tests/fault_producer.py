@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from event_checks import face_event
 
-from stream.events import FaceEvent, TrackChange
-from stream.kafka_address import parse_kafka
-from stream.kafka_sink import KafkaSink
-from stream.logs import configure_logging
-from stream.spool import Spool
+from stream.common.logs import configure_logging
+from stream.events.event_types import FaceEvent, TrackChange
+from stream.kafka.address import parse_kafka
+from stream.kafka.delivery.spooled_sink import KafkaSink
+from stream.spool.spool import Spool
 
 CAMERAS, EVENTS_OF_A_TRACK, GROUP = 8, 5, 20
 EVENTS_A_SECOND = 4000

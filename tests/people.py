@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from engine.embeddings import unit_rows
-from stream.gallery import Gallery
-from stream.gallery_records import GalleryModel, Template
-from stream.sealing import Sealer
+from stream.common.encryption import Sealer
+from stream.gallery.people import Gallery
+from stream.gallery.records import GalleryModel, Template
 
 SIZE = 128
 MODEL = GalleryModel("sface-2021dec", "a" * 64, mirror=False, size=SIZE)

@@ -9,9 +9,9 @@ from typing import Any
 from event_checks import AT, face_event
 from people import vector
 
-from stream.cloudevents import to_json
-from stream.events import Event, FaceEvent, TrackChange
-from stream.sqlite import SqliteSink
+from stream.events.cloudevents import to_json
+from stream.events.event_types import Event, FaceEvent, TrackChange
+from stream.sinks.sqlite import SqliteSink
 
 
 def track(number: int, person: int, **changes: Any) -> FaceEvent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stream.spool import Spool
+from stream.spool.spool import Spool
 
 
 def records(count: int, *, size: int = 100) -> list[bytes]:

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from engine.bench import measure_peak
 from engine.errors import ConfigError, ModelError, SinkError
-from stream.bench_engine import bench_engine
-from stream.bench_plot import draw
-from stream.bench_points import STOCK, EngineBench, Point
+from stream.bench.engine_speed import bench_engine
+from stream.bench.measurements import STOCK, EngineBench, Point
+from stream.bench.plots import draw
 
 
 def point(engine: str, precision: str, batch: int) -> Point:

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.machine import one_core
-from stream.bench_events import make_events
-from stream.cli import app
-from stream.kafka_address import parse_kafka
-from stream.kafka_admin import connect_admin
-from stream.kafka_record import from_binary, to_binary
+from stream.bench.event_throughput import make_events
+from stream.cli.root import app
+from stream.events.kafka_record import from_binary, to_binary
+from stream.kafka.address import parse_kafka
+from stream.kafka.topic_admin import connect_admin
 
 
 @pytest.mark.kafka

@@ -8,8 +8,8 @@ import pytest
 from engine.errors import ModelError
 from engine.face_models import ModelChoice, open_face_models
 from engine.onnxruntime import OnnxRuntimeEngine
-from stream.config import DetectionSettings, ModelSettings
-from stream.wiring import open_models as open_for_a_run
+from stream.app.settings import DetectionSettings, ModelSettings
+from stream.app.wiring import open_models as open_for_a_run
 from training.face_models import open_models as open_for_a_benchmark
 
 SETTINGS = DetectionSettings(second_look=True, enlarge=2)

@@ -11,8 +11,8 @@ import pytest
 from camera_process import CameraProcess
 
 from engine.errors import SourceError
-from stream.frames import CameraState, CameraStatus, Frame
-from stream.sources import open_source
+from stream.video.frames import CameraState, CameraStatus, Frame
+from stream.video.sources import open_source
 
 SIZE = "video/x-raw,width=64,height=48,framerate=12/1"
 RED, BLUE, SOUND = (

@@ -21,11 +21,11 @@ import pytest
 from event_checks import validate_event
 from real_time import in_real_time
 
-from stream.best_shots import BestShots
-from stream.cloudevents import from_json
-from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
-from stream.pictures import save_png
-from stream.sealing import KEY_VARIABLE, Sealer
+from stream.common.encryption import KEY_VARIABLE, Sealer
+from stream.events.cloudevents import from_json
+from stream.events.event_types import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
+from stream.gallery.best_shots import BestShots
+from stream.video.drawing import save_png
 
 COMMAND = (sys.executable, "-m", "stream.cli")
 TIMEOUT_S = 300
@@ -104,7 +104,7 @@ def test_sqlite_holds_the_same_events(first_run: Path) -> None:
 
 
 def test_the_rendered_video_shows_every_frame_that_was_looked_at(first_run: Path) -> None:
-    from stream.decode_pipeline import count_frames
+    from stream.video.gstreamer.decoding import count_frames
 
     assert count_frames((first_run / "out.mp4").as_uri()) == 200
 
@@ -360,7 +360,7 @@ def test_what_cannot_be_printed_is_an_error(words: str, first_run: Path) -> None
 
 @pytest.mark.parametrize("after_s", [0.1, 0.2, 0.4])
 def test_ctrl_c_while_the_command_loads_leaves_no_trace(after_s: float) -> None:
-    program = "import time; from stream import entry; print('here', flush=True); entry.main()"
+    program = "import time; from stream.cli import entry; print('here', flush=True); entry.main()"
     command = subprocess.Popen(
         [sys.executable, "-c", program, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

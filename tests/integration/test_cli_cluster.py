@@ -19,12 +19,12 @@ from typer.testing import CliRunner, Result
 
 from engine.errors import SourceError
 from engine.zoo import load_model
-from stream.best_shots import BestShots
-from stream.cli import app
-from stream.cloudevents import to_json
-from stream.gallery import Gallery
-from stream.shot_reader import read_shots
-from stream.sinks import open_sink
+from stream.cli.root import app
+from stream.clusters.shot_reader import read_shots
+from stream.events.cloudevents import to_json
+from stream.gallery.best_shots import BestShots
+from stream.gallery.people import Gallery
+from stream.sinks.event_sink import open_sink
 
 
 def run(*args: object) -> Result:

@@ -18,12 +18,12 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka_server import KafkaServer
 from schema_registry import schema_registry
 
-from stream.cloudevents import from_json, to_json
-from stream.events import CameraEvent, Event
-from stream.formats import EventFormat
-from stream.schema_files import schema_text
-from stream.sinks import open_sink
-from stream.spool import Spool
+from stream.events.cloudevents import from_json, to_json
+from stream.events.codecs import EventFormat
+from stream.events.event_types import CameraEvent, Event
+from stream.events.schema_files import schema_text
+from stream.sinks.event_sink import open_sink
+from stream.spool.spool import Spool
 
 WAIT_S = 300.0
 COMMAND = (sys.executable, "-m", "stream.cli", "events")

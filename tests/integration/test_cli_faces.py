@@ -22,10 +22,10 @@ from engine.face_finder import FaceFinder
 from engine.picture_file import decode_picture, read_picture
 from engine.samples import load_portrait
 from engine.zoo import load_model
-from stream.cli import app
-from stream.gallery_records import GalleryModel, Template
-from stream.photos import Namer, draw_faces
-from stream.wiring import open_finder
+from stream.app.wiring import open_finder
+from stream.cli.root import app
+from stream.gallery.identification.face_naming import Namer, draw_faces
+from stream.gallery.records import GalleryModel, Template
 
 
 @pytest.fixture

@@ -23,15 +23,15 @@ from engine.embeddings import unit_rows
 from engine.mapping import EmbeddingMap, fit_map
 from engine.package import ModelPackage
 from engine.zoo import load_model
-from stream.best_shots import BestShots
-from stream.cloudevents import from_json, to_cloudevent
-from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent
-from stream.gallery import Gallery
-from stream.gallery_records import GalleryModel
-from stream.identifier import Identifier, IdentifyingSink
-from stream.jsonl import JsonLinesSink
-from stream.seen_tracks import read_tracks
-from stream.sqlite import SqliteSink
+from stream.events.cloudevents import from_json, to_cloudevent
+from stream.events.event_types import Event, FaceEvent, IdentityChange, IdentityEvent
+from stream.gallery.best_shots import BestShots
+from stream.gallery.identification.identifier import Identifier, IdentifyingSink
+from stream.gallery.people import Gallery
+from stream.gallery.records import GalleryModel
+from stream.sinks.json_lines import JsonLinesSink
+from stream.sinks.sqlite import SqliteSink
+from stream.sinks.track_history import read_tracks
 
 COMMAND = (sys.executable, "-m", "stream.cli")
 KEY = {"FACESTREAM_KEY": base64.b64encode(bytes(32)).decode()}
@@ -290,7 +290,7 @@ def test_a_sealed_gallery_goes_to_another_machine_with_its_key(tmp_path: Path) -
 
 
 def _sealer() -> object:
-    from stream.sealing import Sealer
+    from stream.common.encryption import Sealer
 
     return Sealer.from_environment(KEY)
 

@@ -23,7 +23,7 @@ from engine.select import open_engine
 from engine.store import CompiledEngine, EngineStore
 from engine.verify import verify_engines
 from engine.zoo import imported_models, load_model, shipped_models
-from stream.cli import app
+from stream.cli.root import app
 
 ARCFACE = ("--preset", "arcface", "--force")  # the tests' small model does not know faces
 

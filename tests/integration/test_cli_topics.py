@@ -9,11 +9,11 @@ from kafka_server import KafkaServer
 from typer.testing import CliRunner
 
 from engine.errors import SinkError
-from stream import cli_topics
-from stream.kafka_address import parse_kafka
-from stream.kafka_admin import ensure_topic, topic_states
-from stream.kafka_clients import connect_producer
-from stream.kafka_topics import TopicPlan, plan_topics
+from stream.cli.events import topics
+from stream.kafka.address import parse_kafka
+from stream.kafka.clients import connect_producer
+from stream.kafka.topic_admin import ensure_topic, topic_states
+from stream.kafka.topic_plan import TopicPlan, plan_topics
 
 pytestmark = pytest.mark.kafka
 
@@ -28,7 +28,7 @@ def topic() -> str:
 def run(*arguments: str) -> tuple[int, str, str]:
     """Exit code, output in one line, errors."""
     app = typer.Typer()
-    cli_topics.register(app)
+    topics.register(app)
     app.callback()(lambda: None)
     done = CliRunner().invoke(app, ["topics", *arguments], env={"COLUMNS": "200"})
     return done.exit_code, " ".join(done.stdout.split()), done.stderr

@@ -20,9 +20,9 @@ from engine.embeddings import unit_rows
 from engine.faces import Faces, Image
 from engine.select import open_engine
 from engine.zoo import load_model
-from stream.cloudevents import from_json
-from stream.config import override_settings
-from stream.events import CameraEvent, Event, FaceEvent, TrackChange
+from stream.app.settings import override_settings
+from stream.events.cloudevents import from_json
+from stream.events.event_types import CameraEvent, Event, FaceEvent, TrackChange
 from stream.watch import watch
 
 pytestmark = pytest.mark.faces

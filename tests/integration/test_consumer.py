@@ -24,12 +24,12 @@ from event_topics import (
 from kafka_server import KafkaServer
 
 from engine.errors import SinkError
-from stream.async_consumer import AsyncEventConsumer
-from stream.consumer import BadRecord, EventConsumer, raise_bad
-from stream.event_log import only_events, read_log
-from stream.events import Event
-from stream.kafka_address import parse_kafka
-from stream.kafka_admin import connect_admin
+from stream.events.event_types import Event
+from stream.kafka.address import parse_kafka
+from stream.kafka.consuming.asyncio_consumer import AsyncEventConsumer
+from stream.kafka.consuming.event_consumer import BadRecord, EventConsumer, raise_bad
+from stream.kafka.topic_admin import connect_admin
+from stream.sinks.event_log import only_events, read_log
 
 pytestmark = pytest.mark.kafka
 

@@ -11,15 +11,15 @@ from event_checks import face_event, identity_event
 from typer.testing import CliRunner
 
 from engine.samples import load_hopper, load_portrait
-from stream.cli import app
-from stream.config import DetectionSettings, ModelSettings
-from stream.demo import Shots
-from stream.demo_people import eileen_collins, grace_hopper, photograph, sam
-from stream.demo_scene import CAST, DURATION_S, compose, lobby
-from stream.demo_story import Story, tell
-from stream.events import TrackChange
-from stream.sinks import FanOut
-from stream.wiring import open_models
+from stream.app.settings import DetectionSettings, ModelSettings
+from stream.app.wiring import open_models
+from stream.cli.demo.cast import eileen_collins, grace_hopper, photograph, sam
+from stream.cli.demo.clip import CAST, DURATION_S, compose, lobby
+from stream.cli.demo.demo import Shots
+from stream.cli.demo.story import Story, tell
+from stream.cli.root import app
+from stream.events.event_types import TrackChange
+from stream.sinks.event_sink import FanOut
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

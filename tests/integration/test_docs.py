@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from event_checks import face_event
 
-from stream.cloudevents import to_cloudevent
-from stream.config import RunSettings, load_settings
-from stream.sinks import open_sink
-from stream.spool import Spool
+from stream.app.settings import RunSettings, load_settings
+from stream.events.cloudevents import to_cloudevent
+from stream.sinks.event_sink import open_sink
+from stream.spool.spool import Spool
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -25,10 +25,10 @@ import yaml
 from doc_shell import PAGES, ROOT, Call, calls_of, fenced, lay_out, page_id, script_of
 from typer.testing import CliRunner
 
-from stream.cli import app
-from stream.config import load_settings
-from stream.sinks import parse_sink
-from stream.uris import parse_source
+from stream.app.settings import load_settings
+from stream.cli.root import app
+from stream.common.uris import parse_source
+from stream.sinks.event_sink import parse_sink
 
 CallsOf: TypeAlias = Callable[[Path], list[Call]]
 

@@ -23,7 +23,7 @@ from event_checks import AT, camera_event, identity_event
 from event_topics import WAIT_S, WholeTopic, by_track, make_topic, stays, write_events
 from postgres_server import PostgresServer
 
-from stream.cloudevents import from_json
+from stream.events.cloudevents import from_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py"))

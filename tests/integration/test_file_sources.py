@@ -17,8 +17,8 @@ from PIL import Image
 from real_time import in_real_time
 
 from engine.errors import FacestreamError, SourceError
-from stream.frames import CameraState, Frame, FrameSource
-from stream.sources import open_source
+from stream.video.frames import CameraState, Frame, FrameSource
+from stream.video.sources import open_source
 
 WAIT_S = 60.0
 FPS = 30

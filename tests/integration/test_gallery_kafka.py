@@ -12,17 +12,17 @@ from kafka import KafkaProducer
 from people import MODEL, gallery_of, vector
 
 from engine.errors import SinkError
-from stream.enrolment import Enroller
-from stream.event_log import read_log
-from stream.events import Event, TrackChange
-from stream.gallery_erasure import erase
-from stream.identifier import Identifier
-from stream.kafka_address import parse_kafka
-from stream.kafka_admin import ensure_topic
-from stream.kafka_record import to_binary
-from stream.kafka_topics import plan_topics
-from stream.seen_tracks import read_tracks
-from stream.track_erasure import erase_tracks, find_tracks
+from stream.events.event_types import Event, TrackChange
+from stream.events.kafka_record import to_binary
+from stream.gallery.enrolment.enroller import Enroller
+from stream.gallery.erasure import erase
+from stream.gallery.identification.identifier import Identifier
+from stream.kafka.address import parse_kafka
+from stream.kafka.topic_admin import ensure_topic
+from stream.kafka.topic_plan import plan_topics
+from stream.sinks.event_log import read_log
+from stream.sinks.track_erasure import erase_tracks, find_tracks
+from stream.sinks.track_history import read_tracks
 
 pytestmark = pytest.mark.kafka
 

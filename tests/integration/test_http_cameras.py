@@ -21,8 +21,8 @@ import pytest
 from real_time import in_real_time
 from web_camera import serve
 
-from stream.frames import CameraState, CameraStatus, Frame, FrameSource
-from stream.sources import open_source
+from stream.video.frames import CameraState, CameraStatus, Frame, FrameSource
+from stream.video.sources import open_source
 
 WAIT_S = 20.0
 USER, PASSWORD = "viewer", "hunter2/with@signs"

@@ -12,8 +12,8 @@ import pytest
 from real_time import in_real_time
 
 from engine.errors import SourceError
-from stream.frames import CameraState, CameraStatus, Frame
-from stream.sources import open_source
+from stream.video.frames import CameraState, CameraStatus, Frame
+from stream.video.sources import open_source
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -21,11 +21,11 @@ from kafka_server import KafkaServer
 from people import MODEL, gallery_of, template, vector
 
 from engine.errors import SinkError
-from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
-from stream.identity_topic import match_partitions
-from stream.kafka import TopicPartition
-from stream.kafka_address import KafkaAddress, parse_kafka
-from stream.kafka_clients import connect_consumer
+from stream.events.event_types import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
+from stream.gallery.identification.decisions_topic import match_partitions
+from stream.kafka.address import KafkaAddress, parse_kafka
+from stream.kafka.clients import connect_consumer
+from stream.kafka.kafka_python import TopicPartition
 
 pytestmark = pytest.mark.kafka
 
@@ -207,7 +207,7 @@ def test_who_is_enrolled_meanwhile_is_named_and_the_next_process_remembers_what_
     identify(source, gallery).finish()
     write_events(kafka_broker, topic, [event(1)])
     assert "1 event of tracks, 0 answers" in identify(source, gallery).finish()
-    from stream.gallery import Gallery
+    from stream.gallery.people import Gallery
 
     with Gallery.open(gallery, sealer=None) as opened:
         opened.enrol("Dora", [template(dora)])

@@ -15,11 +15,11 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka_server import KafkaServer
 
 from engine.errors import SinkError
-from stream.cloudevents import from_json, to_json
-from stream.events import CameraEvent, Event, FaceEvent
-from stream.kafka_admin import probe_broker
-from stream.kafka_record import from_binary
-from stream.sinks import open_sink
+from stream.events.cloudevents import from_json, to_json
+from stream.events.event_types import CameraEvent, Event, FaceEvent
+from stream.events.kafka_record import from_binary
+from stream.kafka.topic_admin import probe_broker
+from stream.sinks.event_sink import open_sink
 
 pytestmark = pytest.mark.kafka
 

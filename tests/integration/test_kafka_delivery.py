@@ -12,13 +12,13 @@ from event_checks import face_event
 from kafka import KafkaConsumer, TopicPartition
 from kafka_cluster import KafkaCluster
 
-from stream.events import FaceEvent
-from stream.kafka_address import parse_kafka
-from stream.kafka_admin import connect_admin
-from stream.kafka_record import from_binary
-from stream.kafka_sink import KafkaSink
-from stream.sealing import Sealer
-from stream.spool import Spool
+from stream.common.encryption import Sealer
+from stream.events.event_types import FaceEvent
+from stream.events.kafka_record import from_binary
+from stream.kafka.address import parse_kafka
+from stream.kafka.delivery.spooled_sink import KafkaSink
+from stream.kafka.topic_admin import connect_admin
+from stream.spool.spool import Spool
 
 pytestmark = pytest.mark.kafka
 

@@ -18,8 +18,8 @@ from fault_producer import numbered_event
 from kafka import KafkaConsumer, TopicPartition
 from kafka_cluster import KafkaCluster
 
-from stream.kafka_address import parse_kafka
-from stream.kafka_admin import connect_admin
+from stream.kafka.address import parse_kafka
+from stream.kafka.topic_admin import connect_admin
 
 pytestmark = [
     pytest.mark.kafka,

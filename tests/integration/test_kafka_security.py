@@ -24,13 +24,13 @@ from real_time import in_real_time
 from token_endpoint import Endpoint
 
 from engine.errors import SinkError
-from stream.identity_topic import IdentityTopic
-from stream.kafka import close_producer
-from stream.kafka_address import KafkaAddress, parse_kafka
-from stream.kafka_admin import connect_admin, ensure_topic, probe_broker
-from stream.kafka_clients import connect_consumer, connect_producer
-from stream.kafka_record import to_binary
-from stream.kafka_topics import plan_of
+from stream.events.kafka_record import to_binary
+from stream.gallery.identification.decisions_topic import IdentityTopic
+from stream.kafka.address import KafkaAddress, parse_kafka
+from stream.kafka.clients import connect_consumer, connect_producer
+from stream.kafka.kafka_python import close_producer
+from stream.kafka.topic_admin import connect_admin, ensure_topic, probe_broker
+from stream.kafka.topic_plan import plan_of
 
 pytestmark = pytest.mark.kafka
 

@@ -15,7 +15,8 @@ for event in watch("test://ball?frames=3"):
 """
 IMPORTS = """
 import logging, warnings
-import stream.consumer, stream.async_consumer, stream.gallery, stream.watch, stream.cloudevents, stream.stills
+import stream.consumer, stream.async_consumer, stream.gallery.people, stream.watch
+import stream.events.cloudevents, stream.gallery.enrolment.photos
 import structlog
 assert not structlog.is_configured()
 assert logging.getLogger().handlers == []
@@ -41,9 +42,9 @@ def test_watch_prints_nothing_and_logs_as_its_host_asks(asks: str, expected: tup
     done = host(asks + WATCH)
     assert done.stdout == "up\ndown\n"
     lines = done.stderr.splitlines()
-    assert [line for line in lines if line.startswith("facestream.stream.pipeline camera up camera=")] == [
-        line for line in lines if "camera up" in line
-    ]
+    assert [
+        line for line in lines if line.startswith("facestream.stream.pipeline.pipeline camera up camera=")
+    ] == [line for line in lines if "camera up" in line]
     assert bool(lines) == bool(expected)
     assert all(any(words in line for line in lines) for words in expected)
 
@@ -55,7 +56,7 @@ def test_imports_change_nothing() -> None:
 
 def test_secrets_stay_out_of_the_logs_of_a_host(tmp_path: Path) -> None:
     asks = f"import logging; logging.basicConfig(filename={str(tmp_path / 'log')!r}, level='DEBUG')\n"
-    code = "from stream.logs import get_logger; get_logger('x').info('to', uri='rtsp://me:geheim@h/')"
+    code = "from stream.common.logs import get_logger; get_logger('x').info('to', uri='rtsp://me:geheim@h/')"
     host(asks + code)
     assert "geheim" not in (text := (tmp_path / "log").read_text())
     assert "rtsp://" in text

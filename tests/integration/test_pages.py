@@ -15,9 +15,9 @@ from people import MODEL
 from seen import four_tracks_of_two, track, write_lines
 from typer.testing import CliRunner
 
-from stream.best_shots import BestShots
-from stream.cli import app
-from stream.gallery import Gallery
+from stream.cli.root import app
+from stream.gallery.best_shots import BestShots
+from stream.gallery.people import Gallery
 from training.audit import Mismatch, write_contact_sheet
 from training.report import TimedRun, write_frontier_report, write_report, write_sweep_report
 from training.results import PairRecord

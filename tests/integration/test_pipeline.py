@@ -19,15 +19,15 @@ from real_time import in_real_time
 from rich.console import Console
 
 from engine.errors import SourceError
-from stream.config import RunSettings, override_settings
-from stream.console import camera_table, describe_event
-from stream.events import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
-from stream.frames import CameraState
-from stream.metrics import serve_metrics
-from stream.pipeline import Pipeline
-from stream.sources import open_source
+from stream.app.metrics import serve_metrics
+from stream.app.settings import RunSettings, override_settings
+from stream.app.wiring import open_pipeline
+from stream.console.live_table import camera_table, describe_event
+from stream.events.event_types import CameraChange, CameraEvent, Event, FaceEvent, TrackChange
+from stream.pipeline.pipeline import Pipeline
+from stream.video.frames import CameraState
+from stream.video.sources import open_source
 from stream.watch import watch
-from stream.wiring import open_pipeline
 
 WAIT_S = 120.0
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 
 from engine import zoo
 from engine.errors import ConfigError, DatasetError, SinkError, SourceError
-from stream import preflight
-from stream.cli import app
-from stream.gallery import Gallery
+from stream.app import preflight
+from stream.cli.root import app
+from stream.gallery.people import Gallery
 
 OUTPUTS: dict[str, tuple[tuple[str, ...], str]] = {
     # Option or argument that names what is written: the rest of the command line, and what stands for it.
@@ -275,7 +275,7 @@ def not_to_be_called(*_args: object, **_options: object) -> None:
 
 
 def test_a_run_with_nothing_to_play_loads_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.wiring.open_pipeline", not_to_be_called)
+    monkeypatch.setattr("stream.app.wiring.open_pipeline", not_to_be_called)
     (tmp_path / "empty").mkdir()
     for source, says in {"none.mp4": "no such file", "empty": "no picture among 0 files"}.items():
         done = CliRunner().invoke(app, ["run", str(tmp_path / source), "--sink", "jsonl:-"])
@@ -291,7 +291,7 @@ def test_a_run_that_is_stopped_while_models_load_ends_at_once(
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr("stream.wiring.open_pipeline", load)
+    monkeypatch.setattr("stream.app.wiring.open_pipeline", load)
     done = CliRunner().invoke(app, ["run", "test://ball", "--sink", f"jsonl:{tmp_path / 'events'}"])
     assert done.exit_code == 0
     assert done.stderr.endswith("stopped before anything was watched\n")

@@ -13,8 +13,8 @@ from captured import capture_logs
 from web_camera import serve
 
 from engine.errors import SourceError
-from stream.frames import CameraState, CameraStatus
-from stream.sources import open_source
+from stream.video.frames import CameraState, CameraStatus
+from stream.video.sources import open_source
 
 FRAMES = 12
 

@@ -13,8 +13,8 @@ from camera_process import CameraProcess
 from captured import capture_logs
 from real_time import in_real_time
 
-from stream.frames import CameraState, CameraStatus, Frame
-from stream.sources import open_source
+from stream.video.frames import CameraState, CameraStatus, Frame
+from stream.video.sources import open_source
 
 WAIT_S = 60.0
 PASSWORD = "hunter2/with@signs"

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from engine.zoo import load_model
-from stream.config import DetectionSettings, ModelSettings
-from stream.gallery_records import GalleryModel
-from stream.wiring import open_models, open_stills
+from stream.app.settings import DetectionSettings, ModelSettings
+from stream.app.wiring import open_models, open_stills
+from stream.gallery.records import GalleryModel
 
 EXACT = ModelSettings(engine="openvino", precision="fp32")
 

@@ -19,7 +19,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_openvino_throws_and_catches_after_gstreamer_was_loaded() -> None:
-    done = run_python("from stream.gstreamer import version; version()" + OPEN_YUNET)
+    done = run_python("from stream.video.gstreamer.bindings import version; version()" + OPEN_YUNET)
     assert done.returncode == 0, done.stderr
 
 

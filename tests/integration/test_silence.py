@@ -15,8 +15,8 @@ from traced import trace
 from engine import folders
 from engine.samples import load_portrait, portrait_views
 from engine.zoo import load_model
-from stream.gallery import Gallery
-from stream.gallery_records import GalleryModel
+from stream.gallery.people import Gallery
+from stream.gallery.records import GalleryModel
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_a_source_is_all_that_is_asked(home: Path, tmp_path: Path, caches: dict[
         Thread(target=server.serve_forever, daemon=True).start()
         port = server.server_address[1]
         code = (
-            "from stream.sources import open_source\n"
+            "from stream.video.sources import open_source\n"
             f"next(open_source(camera_id='a', uri='http://127.0.0.1:{port}/none.mp4').frames())"
         )
         traced = trace(

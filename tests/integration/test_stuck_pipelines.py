@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from camera_process import CameraProcess
 
-from stream.decode_pipeline import DecodePipeline
-from stream.encode_pipeline import EncodePipeline
-from stream.frames import CameraState, CameraStatus
-from stream.gate import FrameGate
-from stream.gstreamer import PipelineFailure
-from stream.sources import open_source
+from stream.video.frame_sampler import FrameGate
+from stream.video.frames import CameraState, CameraStatus
+from stream.video.gstreamer.bindings import PipelineFailure
+from stream.video.gstreamer.decoding import DecodePipeline
+from stream.video.gstreamer.encoding import EncodePipeline
+from stream.video.sources import open_source
 
 WAIT_S = 60.0
 LIVE = "videotestsrc is-live=true ! capsfilter caps=video/x-raw,width=64,height=48"
@@ -130,7 +130,7 @@ def test_a_video_that_cannot_be_opened_for_writing_is_told(tmp_path):
 def test_the_process_ends_with_a_pipeline_left_behind():
     program = (
         "import threading\n"
-        "from stream.decode_pipeline import DecodePipeline\n"
+        "from stream.video.gstreamer.decoding import DecodePipeline\n"
         "reached = threading.Event()\n"
         "def gate(*_):\n"
         "    reached.set()\n"

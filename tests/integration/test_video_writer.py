@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from engine.errors import FacestreamError, SinkError
-from stream import gstreamer
-from stream.decode_pipeline import DecodePipeline
-from stream.gstreamer_elements import HARDWARE_DECODERS
-from stream.sources import open_source
-from stream.video_writer import VideoWriter
+from stream.video.gstreamer import bindings
+from stream.video.gstreamer.decoding import DecodePipeline
+from stream.video.gstreamer.elements import HARDWARE_DECODERS
+from stream.video.mp4_writer import VideoWriter
+from stream.video.sources import open_source
 
 
 def grey(level: int, size_wh: tuple[int, int] = (64, 48)) -> np.ndarray:
@@ -156,10 +156,10 @@ def test_images_of_another_size_are_refused(tmp_path):
 
 
 def test_the_machine_says_what_it_has():
-    assert gstreamer.version().split(".")[0] == "1"
-    assert gstreamer.missing_elements(["videoconvert", "nosuchelement"]) == ["nosuchelement"]
-    assert gstreamer.missing_elements() == []
-    assert set(gstreamer.hardware_decoders()) <= set(HARDWARE_DECODERS)
+    assert bindings.version().split(".")[0] == "1"
+    assert bindings.missing_elements(["videoconvert", "nosuchelement"]) == ["nosuchelement"]
+    assert bindings.missing_elements() == []
+    assert set(bindings.hardware_decoders()) <= set(HARDWARE_DECODERS)
 
 
 def test_an_element_that_is_missing_is_told():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.association import associate, widened
+from stream.tracking.association import associate, widened
 
 
 def boxes(*rows):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from event_checks import face_event, identity_event
 
-from stream.attendance import Attendance
-from stream.events import Event, TrackChange
-from stream.sinks import FanOut
+from stream.events.event_types import Event, TrackChange
+from stream.gallery.identification.attendance import Attendance
+from stream.sinks.event_sink import FanOut
 
 
 def left(track_id: str) -> Event:

@@ -1,4 +1,4 @@
-from stream.autoplug import VideoChoice
+from stream.video.gstreamer.autoplug import VideoChoice
 
 
 def test_the_first_video_is_taken_and_no_other():

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from engine.errors import SinkError
 from engine.machine import one_core
-from stream.bench_gallery import Population, bench_gallery
+from stream.bench.gallery_search import Population, bench_gallery
 
 
 @pytest.mark.parametrize(

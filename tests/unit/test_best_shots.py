@@ -9,8 +9,8 @@ import pytest
 from event_checks import face_event
 
 from engine.errors import ConfigError
-from stream.best_shots import BestShots
-from stream.sealing import Sealer
+from stream.common.encryption import Sealer
+from stream.gallery.best_shots import BestShots
 
 SEALER = Sealer(bytes(range(32)))
 DAY_S = 86_400.0

@@ -11,12 +11,12 @@ import pytest
 from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.faces import Faces, Image
 from engine.package import Likeness
-from stream.camera_tracks import CameraTracks
-from stream.events import EmbeddingModel, FaceEvent, TrackChange
-from stream.frames import Frame
-from stream.pace import Pace
-from stream.tracker import FaceTracker
-from stream.tracks import TrackState
+from stream.events.event_types import EmbeddingModel, FaceEvent, TrackChange
+from stream.tracking.track_lifecycle import CameraTracks
+from stream.tracking.track_state import TrackState
+from stream.tracking.tracker import FaceTracker
+from stream.video.frames import Frame
+from stream.video.sampling_interval import Pace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FPS = 10

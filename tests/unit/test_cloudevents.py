@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from stream.cloudevents import from_cloudevent, from_json, to_cloudevent, to_json
-from stream.events import (
+from stream.events.cloudevents import from_cloudevent, from_json, to_cloudevent, to_json
+from stream.events.codecs import decode, encoder
+from stream.events.event_types import (
     CameraChange,
     CameraEvent,
     Event,
@@ -37,9 +38,8 @@ from stream.events import (
     IdentityEvent,
     TrackChange,
 )
-from stream.formats import decode, encoder
-from stream.kafka_record import from_binary, to_binary
-from stream.wire import MAX_EVENT_BYTES
+from stream.events.kafka_record import from_binary, to_binary
+from stream.events.parsing import MAX_EVENT_BYTES
 
 GOLDEN = Path(__file__).parent / "golden"
 EMBEDDER = {"embedding_model_id": "0123456789abcdef", "embedding_mirrored": True}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from seen import four_tracks_of_two, track
 
 from engine.errors import ConfigError
-from stream.cluster_report import write_report
-from stream.clusters import (
+from stream.clusters.html_report import write_report
+from stream.clusters.track_groups import (
     Cluster,
     Merge,
     Split,

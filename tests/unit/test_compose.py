@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from stream.kafka_topics import plan_topics
+from stream.kafka.topic_plan import plan_topics
 
 COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "compose.yaml").read_text())
 POM = (Path(__file__).parents[2] / "scripts" / "kafka" / "pom.xml").read_text()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from stream.config import CameraSettings, RunSettings, load_settings, parse_address, parse_settings
+from stream.app.settings import CameraSettings, RunSettings, load_settings, parse_address, parse_settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -10,13 +10,13 @@ from event_checks import camera_event, face_event, identity_event
 from rich.console import Console
 from rich.table import Table
 
-from stream.console import EventPrinter, LiveTable, RateMeter, camera_table, describe_event
-from stream.doctor import Finding, Verdict, show_findings
-from stream.events import TrackChange
-from stream.frames import CameraState
-from stream.logs import configure_logging, get_logger
-from stream.pipeline import CameraReport
-from stream.terminal import open_console, text_table
+from stream.cli.doctor import Finding, Verdict, show_findings
+from stream.common.logs import configure_logging, get_logger
+from stream.console.live_table import EventPrinter, LiveTable, RateMeter, camera_table, describe_event
+from stream.console.terminal import open_console, text_table
+from stream.events.event_types import TrackChange
+from stream.pipeline.pipeline import CameraReport
+from stream.video.frames import CameraState
 
 
 def test_events_in_a_line():
@@ -43,7 +43,7 @@ def test_who_was_recognised_is_said_with_each_line_about_the_track(capsys: pytes
 
 def test_a_run_that_has_ended_shows_its_mean_rate(monkeypatch: pytest.MonkeyPatch):
     now_s = 0.0
-    monkeypatch.setattr("stream.console.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("stream.console.live_table.time.monotonic", lambda: now_s)
     out = Console(file=io.StringIO(), width=120)
     report = CameraReport("door", "rtsp://h/x", state=CameraState.UP)
     with LiveTable(out, {"door": report}):

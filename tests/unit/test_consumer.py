@@ -17,12 +17,17 @@ from hypothesis import strategies as st
 from kafka import TopicPartition
 
 from engine.errors import SinkError
-from stream import consumer as consumer_module
-from stream.async_consumer import AsyncEventConsumer
-from stream.consumer import BadRecord, EventConsumer, log_bad, raise_bad
-from stream.events import Event
-from stream.formats import encoder
-from stream.kafka import CorruptRecordError, KafkaError, LogTruncationError, OffsetOutOfRangeError
+from stream.events.codecs import encoder
+from stream.events.event_types import Event
+from stream.kafka.consuming import event_consumer as consumer_module
+from stream.kafka.consuming.asyncio_consumer import AsyncEventConsumer
+from stream.kafka.consuming.event_consumer import BadRecord, EventConsumer, log_bad, raise_bad
+from stream.kafka.kafka_python import (
+    CorruptRecordError,
+    KafkaError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+)
 
 SOURCE = "kafka://localhost:9092/faces"
 DOOR = TopicPartition("faces", 0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.containers import iso_boxes, missing_bytes
+from stream.video.container_check import iso_boxes, missing_bytes
 
 
 def box(kind: bytes, content: bytes) -> bytes:

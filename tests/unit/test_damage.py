@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.damage import DamageWatch
+from stream.video.gstreamer.damaged_frames import DamageWatch
 
 MS = 1_000_000
 STEP_NS = 40 * MS

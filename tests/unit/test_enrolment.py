@@ -22,12 +22,12 @@ from engine.errors import GalleryError, TextError
 from engine.face_finder import Pick
 from engine.faces import Faces
 from engine.picture_file import MAX_PIXELS
-from stream.cli import app
-from stream.enrolment import Enroller, Verdict, add_negative
-from stream.gallery import Gallery
-from stream.gallery_erasure import erase
-from stream.gallery_upgrade import upgrade
-from stream.stills import MAX_FILE_BYTES, Still, StillReader, UnfitPhotoError, read_file
+from stream.cli.root import app
+from stream.gallery.enrolment.enroller import Enroller, Verdict, add_negative
+from stream.gallery.enrolment.photos import MAX_FILE_BYTES, Still, StillReader, UnfitPhotoError, read_file
+from stream.gallery.erasure import erase
+from stream.gallery.model_migration import upgrade
+from stream.gallery.people import Gallery
 
 SIDE = 200
 
@@ -210,7 +210,7 @@ def test_a_poor_track_or_one_of_another_model_is_refused(gallery: Gallery) -> No
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.stills.MAX_FILE_BYTES", 1_000)
+    monkeypatch.setattr("stream.gallery.enrolment.photos.MAX_FILE_BYTES", 1_000)
     (tmp_path / "large.jpg").write_bytes(bytes(1_001))
     with pytest.raises(UnfitPhotoError, match=r"more than 1,000 bytes; save it as JPEG"):
         read_file(tmp_path / "large.jpg")
@@ -220,7 +220,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
 def test_only_a_gallery_that_keeps_photographs_minds_how_large_they_are(
     gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream.enrolment.MAX_PHOTO_BYTES", 10)
+    monkeypatch.setattr("stream.gallery.enrolment.enroller.MAX_PHOTO_BYTES", 10)
     paths = files(tmp_path, 1)
     (verdict,) = Enroller(gallery, reader=reader()).enrol_photos("Ann", paths)
     assert re.search(r"it has [\d,]+ bytes, and the gallery keeps .* at most 10; save", verdict.refusal)
@@ -332,7 +332,7 @@ def test_what_was_enrolled_before_an_end_stays_and_is_told(
         )
     monkeypatch.delenv("FACESTREAM_KEY", raising=False)
     monkeypatch.setattr(
-        "stream.wiring.open_stills", lambda *_, **__: nullcontext(Ending(Detector(), Embedder()))
+        "stream.app.wiring.open_stills", lambda *_, **__: nullcontext(Ending(Detector(), Embedder()))
     )
     done = CliRunner().invoke(app, ["gallery", "enrol", str(tmp_path / "g.db"), "--folders", str(people)])
     assert done.exit_code == (130 if isinstance(end, KeyboardInterrupt) else 1)

@@ -5,9 +5,9 @@ from event_checks import camera_event, face_event, identity_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.event_check import MOST_FINDINGS, LogCheck
-from stream.event_log import Entry
-from stream.events import Event
+from stream.events.event_types import Event
+from stream.sinks.completeness import MOST_FINDINGS, LogCheck
+from stream.sinks.event_log import Entry
 
 
 def entry(event: Event | None, *, partition: int = 0, problem: str = "") -> Entry:

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
-from stream.failures import connect_trouble, plain_words, proxy_for, silence_trouble
-from stream.gstreamer import PipelineFailure
+from stream.video.gstreamer.bindings import PipelineFailure
+from stream.video.gstreamer.explanations import connect_trouble, plain_words, proxy_for, silence_trouble
 
 OPEN_FAILED = PipelineFailure("resource", 7, "Could not open resource for reading and writing.")
 

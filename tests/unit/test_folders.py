@@ -12,7 +12,7 @@ import pytest
 from engine import folders
 from engine.errors import ConfigError
 from engine.folders import KINDS, existing, lend, readable, writable
-from stream.cli_folders import choose_folders
+from stream.cli.folder_options import choose_folders
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ from event_strategies import any_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.avro import bundled_schemas
-from stream.cloudevents import to_json
-from stream.events import Event
-from stream.formats import bundled_ids, decode, encoder, read_frame, read_message_indexes
-from stream.kafka_record import BinaryMessage, to_binary
-from stream.schema_files import schema_text
-from stream.wire import MAX_EVENT_BYTES
+from stream.events.avro import bundled_schemas
+from stream.events.cloudevents import to_json
+from stream.events.codecs import bundled_ids, decode, encoder, read_frame, read_message_indexes
+from stream.events.event_types import Event
+from stream.events.kafka_record import BinaryMessage, to_binary
+from stream.events.parsing import MAX_EVENT_BYTES
+from stream.events.schema_files import schema_text
 
 FORMATS: tuple[Any, ...] = ("avro", "protobuf")
 some = settings(max_examples=60)

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from people import MODEL, SEALER, gallery_of, template, vector
 
 from engine.errors import FacestreamError, GalleryError
-from stream.gallery import Gallery
-from stream.gallery_erasure import clean, erase
-from stream.gallery_files import export_gallery, import_gallery, read_model
-from stream.gallery_records import GalleryModel, Negative, Template, check_event
-from stream.gallery_schema import not_opened
-from stream.sealing import Sealer
+from stream.common.encryption import Sealer
+from stream.gallery.erasure import clean, erase
+from stream.gallery.json_export import export_gallery, import_gallery, read_model
+from stream.gallery.people import Gallery
+from stream.gallery.records import GalleryModel, Negative, Template, check_event
+from stream.gallery.tables import not_opened
 
 sealed_or_not = pytest.mark.parametrize("sealer", [None, SEALER], ids=["plain", "sealed"])
 
@@ -233,7 +233,7 @@ def test_what_photographs_notes_and_names_of_others_begin_with_is_not_left_over(
 def test_an_erasure_tells_what_it_still_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with gallery_of(tmp_path / "g.db", "Ann") as gallery:
         clean(gallery)
-        monkeypatch.setattr("stream.gallery_erasure.clean", lambda _: None)
+        monkeypatch.setattr("stream.gallery.erasure.clean", lambda _: None)
         gallery.database.execute("PRAGMA secure_delete = OFF")
         assert erase(gallery, "Ann").found_in != ()
 
@@ -241,7 +241,7 @@ def test_an_erasure_tells_what_it_still_finds(tmp_path: Path, monkeypatch: pytes
 def test_a_reader_in_the_way_is_named_and_cleaning_can_be_done_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream.gallery_schema.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("stream.gallery.tables.BUSY_TIMEOUT_S", 0.05)
     with gallery_of(tmp_path / "g.db", "Ann", "Bob") as gallery:
         reader = sqlite3.connect(tmp_path / "g.db")
         reader.execute("BEGIN")
@@ -482,7 +482,7 @@ _AS_A_STRANGER = """
 import os, sys
 from pathlib import Path
 from engine.errors import GalleryError
-from stream.gallery import Gallery
+from stream.gallery.people import Gallery
 
 with Gallery.open(Path(sys.argv[1]), sealer=None) as gallery:
     for _ in sys.stdin:

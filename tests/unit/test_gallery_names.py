@@ -11,11 +11,11 @@ import pytest
 from people import SEALER, gallery_of, template, vector
 
 from engine.errors import GalleryError, TextError
-from stream.gallery import Gallery
-from stream.gallery_erasure import erase, ids_of
-from stream.gallery_files import export_gallery, import_gallery
-from stream.gallery_records import Negative
-from stream.sealing import Sealer
+from stream.common.encryption import Sealer
+from stream.gallery.erasure import erase, ids_of
+from stream.gallery.json_export import export_gallery, import_gallery
+from stream.gallery.people import Gallery
+from stream.gallery.records import Negative
 
 NFC, NFD = "Ren\u00e9e Zellw\u00e9ger", "Rene\u0301e Zellwe\u0301ger"
 
@@ -185,7 +185,7 @@ def test_a_disk_without_hard_links_holds_galleries_too(
 
 
 def test_waiting_for_another_writer_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.gallery_schema.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("stream.gallery.tables.BUSY_TIMEOUT_S", 0.05)
     gallery_of(tmp_path / "g.db", "Ann").close()
     holding, done = threading.Event(), threading.Event()
 

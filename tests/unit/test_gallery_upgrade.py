@@ -10,10 +10,10 @@ from people import MODEL, SEALER, gallery_of, template, vector
 
 from engine.errors import GalleryError
 from engine.package import Likeness
-from stream.gallery import Gallery
-from stream.gallery_records import GalleryModel, Negative
-from stream.gallery_upgrade import back_up, upgrade
-from stream.matcher import Matcher
+from stream.gallery.identification.matcher import Matcher
+from stream.gallery.model_migration import back_up, upgrade
+from stream.gallery.people import Gallery
+from stream.gallery.records import GalleryModel, Negative
 
 NEW = GalleryModel("dlib-resnet-v1", "b" * 64, mirror=True, size=64, likeness=Likeness(2.0, -0.5))
 
@@ -91,7 +91,7 @@ def test_what_others_enrol_meanwhile_is_moved_too_or_nothing_is(
             other.enrol("Bob", [template(vector(3), photo=photo, origin="x")])
             return back_up(each)
 
-        monkeypatch.setattr("stream.gallery_upgrade.back_up", back_up_slowly)
+        monkeypatch.setattr("stream.gallery.model_migration.back_up", back_up_slowly)
         if photo is None:
             with pytest.raises(GalleryError, match="'Bob'"):
                 upgrade(gallery, NEW, embed=embedded)

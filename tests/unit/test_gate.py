@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.gate import FrameGate, LiveClock
+from stream.video.frame_sampler import FrameGate, LiveClock
 
 MS = 1_000_000
 

@@ -15,14 +15,14 @@ from people import MODEL, SEALER, gallery_of, template, vector
 
 from engine.errors import GalleryError
 from engine.index import TemplateIndex
-from stream import matcher as matcher_module
-from stream.cloudevents import from_cloudevent, to_cloudevent
-from stream.events import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
-from stream.gallery import Gallery
-from stream.gallery_erasure import erase
-from stream.gallery_records import GallerySnapshot, Negative
-from stream.identifier import Identifier, IdentifyingSink
-from stream.matcher import Matcher
+from stream.events.cloudevents import from_cloudevent, to_cloudevent
+from stream.events.event_types import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
+from stream.gallery.erasure import erase
+from stream.gallery.identification import matcher as matcher_module
+from stream.gallery.identification.identifier import Identifier, IdentifyingSink
+from stream.gallery.identification.matcher import Matcher
+from stream.gallery.people import Gallery
+from stream.gallery.records import GallerySnapshot, Negative
 
 
 def seen(embedding: np.ndarray, **changes: Any) -> FaceEvent:

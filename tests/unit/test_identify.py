@@ -15,18 +15,18 @@ from people import MODEL, gallery_of, vector
 from prometheus_client import CollectorRegistry
 
 from engine.errors import ConfigError, GalleryError, SinkError
-from stream import identity_topic as topic_module
-from stream.cli_identify import describe, parse_listen, parse_start
-from stream.events import FaceEvent, IdentityEvent
-from stream.gallery import Gallery
-from stream.identifier import Identifier
-from stream.identify import IdentifyService, IdentifyStats, run_service
-from stream.identify_metrics import IdentifyMetrics, search_histogram
-from stream.identity_topic import IdentityTopic
-from stream.kafka import KafkaError, TopicPartition
-from stream.kafka_address import KafkaAddress
-from stream.kafka_errors import BrokersAwayError
-from stream.kafka_record import to_binary
+from stream.cli.identify import describe, parse_listen, parse_start
+from stream.events.event_types import FaceEvent, IdentityEvent
+from stream.events.kafka_record import to_binary
+from stream.gallery.identification import decisions_topic as topic_module
+from stream.gallery.identification.decisions_topic import IdentityTopic
+from stream.gallery.identification.identifier import Identifier
+from stream.gallery.identification.metrics import IdentifyMetrics, search_histogram
+from stream.gallery.identification.worker import IdentifyService, IdentifyStats, run_service
+from stream.gallery.people import Gallery
+from stream.kafka.address import KafkaAddress
+from stream.kafka.error_types import BrokersAwayError
+from stream.kafka.kafka_python import KafkaError, TopicPartition
 
 ADDRESS = KafkaAddress(("localhost:9092",), "faces.identities")
 

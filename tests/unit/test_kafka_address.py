@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SinkError
-from stream.config_tree import expand_environment
-from stream.kafka_address import KafkaAddress, identities_of, parse_kafka, show_kafka
+from stream.app.yaml_reader import expand_environment
+from stream.kafka.address import KafkaAddress, identities_of, parse_kafka, show_kafka
 
 
 def test_mutual_tls() -> None:

@@ -8,10 +8,10 @@ from kafka.producer.future import FutureProduceResult
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.structs import TopicPartition
 
-from stream.kafka import KafkaError
-from stream.kafka_batches import BatchSender, Delivery
-from stream.kafka_record import BinaryMessage
-from stream.records import pack, split
+from stream.events.kafka_record import BinaryMessage
+from stream.kafka.delivery.batches import BatchSender, Delivery
+from stream.kafka.kafka_python import KafkaError
+from stream.spool.packed_records import pack, split
 
 PLACE = TopicPartition("faces", 3)
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import SinkError
-from stream.kafka import KafkaError
-from stream.kafka_courier import Courier
-from stream.kafka_record import BinaryMessage
-from stream.records import pack
-from stream.spool import Spool
+from stream.events.kafka_record import BinaryMessage
+from stream.kafka.delivery.delivery_thread import Courier
+from stream.kafka.kafka_python import KafkaError
+from stream.spool.packed_records import pack
+from stream.spool.spool import Spool
 
 TOPIC, STATES = "faces", "faces.tracks"
 

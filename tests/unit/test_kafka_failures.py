@@ -6,8 +6,8 @@ import pytest
 from kafka import errors
 
 from engine.errors import SinkError
-from stream.kafka_address import KafkaAddress
-from stream.kafka_failures import explain_all, explain_failure
+from stream.kafka.address import KafkaAddress
+from stream.kafka.explanations import explain_all, explain_failure
 
 ADDRESS = KafkaAddress(("h:1",), "faces", username="ann", password="geheim", security="SASL_SSL")
 

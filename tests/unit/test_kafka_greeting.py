@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from kafka_listener import answer_of, listening
 
 from engine.errors import SinkError
-from stream.kafka_address import KafkaAddress
-from stream.kafka_greeting import Greeting, check_listeners, parse_answer
+from stream.kafka.address import KafkaAddress
+from stream.kafka.connection_check import Greeting, check_listeners, parse_answer
 
 WAIT_S = 30.0
 PLAIN = KafkaAddress((), "t")

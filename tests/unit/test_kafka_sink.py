@@ -11,17 +11,17 @@ from event_checks import camera_event, face_event, identity_event
 from prometheus_client import CollectorRegistry, generate_latest
 
 from engine.errors import SinkError
-from stream.config import SpoolSettings
-from stream.events import Event
-from stream.kafka_address import parse_kafka
-from stream.kafka_record import to_binary
-from stream.kafka_sink import KafkaSink
-from stream.metrics import SpoolMetrics
-from stream.records import split, unpack
-from stream.sinks import SpooledSink
-from stream.spool import Spool
-from stream.spool_files import SpoolFullError
-from stream.wiring import open_sinks
+from stream.app.metrics import SpoolMetrics
+from stream.app.settings import SpoolSettings
+from stream.app.wiring import open_sinks
+from stream.events.event_types import Event
+from stream.events.kafka_record import to_binary
+from stream.kafka.address import parse_kafka
+from stream.kafka.delivery.spooled_sink import KafkaSink
+from stream.sinks.event_sink import SpooledSink
+from stream.spool.cursor_and_lock import SpoolFullError
+from stream.spool.packed_records import split, unpack
+from stream.spool.spool import Spool
 
 EVENTS: list[Event] = [face_event(), camera_event(), identity_event()]
 

@@ -9,9 +9,9 @@ from certificates import Authority
 from kafka_listener import answer_of, listening
 
 from engine.errors import SinkError
-from stream.kafka_address import KafkaAddress
-from stream.kafka_greeting import check_listeners
-from stream.kafka_tls import tls_context
+from stream.kafka.address import KafkaAddress
+from stream.kafka.connection_check import check_listeners
+from stream.kafka.tls import tls_context
 
 NO_LOGIN_HERE = answer_of(34)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka_topics import TopicPlan, TopicState, differences, plan_of, plan_topics, replicas
+from stream.kafka.topic_plan import TopicPlan, TopicState, differences, plan_of, plan_topics, replicas
 
 WEEK_MS = str(7 * 24 * 3600 * 1000)
 

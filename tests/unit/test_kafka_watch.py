@@ -5,7 +5,7 @@ from typing import Any
 
 from captured import capture_logs
 
-from stream.kafka_watch import BrokerWatch
+from stream.kafka.consuming.broker_watch import BrokerWatch
 
 
 def consumer(*ports: int) -> Any:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream import kalman
+from stream.tracking import kalman_filter
 
 
 class EightStateFilter:
@@ -55,10 +55,10 @@ def test_equals_a_filter_with_eight_states_and_dense_matrices(seed):
         return np.hstack([top_left, top_left + rng.uniform(5, 400, (2, 2))]).astype(np.float32)
 
     measured = random_boxes()
-    motion, oracles = kalman.begin(measured), [EightStateFilter(box) for box in measured]
+    motion, oracles = kalman_filter.begin(measured), [EightStateFilter(box) for box in measured]
     for dt_s in rng.uniform(0, 1, 4):
         measured = random_boxes()
-        motion = kalman.correct(kalman.predict(motion, dt_s), measured)
+        motion = kalman_filter.correct(kalman_filter.predict(motion, dt_s), measured)
         for row, (oracle, box) in enumerate(zip(oracles, measured, strict=True)):
             oracle.predict(dt_s)
             oracle.correct(box)
@@ -72,27 +72,32 @@ def test_equals_a_filter_with_eight_states_and_dense_matrices(seed):
 
 @given(st.floats(0, 10))
 def test_uncertainty_never_shrinks_while_nothing_is_seen(dt_s):
-    first = kalman.begin(boxes((0, 0, 40, 50)))
-    later = kalman.predict(first, dt_s)
+    first = kalman_filter.begin(boxes((0, 0, 40, 50)))
+    later = kalman_filter.predict(first, dt_s)
     assert (later.covariance[0, :, 0, 0] >= first.covariance[0, :, 0, 0]).all()
     assert (np.linalg.eigvalsh(later.covariance) >= 0).all()
 
 
 def test_two_half_steps_are_one_whole_step():
-    motion = kalman.correct(kalman.predict(kalman.begin(boxes((0, 0, 50, 60))), 0.1), boxes((9, 3, 59, 63)))
-    still = kalman.BoxMotion(motion.mean * [[[1, 1]], [[1, 1]]][0], motion.covariance)
+    motion = kalman_filter.correct(
+        kalman_filter.predict(kalman_filter.begin(boxes((0, 0, 50, 60))), 0.1), boxes((9, 3, 59, 63))
+    )
+    still = kalman_filter.BoxMotion(motion.mean * [[[1, 1]], [[1, 1]]][0], motion.covariance)
     still.mean[:, 2:, 1] = 0  # The noise follows the size, so only a constant size composes exactly.
-    once, twice = kalman.predict(still, 0.4), kalman.predict(kalman.predict(still, 0.2), 0.2)
+    once, twice = (
+        kalman_filter.predict(still, 0.4),
+        kalman_filter.predict(kalman_filter.predict(still, 0.2), 0.2),
+    )
     np.testing.assert_allclose(once.mean, twice.mean)
     np.testing.assert_allclose(once.covariance, twice.covariance)
 
 
 def test_an_unseen_box_comes_to_rest():
-    motion = kalman.begin(boxes((0, 0, 40, 40)))
+    motion = kalman_filter.begin(boxes((0, 0, 40, 40)))
     for _ in range(10):
-        motion = kalman.predict(motion, 0.1)
-        motion = kalman.correct(motion, motion.boxes_xyxy() + np.float32(10))
-    one, two = (kalman.predict(motion, dt_s).boxes_xyxy() for dt_s in (5.0, 10.0))
+        motion = kalman_filter.predict(motion, 0.1)
+        motion = kalman_filter.correct(motion, motion.boxes_xyxy() + np.float32(10))
+    one, two = (kalman_filter.predict(motion, dt_s).boxes_xyxy() for dt_s in (5.0, 10.0))
     np.testing.assert_allclose(one, two, atol=0.1)
 
 
@@ -101,16 +106,16 @@ def test_learns_a_steady_velocity(fps):
     def at(time_s):
         return boxes((100 * time_s, 50, 100 * time_s + 80, 150))
 
-    motion = kalman.begin(at(0.0))
+    motion = kalman_filter.begin(at(0.0))
     for step in range(1, fps + 1):
-        motion = kalman.correct(kalman.predict(motion, 1 / fps), at(step / fps))
-    np.testing.assert_allclose(kalman.predict(motion, 0.1).boxes_xyxy(), at(1.1), atol=8)
+        motion = kalman_filter.correct(kalman_filter.predict(motion, 1 / fps), at(step / fps))
+    np.testing.assert_allclose(kalman_filter.predict(motion, 0.1).boxes_xyxy(), at(1.1), atol=8)
 
 
 def test_a_box_never_turns_inside_out():
-    motion = kalman.begin(boxes((0, 0, 40, 40)))
-    motion = kalman.correct(kalman.predict(motion, 0.1), boxes((10, 10, 30, 30)))
-    left, top, right, bottom = kalman.predict(motion, 20.0).boxes_xyxy()[0]
+    motion = kalman_filter.begin(boxes((0, 0, 40, 40)))
+    motion = kalman_filter.correct(kalman_filter.predict(motion, 0.1), boxes((10, 10, 30, 30)))
+    left, top, right, bottom = kalman_filter.predict(motion, 20.0).boxes_xyxy()[0]
     assert right - left >= 1
     assert bottom - top >= 1
 
@@ -118,14 +123,14 @@ def test_a_box_never_turns_inside_out():
 @pytest.mark.parametrize("dt_s", [-0.1, float("nan")])
 def test_time_does_not_run_backwards(dt_s):
     with pytest.raises(ValueError, match="dt_s"):
-        kalman.predict(kalman.begin(boxes((0, 0, 1, 1))), dt_s)
+        kalman_filter.predict(kalman_filter.begin(boxes((0, 0, 1, 1))), dt_s)
 
 
 def test_rows_are_picked_joined_and_replaced():
-    motion = kalman.begin(boxes((0, 0, 10, 10), (20, 20, 40, 40)))
-    moved = kalman.begin(boxes((5, 5, 15, 15)))
-    changed = kalman.replace(motion, np.array([1]), moved)
+    motion = kalman_filter.begin(boxes((0, 0, 10, 10), (20, 20, 40, 40)))
+    moved = kalman_filter.begin(boxes((5, 5, 15, 15)))
+    changed = kalman_filter.replace(motion, np.array([1]), moved)
     np.testing.assert_allclose(changed.boxes_xyxy(), boxes((0, 0, 10, 10), (5, 5, 15, 15)))
     np.testing.assert_allclose(motion.boxes_xyxy()[1], (20, 20, 40, 40))
-    assert len(kalman.join(motion, moved)) == 3
+    assert len(kalman_filter.join(motion, moved)) == 3
     np.testing.assert_allclose(motion[np.array([False, True])].boxes_xyxy(), boxes((20, 20, 40, 40)))

@@ -15,7 +15,7 @@ from numpy._core import _multiarray_umath as multiarray
 from engine import libraries
 from engine.errors import FacestreamError
 from engine.libraries import describe, is_installed, that_kill, trouble_with, why_unusable
-from stream.cli_errors import one_line_errors
+from stream.cli.errors import one_line_errors
 
 LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
 ABI = "numpy.dtype size changed, may indicate binary incompatibility"
@@ -105,7 +105,7 @@ def _heif() -> None:
 
 
 def _plot() -> None:
-    from stream.bench_plot import check_plot
+    from stream.bench.plots import check_plot
 
     check_plot(Path("plot.svg"))
 
@@ -143,7 +143,7 @@ def _cuda() -> None:
 
 
 def _gi() -> None:
-    from stream.gstreamer import _load
+    from stream.video.gstreamer.bindings import _load
 
     _load.__wrapped__()
 

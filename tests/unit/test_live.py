@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.frames import CameraState, CameraStatus
-from stream.live import backoff_s
-from stream.playback import Credentials
-from stream.sources import open_source
-from stream.status import StatusReporter
+from stream.video.camera_status import StatusReporter
+from stream.video.frames import CameraState, CameraStatus
+from stream.video.live_camera import backoff_s
+from stream.video.playback import Credentials
+from stream.video.sources import open_source
 
 
 def test_waits_double_up_to_the_cap():

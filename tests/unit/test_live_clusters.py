@@ -3,8 +3,8 @@ from __future__ import annotations
 from people import vector
 from seen import four_tracks_of_two, track
 
-from stream.events import EmbeddingModel, TrackChange
-from stream.live_clusters import Joined, LiveClusters, Merged
+from stream.clusters.incremental import Joined, LiveClusters, Merged
+from stream.events.event_types import EmbeddingModel, TrackChange
 
 MODEL = EmbeddingModel("sface-2021dec")
 

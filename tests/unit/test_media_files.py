@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SourceError
-from stream.media_files import check_media_file, list_pictures, natural_key
+from stream.video.media_files import check_media_file, list_pictures, natural_key
 
 
 def box(kind: bytes, content: bytes) -> bytes:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from stream.frames import CameraState, CameraStatus, Frame
-from stream.mux import FrameMux
+from stream.pipeline.frame_queue import FrameMux
+from stream.video.frames import CameraState, CameraStatus, Frame
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

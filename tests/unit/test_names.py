@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import FacestreamError, TextError
-from stream.names import MAX_NAME, clean_name, look_alike, quoted
+from stream.common.names import MAX_NAME, clean_name, look_alike, quoted
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=220)
 """Surrogates, controls and unassigned characters, too."""

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError, SourceError
-from stream.camera_ids import clean_camera_id, name_sources
-from stream.config import RunSettings, override_settings
-from stream.kafka_address import parse_kafka
-from stream.uris import NetworkStream, parse_source
+from stream.app.settings import RunSettings, override_settings
+from stream.common.uris import NetworkStream, parse_source
+from stream.kafka.address import parse_kafka
+from stream.video.camera_ids import clean_camera_id, name_sources
 
 
 @pytest.mark.parametrize(

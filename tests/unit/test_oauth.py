@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from token_endpoint import Endpoint
 
 from engine.errors import SinkError
-from stream.oauth import BearerToken, TokenSource, fetch_token, parse_token
+from stream.kafka.oauth import BearerToken, TokenSource, fetch_token, parse_token
 
 GOOD = {"access_token": "abc.def", "token_type": "Bearer", "expires_in": 60}
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ConfigError, FacestreamError, SinkError
-from stream.cli_errors import say_error
-from stream.event_log import read_log
-from stream.frames import CameraState, CameraStatus
-from stream.logs import configure_logging, get_logger
-from stream.open_files import check_limit, explained, files_left, raise_limit
-from stream.sinks import open_sink
-from stream.sources import open_source
-from stream.spool import Spool
-from stream.status import StatusReporter
+from stream.cli.errors import say_error
+from stream.common.logs import configure_logging, get_logger
+from stream.common.open_files import check_limit, explained, files_left, raise_limit
+from stream.sinks.event_log import read_log
+from stream.sinks.event_sink import open_sink
+from stream.spool.spool import Spool
+from stream.video.camera_status import StatusReporter
+from stream.video.frames import CameraState, CameraStatus
+from stream.video.sources import open_source
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.pace import Pace, Patience, stretched
+from stream.video.sampling_interval import Pace, Patience, stretched
 
 SPACINGS_S = st.floats(0.01, 100.0)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import GalleryError
-from stream.names import clean_name
-from stream.photo_folders import Photographs, find_people, find_photos, one_name_each
+from stream.common.names import clean_name
+from stream.gallery.enrolment.folders import Photographs, find_people, find_photos, one_name_each
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.picture_file import MAX_PIXELS
-from stream.picture_size import MAX_SIDE, square_pixels
+from stream.video.gstreamer.display_size import MAX_SIDE, square_pixels
 
 
 @pytest.mark.parametrize(

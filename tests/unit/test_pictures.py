@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import SinkError
-from stream.pictures import (
+from stream.video.drawing import (
     Label,
     Shot,
     contact_sheet,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from stream.progress import Progress, describe, duration, remaining
+from stream.console.progress import Progress, describe, duration, remaining
 
 
 def log() -> tuple[Console, io.StringIO]:
@@ -24,7 +24,7 @@ def wait_for(file: io.StringIO, text: str) -> None:
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.progress.EVERY_S", 0.01)
+    monkeypatch.setattr("stream.console.progress.EVERY_S", 0.01)
     console, file = log()
     with Progress("enrolling", total=5749, console=console) as progress:
         progress.advance(120)

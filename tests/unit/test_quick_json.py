@@ -10,9 +10,9 @@ from event_checks import AT, camera_event, face_event, identity_event
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stream.events import FaceEvent, TrackChange
-from stream.kafka_record import to_binary
-from stream.quick_json import quick_binary
+from stream.events.event_types import FaceEvent, TrackChange
+from stream.events.json_encoder import quick_binary
+from stream.events.kafka_record import to_binary
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 pixels = st.one_of(

@@ -11,9 +11,9 @@ from engine.embedder import FaceEmbedder
 from engine.faces import Faces, Image
 from engine.package import Patch
 from engine.protocol import Arrays, Done, TensorSpec
-from stream.events import FaceEvent
-from stream.frames import Frame
-from stream.recognizer import Recognizer
+from stream.events.event_types import FaceEvent
+from stream.pipeline.recognizer import Recognizer
+from stream.video.frames import Frame
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 SIDE = 24

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from stream.kafka_batches import fill_batch, partition_of
-from stream.kafka_record import BinaryMessage, to_binary
-from stream.records import MAX_RECORD_BYTES, frame_records, pack, split, unpack
+from stream.events.kafka_record import BinaryMessage, to_binary
+from stream.kafka.delivery.batches import fill_batch, partition_of
+from stream.spool.packed_records import MAX_RECORD_BYTES, frame_records, pack, split, unpack
 
 messages = st.builds(
     BinaryMessage,

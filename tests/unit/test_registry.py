@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from schema_registry import schema_registry
 
 from engine.errors import SinkError
-from stream.cloudevents import to_json
-from stream.formats import decode, read_frame
-from stream.registry import SchemaRegistry, subject_of, topic_encoder
-from stream.schema_files import schema_text
+from stream.events.cloudevents import to_json
+from stream.events.codecs import decode, read_frame
+from stream.events.schema_files import schema_text
+from stream.kafka.schema_registry import SchemaRegistry, subject_of, topic_encoder
 
 EVENTS = (face_event(), camera_event(), identity_event())
 

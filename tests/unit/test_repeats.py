@@ -5,8 +5,8 @@ from event_checks import camera_event, face_event, identity_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.events import Event
-from stream.repeats import RepeatFilter
+from stream.events.dedup import RepeatFilter
+from stream.events.event_types import Event
 
 
 def new(seen: RepeatFilter, *events: Event) -> list[bool]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.scene_cut import SceneCutDetector, difference, thumbnail
+from stream.tracking.scene_cut import SceneCutDetector, difference, thumbnail
 
 
 def scene(seed, *, height=180, width=320):

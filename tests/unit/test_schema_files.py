@@ -14,9 +14,9 @@ import pytest
 from event_checks import camera_event, face_event, identity_event
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from stream.avro import read_avro, schema_id, write_avro
-from stream.fields import NOUNS, Noun, event_fields, noun_of
-from stream.schema_files import SchemaKind, releases, schema_text
+from stream.events.avro import read_avro, schema_id, write_avro
+from stream.events.fields import NOUNS, Noun, event_fields, noun_of
+from stream.events.schema_files import SchemaKind, releases, schema_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = (
@@ -193,7 +193,7 @@ def test_the_generated_modules_are_what_protoc_makes_of_the_schemas(tmp_path: Pa
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
     made = script.generate(tmp_path)
-    kept = sorted((ROOT / "stream" / "schemas").glob("*_pb2.py"))
+    kept = sorted((ROOT / "stream" / "events" / "schemas").glob("*_pb2.py"))
     assert [path.name for path in made] == [path.name for path in kept]
     for new, old in zip(made, kept, strict=True):
         assert new.read_text() == old.read_text(), f"run: .venv/bin/python scripts/protobuf.py ({old.name})"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from stream.sealing import KEY_VARIABLE, Sealer
+from stream.common.encryption import KEY_VARIABLE, Sealer
 
 KEY = bytes(range(32))
 

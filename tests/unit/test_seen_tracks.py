@@ -9,8 +9,8 @@ from event_checks import camera_event
 from seen import four_tracks_of_two, track, write_lines, write_sqlite
 
 from engine.errors import SinkError, SourceError
-from stream.events import TrackChange
-from stream.seen_tracks import newest_tracks, read_tracks
+from stream.events.event_types import TrackChange
+from stream.sinks.track_history import newest_tracks, read_tracks
 
 
 def test_the_newest_event_of_each_track_counts_whatever_the_order() -> None:

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SinkError
-from stream.cloudevents import from_json, to_json
-from stream.events import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
-from stream.jsonl import JsonLinesSink
-from stream.sinks import (
+from stream.events.cloudevents import from_json, to_json
+from stream.events.event_types import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
+from stream.sinks.event_sink import (
     FanOut,
     IdentitiesApart,
     JsonLinesAddress,
@@ -26,7 +25,8 @@ from stream.sinks import (
     open_sink,
     parse_sink,
 )
-from stream.sqlite import SqliteSink
+from stream.sinks.json_lines import JsonLinesSink
+from stream.sinks.sqlite import SqliteSink
 
 
 def test_addresses() -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from spools import leave, read_all, records, segments
 
 from engine.errors import ConfigError, SinkError
-from stream.sealing import Sealer
-from stream.spool import LEAST_SPOOL_BYTES, Spool
-from stream.spool_files import spool_folder
+from stream.common.encryption import Sealer
+from stream.spool.cursor_and_lock import spool_folder
+from stream.spool.spool import LEAST_SPOOL_BYTES, Spool
 
 KEY = bytes(range(32))
 
@@ -128,7 +128,7 @@ def test_a_spool_in_the_clear_is_taken_up_when_there_is_a_key_now(folder: Path) 
 
 def test_one_process_has_a_spool_and_is_named(folder: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from stream.spool import Spool\n"
+        "import sys, time; from pathlib import Path; from stream.spool.spool import Spool\n"
         f"spool = Spool(Path({str(folder)!r})); spool.append([b'kept'], timeout_s=0)\n"
         "print('there', flush=True); time.sleep(600)"
     )

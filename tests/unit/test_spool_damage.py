@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spools import flip, leave, read_all, records, segments
 
-from stream.sealing import Sealer
-from stream.spool import Spool
-from stream.spool_files import Cursor, CursorFile, read_cursor
-from stream.spool_frames import FRAME_BYTES, HEADER_BYTES
+from stream.common.encryption import Sealer
+from stream.spool.cursor_and_lock import Cursor, CursorFile, read_cursor
+from stream.spool.framing import FRAME_BYTES, HEADER_BYTES
+from stream.spool.spool import Spool
 
 KEY = bytes(range(32))
 
@@ -172,7 +172,7 @@ def test_a_lost_cursor_costs_repeats_and_no_event(folder: Path) -> None:
 
 def test_a_process_that_is_killed_while_it_writes_loses_nothing_that_it_has_said(folder: Path) -> None:
     code = (
-        "import os; from pathlib import Path; from stream.spool import Spool\n"
+        "import os; from pathlib import Path; from stream.spool.spool import Spool\n"
         f"spool = Spool(Path({str(folder)!r}))\n"
         "number = 0\n"
         "while True:\n"

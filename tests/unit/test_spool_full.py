@@ -11,9 +11,9 @@ from captured import capture_logs
 from spools import leave, read_all, records, segments
 
 from engine.errors import SinkError
-from stream.spool import LEAST_SPOOL_BYTES, Spool
-from stream.spool_files import SpoolFullError
-from stream.spool_frames import HEADER_BYTES
+from stream.spool.cursor_and_lock import SpoolFullError
+from stream.spool.framing import HEADER_BYTES
+from stream.spool.spool import LEAST_SPOOL_BYTES, Spool
 
 
 @pytest.fixture

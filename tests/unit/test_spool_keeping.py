@@ -8,13 +8,19 @@ from event_checks import face_event, identity_event
 from typer.testing import CliRunner
 
 from engine.errors import ConfigError, SinkError
-from stream.cli import app
-from stream.events import Event
-from stream.quick_json import quick_binary
-from stream.records import pack, unpack
-from stream.sealing import Sealer
-from stream.spool import Spool
-from stream.spool_keeping import erase_events, erase_from_spools, list_spools, look_at_spool, purge_spool
+from stream.cli.root import app
+from stream.common.encryption import Sealer
+from stream.events.event_types import Event
+from stream.events.json_encoder import quick_binary
+from stream.spool.administration import (
+    erase_events,
+    erase_from_spools,
+    list_spools,
+    look_at_spool,
+    purge_spool,
+)
+from stream.spool.packed_records import pack, unpack
+from stream.spool.spool import Spool
 
 KEY = Sealer(bytes(range(32)))
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from people import gallery_of, template, vector
 from typer.main import get_command
 
-from stream.cli import app
-from stream.gallery import Gallery
+from stream.cli.root import app
+from stream.gallery.people import Gallery
 
 ODD = (
     "",

@@ -21,17 +21,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError, SinkError, SourceError
-from stream import event_log, kafka_clients
-from stream.cloudevents import to_json
-from stream.event_log import Entry, parse_log, parse_time, read_log
-from stream.events import Event
-from stream.jsonl import JsonLinesSink
-from stream.kafka import TopicPartition
-from stream.kafka_record import to_binary
-from stream.sinks import JsonLinesAddress, SqliteAddress
-from stream.sqlite import SqliteSink
-from stream.topic_tools import EventFilter, chosen, open_target, replay, show_event
-from stream.wire import MAX_EVENT_BYTES
+from stream.cli.events.replay import EventFilter, chosen, open_target, replay, show_event
+from stream.events.cloudevents import to_json
+from stream.events.event_types import Event
+from stream.events.kafka_record import to_binary
+from stream.events.parsing import MAX_EVENT_BYTES
+from stream.kafka import clients
+from stream.kafka.kafka_python import TopicPartition
+from stream.sinks import event_log
+from stream.sinks.event_log import Entry, parse_log, parse_time, read_log
+from stream.sinks.event_sink import JsonLinesAddress, SqliteAddress
+from stream.sinks.json_lines import JsonLinesSink
+from stream.sinks.sqlite import SqliteSink
 
 EVENTS: list[Event] = [
     camera_event(sequence=0, at=AT - timedelta(seconds=1)),
@@ -309,7 +310,7 @@ class SilentConsumer:
 
 def test_brokers_that_go_away_while_a_topic_is_read_are_not_waited_for(monkeypatch: pytest.MonkeyPatch):
     consumer = SilentConsumer(TopicPartition("faces", 0))
-    monkeypatch.setattr(kafka_clients, "connect_consumer", lambda *_args, **_settings: consumer)
+    monkeypatch.setattr(clients, "connect_consumer", lambda *_args, **_settings: consumer)
     monkeypatch.setattr(event_log, "_SILENCE_S", 0.01)
     entries = read_log("kafka://127.0.0.1:9/faces")
     first = next(entries)

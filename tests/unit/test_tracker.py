@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.faces import Faces
-from stream.pace import Pace
-from stream.tracker import NOBODY, FaceTracker
+from stream.tracking.tracker import NOBODY, FaceTracker
+from stream.video.sampling_interval import Pace
 
 
 def look(*boxes_xyxy, scores=None):

@@ -7,10 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import FacestreamError, SourceError
-from stream.media_files import check_media_file
-from stream.sinks import parse_sink
-from stream.sources import open_source
-from stream.uris import (
+from stream.common.uris import (
     CaptureDevice,
     LocalPath,
     NetworkStream,
@@ -20,6 +17,9 @@ from stream.uris import (
     redact_uri,
     split_credentials,
 )
+from stream.sinks.event_sink import parse_sink
+from stream.video.media_files import check_media_file
+from stream.video.sources import open_source
 
 # Long and of one alphabet, so that finding them in a redacted text is no accident.
 secrets = st.text("QXZ!$&'()*+,;=:@/?#%[] é§", min_size=8, max_size=20).filter(lambda text: text.strip())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.varint import decode_varint, encode_varint
+from stream.common.varint import decode_varint, encode_varint
 
 
 def test_small_numbers_take_one_byte_whatever_their_sign() -> None:

@@ -8,7 +8,7 @@ from urllib.request import Request
 
 import pytest
 
-from stream.web import RefusedError, UnreachableError, ask
+from stream.common.http_client import RefusedError, UnreachableError, ask
 
 
 @contextmanager
