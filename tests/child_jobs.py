@@ -1,4 +1,4 @@
-"""What the tests of ``engine.child`` let a process of its own do; it must be importable there."""
+"""What tests of ``engine.compilation.child_process`` run in a process of its own, which must import it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from engine.child import Report
+from engine.compilation.child_process import Report
 from engine.errors import ModelError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from engine import telemetry
+from engine.backends import telemetry
 
 if TYPE_CHECKING:
     from kafka_server import KafkaServer

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
-from engine.onnx_builder import GraphBuilder
-from engine.package import ModelPackage, Patch
+from engine.graphs.builder import GraphBuilder
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.models.package import ModelPackage, Patch
 from engine.protocol import Arrays, Done, TensorSpec
 
 SIZE_PX = 112

@@ -10,10 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from engine.clustering import StreamClusterer, cluster
 from engine.embeddings import Embeddings
 from engine.errors import ConfigError, DatasetError, ModelError
-from engine.libraries import trouble_with, why_unusable
+from engine.optional_libraries import trouble_with, why_unusable
+from engine.search.clustering import StreamClusterer, cluster
 from training.clusters import b_cubed, pairwise
 from training.embedding_cache import VectorCache
 from training.face_crops import Progress

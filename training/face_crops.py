@@ -10,10 +10,10 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.detector import FaceDetector
 from engine.errors import DatasetError, PictureError
 from engine.faces import Faces, FloatArray, Image
-from engine.picture_file import decode_picture
+from engine.vision.image_decoding import decode_picture
+from engine.vision.yunet import FaceDetector
 from training.verification import BoolArray
 
 Align: TypeAlias = Callable[[Image, FloatArray], npt.NDArray[np.uint8]]

@@ -14,16 +14,16 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from engine.clustering import cluster_cut, stream_caution
-from engine.detector import Detector
-from engine.embedder import Embedder
-from engine.face_models import ModelChoice, OpenModels, open_face_models
-from engine.machine import this_machine
-from engine.open_set import ImpostorTail, impostor_tail
-from engine.package import Likeness, ModelPackage
+from engine.backends.machine import this_machine
+from engine.compilation.runtimes import engine_version
+from engine.models.package import Likeness, ModelPackage
+from engine.opening.face_models import ModelChoice, OpenModels, open_face_models
+from engine.opening.select import EngineKind
 from engine.protocol import Engine
-from engine.runtimes import engine_version
-from engine.select import EngineKind
+from engine.search.clustering import cluster_cut, stream_caution
+from engine.search.open_set_threshold import ImpostorTail, impostor_tail
+from engine.vision.embedder import Embedder
+from engine.vision.yunet import Detector
 from training.results import ModelRecord
 
 _SAME_RECIPE: Final = "1"
@@ -31,7 +31,7 @@ _SAME_RECIPE: Final = "1"
 
 
 class BenchmarkEmbedder(Embedder, Protocol):
-    """An embedder that says what caches must know of it, as ``engine.embedder.FaceEmbedder`` does."""
+    """An embedder that says what caches must know of it, as ``engine.vision.embedder.FaceEmbedder`` does."""
 
     @property
     def model(self) -> str:
@@ -93,8 +93,8 @@ def open_models(
     """Open the models of a benchmark, and close them afterwards.
 
     Args:
-        detector: As ``engine.zoo.load_detector`` takes it.
-        embedder: As ``engine.zoo.load_model`` takes it, or a package.
+        detector: As ``engine.models.catalogue.load_detector`` takes it.
+        embedder: As ``engine.models.catalogue.load_model`` takes it, or a package.
         kind: Engine of the embedder, and of the detector where that has one of the kind and precision.
         precision: Of the embedder; the detector's is chosen by itself.
         flip: Add the embedding of the mirrored face.

@@ -13,11 +13,11 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError, ModelError
 from engine.faces import Faces, FloatArray, Image
-from engine.quality import face_quality
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.vision.quality import face_quality
 from training.embedding_cache import VectorCache, cache_key
 from training.face_crops import Progress, decode_image, nearest_to, read_bytes
 from training.face_models import FaceModels
@@ -72,7 +72,7 @@ class FaceSeen:
     Attributes:
         row: Which image of the set.
         detected: False where it is the crop of the centre.
-        quality: 0..1, as ``engine.quality`` has it; 0 where nothing was detected.
+        quality: 0..1, as ``engine.vision.quality`` has it; 0 where nothing was detected.
         embedding: float32 (D,), unit length.
     """
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from engine import machine
+from engine.backends import machine
 from engine.errors import DatasetError
 from training.face_crops import nearest_to, read_image
 from training.face_models import FaceModels

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias, get_args
 
 from engine.errors import DatasetError
-from engine.open_set import ImpostorTail
+from engine.search.open_set_threshold import ImpostorTail
 from training.embedding_cache import VectorCache
 from training.face_crops import Progress
 from training.face_models import FaceModels, machine_facts
@@ -189,7 +189,8 @@ def judge_ident(
             first closed set that were taken for somebody else (a row of who won, a row of who lost), in fold
             1 the impostors of the first open set who were nearest to somebody enrolled.
         tail: Of the embedder's scores of different people, for the thresholds that
-            ``engine.open_set.accept_threshold`` promises the ``fars`` at; None judges no promise.
+            ``engine.search.open_set_threshold.accept_threshold`` promises the ``fars`` at; None judges no
+            promise.
         models: What took part, for the record.
         command: What was typed, for the record.
 

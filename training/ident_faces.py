@@ -16,7 +16,7 @@ import numpy.typing as npt
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError
 from engine.faces import FloatArray
-from engine.picture_kinds import PICTURE_SUFFIXES
+from engine.vision.file_signatures import PICTURE_SUFFIXES
 from training.embedding_cache import VectorCache
 from training.face_crops import Progress
 from training.face_models import FaceModels

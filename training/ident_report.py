@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from engine.errors import DatasetError
-from engine.open_set import ImpostorTail, accept_threshold, person_scores
+from engine.search.open_set_threshold import ImpostorTail, accept_threshold, person_scores
 from training.ident_faces import FaceSet
 from training.ident_trials import Trial, make_trial
 from training.identification import (
@@ -41,7 +41,7 @@ TemplateScore: TypeAlias = Literal["templates", "weighted", "mean"]
 
 SCORES: Final[Mapping[TemplateScore, str]] = {
     "templates": "each photograph enrolled is a template, of a video the mean weighted with quality; "
-    "engine.open_set.person_scores of the cosines",
+    "engine.search.open_set_threshold.person_scores of the cosines",
     "weighted": "cosine of the means of both sets, weighted with quality",
     "mean": "cosine of the means of both sets",
 }

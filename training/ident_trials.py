@@ -16,7 +16,8 @@ YouTube Faces Database", CVPR workshops 2018. What its paper and its toolkit say
 What is our reading: its lists of trials are not read; people are drawn with a seed instead, so figures
 compare in the mean only. As nothing is trained, nobody is held back for training unless so many people are
 asked for. People are enrolled in random order until the ratio is nearest to the openness. The best frame is
-the one whose face has the highest ``engine.quality.face_quality``; how the paper's was chosen is not told.
+the one whose face has the highest ``engine.vision.quality.face_quality``; how the paper's was chosen is not
+told.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from engine.atomic_files import write_atomically
 from engine.errors import DatasetError, ModelError
 from engine.faces import Image
-from engine.files import write_atomically
 from training.face_crops import read_image
 
 _ODD: Final = re.compile(

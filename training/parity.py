@@ -10,10 +10,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from engine.detector import FaceDetector
-from engine.embedder import FaceEmbedder
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError, ModelError
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.yunet import FaceDetector
 from training.face_crops import FaceCrops, Progress, faces_of
 from training.lfw import locate_lfw, read_lfw_pairs
 from training.pairs import ImagePairs

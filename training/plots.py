@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from engine.errors import ConfigError
-from engine.folders import lend
-from engine.libraries import trouble_with
+from engine.home_folders import lend
+from engine.optional_libraries import trouble_with
 from training.markup import clean
 from training.roc import Roc
 from training.verification import Scores

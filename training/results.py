@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
+from engine.atomic_files import write_atomically
 from engine.errors import DatasetError, ModelError
-from engine.files import write_atomically
 
 _FORMAT: Final = "facestream-bench/1"
 _KIND: Final = "format"

@@ -11,10 +11,10 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 import cv2
 import numpy as np
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.embeddings import Embeddings, dequantise_int8, quantise_int8, unit_rows
 from engine.errors import DatasetError, ModelError
 from engine.faces import FloatArray, Image
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
 from training.embedding_cache import VectorCache
 from training.face_models import FaceModels
 from training.face_reader import Degradation, Target, read_sets

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import ConfigError, DatasetError, SinkError, SourceError
-from engine.folders import lend
-from engine.libraries import trouble_with
+from engine.home_folders import lend
+from engine.optional_libraries import trouble_with
 from stream.common.uris import LocalPath, parse_source
 from stream.video.media_files import check_local
 

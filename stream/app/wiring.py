@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.detector import Detector
-from engine.embedder import FaceEmbedder
 from engine.errors import ConfigError, GalleryError, ModelError
-from engine.face_finder import FaceFinder, Pick
-from engine.face_models import ModelChoice, open_face_models
-from engine.package import ModelPackage
-from engine.zoo import is_known, load_detector, load_model
+from engine.models.catalogue import is_known, load_detector, load_model
+from engine.models.package import ModelPackage
+from engine.opening.face_models import ModelChoice, open_face_models
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.face_finder import FaceFinder, Pick
+from engine.vision.yunet import Detector
 from stream.app.settings import (
     CameraSettings,
     DetectionSettings,

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import SinkError, SourceError
-from engine.package import ModelPackage
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.models.package import ModelPackage
 from stream.app import main_loop
 from stream.app.settings import override_settings
 from stream.app.wiring import open_pipeline, open_sinks

@@ -13,17 +13,17 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from engine.bench import SLICES, Timing, measure_peak, random_feeds, time_in_turns
+from engine.backends.benchmarking import SLICES, Timing, measure_peak, random_feeds, time_in_turns
+from engine.backends.machine import processor_key, this_machine
+from engine.compilation.runtimes import why_unavailable
+from engine.compilation.store import CompiledKind
 from engine.errors import ModelError, SinkError
-from engine.graph_cost import count_macs
-from engine.machine import processor_key, this_machine
-from engine.onnx_graph import parse_model
-from engine.package import ModelPackage
+from engine.graphs.cost import count_macs
+from engine.graphs.edits import parse_model
+from engine.models.catalogue import load_model
+from engine.models.package import ModelPackage
+from engine.opening.select import open_engine
 from engine.protocol import Engine
-from engine.runtimes import why_unavailable
-from engine.select import open_engine
-from engine.store import CompiledKind
-from engine.zoo import load_model
 from stream.bench.measurements import STOCK, EngineBench, Point
 from stream.bench.plots import check_plot, draw
 from stream.console.progress import Progress
@@ -122,7 +122,7 @@ def _open(
     threads: int,
     left_out: dict[str, list[str]],
 ) -> _Subject:
-    from engine.onnxruntime import OnnxRuntimeEngine
+    from engine.backends.onnxruntime import OnnxRuntimeEngine
 
     data = package.read()
     width, height = size_wh = package.input_size_wh or size_wh

@@ -19,9 +19,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from engine.backends.machine import one_core, this_machine
 from engine.embeddings import unit_rows
 from engine.errors import SinkError
-from engine.machine import one_core, this_machine
 from stream.console.progress import Progress
 from stream.events.event_types import FaceEvent, TrackChange
 from stream.events.json_encoder import quick_binary

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from engine.backends.machine import one_core
 from engine.embeddings import Embeddings, unit_rows
 from engine.errors import ConfigError, SinkError
 from engine.faces import FloatArray
-from engine.index import Keys, Store, TemplateIndex
-from engine.machine import one_core
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.search.index import Keys, Store, TemplateIndex
 from stream.app.wiring import open_stills
 from stream.console.progress import Progress
 from stream.gallery.enrolment.folders import find_people

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import ConfigError, SinkError
-from engine.folders import lend
-from engine.libraries import trouble_with
+from engine.home_folders import lend
+from engine.optional_libraries import trouble_with
 from stream.bench.measurements import STOCK, EngineBench, Point
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.compilation.sample_faces import load_portrait
 from engine.faces import Image
-from engine.samples import load_portrait
 from stream.video.mp4_writer import VideoWriter
 
 SIZE_WH = (1280, 720)

@@ -270,9 +270,9 @@ def _names(track: FaceEvent) -> set[str | None]:
 
 def _preset(name: str) -> tuple[float, float]:
     """Cut and caution of an embedder."""
-    from engine.clustering import cluster_cut, stream_caution
-    from engine.package import Likeness
-    from engine.zoo import is_known, load_model
+    from engine.models.catalogue import is_known, load_model
+    from engine.models.package import Likeness
+    from engine.search.clustering import cluster_cut, stream_caution
 
     if not is_known(name):  # what an event says is never taken for a path
         raise ConfigError(

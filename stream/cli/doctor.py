@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine import telemetry
+from engine.backends import telemetry
+from engine.backends.tensorrt.bindings import Flavour, flavour_available, runtime_version
 from engine.errors import FacestreamError
-from engine.folders import lend
-from engine.libraries import that_kill, trouble_with
-from engine.select import EngineKind, open_engine
-from engine.tensorrt import Flavour, flavour_available, runtime_version
-from engine.zoo import load_model, shipped_models
+from engine.home_folders import lend
+from engine.models.catalogue import load_model, shipped_models
+from engine.opening.select import EngineKind, open_engine
+from engine.optional_libraries import that_kill, trouble_with
 from stream.console.terminal import show_commands
 
 _PROBE_TIMEOUT_S = 5.0

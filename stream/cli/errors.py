@@ -47,7 +47,7 @@ def one_line_errors(*, debug: bool, log_format: Literal["text", "json"] = "text"
     except ImportError as exc:
         if debug:
             raise
-        from engine.libraries import describe
+        from engine.optional_libraries import describe
 
         say_error(FacestreamError(describe(exc)))
         raise typer.Exit(EXIT_FAILED) from None

@@ -20,8 +20,8 @@ from stream.common.printable import counted, printable
 from stream.console.terminal import open_console, text_table
 
 if TYPE_CHECKING:
-    from engine.face_finder import FaceFinder, FoundFaces
     from engine.faces import Image
+    from engine.vision.face_finder import FaceFinder, FoundFaces
     from stream.gallery.identification.face_naming import Namer, Naming
 
 faces_app = typer.Typer(

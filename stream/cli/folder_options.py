@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from engine.folders import KINDS
+from engine.home_folders import KINDS
 
 _CACHE, _MODELS, _ENGINES, _STATE, _SPOOL = (
     KINDS[kind] for kind in ("cache", "models", "engines", "state", "spool")

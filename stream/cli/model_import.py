@@ -19,8 +19,8 @@ from stream.console.terminal import open_console
 log = logging.getLogger(f"facestream.{__name__}")
 
 if TYPE_CHECKING:
-    from engine.people import People
-    from engine.preprocessing import Preprocessing
+    from engine.compilation.preprocessing import Preprocessing
+    from engine.compilation.separation import People
 
 
 def import_model(
@@ -78,9 +78,9 @@ def import_model(
     The model must tell people apart; where it does not, the message names a preprocessing with which it does.
     """
     with one_line_errors(debug=debug):
-        from engine.importing import import_embedder
-        from engine.package import Threshold
-        from engine.zoo import imported_folder, load_model
+        from engine.compilation.importing import import_embedder
+        from engine.models.catalogue import imported_folder, load_model
+        from engine.models.package import Threshold
 
         folder = imported_folder()
         preflight.check_output_folder(folder, "--models-dir", room_mib=2 * preflight.size_mib(file))
@@ -107,10 +107,10 @@ def import_model(
 
 
 def _people(faces: Path | None) -> People:
-    from engine.detector import FaceDetector
-    from engine.gate import open_reference
-    from engine.people import people_in, shipped_people
-    from engine.zoo import load_model
+    from engine.compilation.parity_check import open_reference
+    from engine.compilation.separation import people_in, shipped_people
+    from engine.models.catalogue import load_model
+    from engine.vision.yunet import FaceDetector
 
     log.info("proving that the model tells people apart: takes a few seconds, or a minute for a large one")
     detector = FaceDetector(open_reference(load_model("yunet")), min_score=0.6)
@@ -132,7 +132,7 @@ def _preprocessing(
     scale: float | None,
     size: int | None,
 ) -> Preprocessing:
-    from engine.preprocessing import PRESETS, Preprocessing
+    from engine.compilation.preprocessing import PRESETS, Preprocessing
 
     if preset is not None:
         base = PRESETS[preset]

@@ -10,8 +10,8 @@ from rich.table import Table
 from stream.console.terminal import text_table
 
 if TYPE_CHECKING:
-    from engine.package import ModelPackage
-    from engine.store import CompiledEngine
+    from engine.compilation.store import CompiledEngine
+    from engine.models.package import ModelPackage
 
 
 def model_table(package: ModelPackage) -> Table:

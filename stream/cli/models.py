@@ -18,10 +18,10 @@ from stream.cli.model_tables import engine_table, model_table
 from stream.console.terminal import open_console, show_commands, text_table
 
 if TYPE_CHECKING:
-    from engine.child import Report
-    from engine.package import ModelPackage
+    from engine.compilation.child_process import Report
+    from engine.compilation.store import Accuracy
+    from engine.models.package import ModelPackage
     from engine.protocol import Engine
-    from engine.store import Accuracy
     from stream.console.progress import Progress
 
 _PASSED: Final = "passed"
@@ -50,8 +50,8 @@ Faces = Annotated[
 def list_models(debug: Debug = False) -> None:
     """Say which models there are, and which are installed."""
     with one_line_errors(debug=debug):
-        from engine.pretrained import MTCNN_STAGES
-        from engine.zoo import imported_models, shipped_models
+        from engine.models.catalogue import imported_models, shipped_models
+        from engine.models.pretrained import MTCNN_STAGES
 
         table = text_table("name", "task", "licence", "state", "what it is")
         for model in shipped_models():
@@ -75,8 +75,8 @@ def list_models(debug: Debug = False) -> None:
 def show_model(model: Model, debug: Debug = False) -> None:
     """Show all that is known of a model, and the engines that were compiled of it."""
     with one_line_errors(debug=debug):
-        from engine.store import EngineStore
-        from engine.zoo import load_detector
+        from engine.compilation.store import EngineStore
+        from engine.models.catalogue import load_detector
 
         console = open_console()
         for package in load_detector(model):
@@ -104,8 +104,8 @@ def verify_model(model: Model, faces: Faces = None, debug: Debug = False) -> Non
 
 def _verified(model: str, faces: Path | None, progress: Progress) -> Iterator[tuple[str, str, str, str, str]]:
     """Lines of the table of `models verify`."""
-    from engine.verify import verify_engines, verify_preprocessing
-    from engine.zoo import load_detector, load_model
+    from engine.models.catalogue import load_detector, load_model
+    from engine.opening.verify import verify_engines, verify_preprocessing
 
     detector = load_model("yunet")
     for package in load_detector(model):
@@ -170,10 +170,10 @@ def compile_model(
 ) -> None:
     """Compile a model for an engine, and keep the engine if it gives what the model gives."""
     with one_line_errors(debug=debug):
-        from engine.compile import compile_engine
-        from engine.folders import writable
-        from engine.store import EngineStore
-        from engine.zoo import load_detector, load_model
+        from engine.compilation.compile import compile_engine
+        from engine.compilation.store import EngineStore
+        from engine.home_folders import writable
+        from engine.models.catalogue import load_detector, load_model
 
         if [lfw, ytf, pairs].count(None) not in {1, 3} or (lfw is not None and ytf is not None):
             raise ConfigError("give --lfw or --ytf, a data set's folder, together with --pairs, its list")
@@ -237,11 +237,11 @@ def _batches(text: str) -> tuple[int, int, int]:
 def _lfw_accuracy(
     package: ModelPackage, root: Path, pairs: Path, report: Report, candidate: Engine, reference: Engine
 ) -> list[Accuracy]:
-    from engine.detector import FaceDetector
-    from engine.embedder import FaceEmbedder
-    from engine.gate import open_reference
-    from engine.store import Accuracy
-    from engine.zoo import load_model
+    from engine.compilation.parity_check import open_reference
+    from engine.compilation.store import Accuracy
+    from engine.models.catalogue import load_model
+    from engine.vision.embedder import FaceEmbedder
+    from engine.vision.yunet import FaceDetector
     from training.parity import compare_on_lfw
 
     exact, got = compare_on_lfw(
@@ -262,11 +262,11 @@ def _tell(report: Report, stage: str, done: int, total: int) -> None:
 def _ytf_accuracy(
     package: ModelPackage, root: Path, pairs: Path, report: Report, candidate: Engine, reference: Engine
 ) -> list[Accuracy]:
-    from engine.detector import FaceDetector
-    from engine.embedder import FaceEmbedder
-    from engine.gate import open_reference
-    from engine.store import Accuracy
-    from engine.zoo import load_model
+    from engine.compilation.parity_check import open_reference
+    from engine.compilation.store import Accuracy
+    from engine.models.catalogue import load_model
+    from engine.vision.embedder import FaceEmbedder
+    from engine.vision.yunet import FaceDetector
     from training.face_models import FaceModels
     from training.ytf_bench import run_ytf
 

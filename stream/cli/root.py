@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from engine import telemetry
+from engine.backends import telemetry
 from engine.errors import ConfigError, SinkError
 from stream.cli.bench.speed import bench_app
 from stream.cli.cluster import cluster_tracks

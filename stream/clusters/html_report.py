@@ -13,9 +13,9 @@ from typing import Final
 
 import cv2
 
+from engine.atomic_files import write_atomically
 from engine.errors import ConfigError, ModelError
 from engine.faces import Image
-from engine.files import write_atomically
 from stream.clusters.track_groups import Cluster, span, told
 from stream.common.names import MAX_NAME
 from stream.common.printable import counted, printable

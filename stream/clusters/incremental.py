@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from engine.clustering import StreamClusterer
+from engine.search.clustering import StreamClusterer
 from stream.events.dedup import RepeatFilter
 from stream.events.event_types import EmbeddingModel, Event, FaceEvent, TrackChange
 
@@ -46,8 +46,8 @@ class LiveClusters:
 
     Args:
         model: What made the embeddings of the tracks that are grouped; others do not compare and are counted.
-        cut: As ``engine.clustering.cluster_cut`` gives it.
-        caution: As ``engine.clustering.stream_caution`` gives it.
+        cut: As ``engine.search.clustering.cluster_cut`` gives it.
+        caution: As ``engine.search.clustering.stream_caution`` gives it.
         most_people: So many are kept; then the one unseen for longest is forgotten.
 
     Raises:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.clustering import cluster
+from engine.atomic_files import write_atomically
 from engine.errors import ConfigError, ModelError
-from engine.files import write_atomically
+from engine.search.clustering import cluster
 from stream.common.names import clean_name
 from stream.common.printable import counted
 from stream.events.event_types import FaceEvent

@@ -14,7 +14,7 @@ import cv2
 
 from engine.errors import ConfigError, PictureError
 from engine.faces import Image
-from engine.picture_file import decode_picture
+from engine.vision.image_decoding import decode_picture
 from stream.common.encryption import Sealer
 from stream.common.logs import get_logger
 from stream.events.event_types import FaceEvent

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import GalleryError
-from engine.package import Likeness
+from engine.models.package import Likeness
 from stream.common.encryption import Sealer
 from stream.gallery.audit_log import AuditTrail
 from stream.gallery.records import GalleryModel, Negative, Template

@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import GalleryError
-from engine.package import Likeness
+from engine.models.package import Likeness
 from stream.common.encryption import KEY_VARIABLE, Sealer
 from stream.common.names import MAX_NAME, clean_name
 from stream.common.printable import printable

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engine.embeddings import Embeddings
 from engine.errors import GalleryError
-from engine.package import Likeness, ModelPackage
+from engine.models.package import Likeness, ModelPackage
 from stream.common.names import clean_name
 from stream.events.event_types import EmbeddingModel, FaceEvent
 

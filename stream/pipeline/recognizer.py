@@ -10,11 +10,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from engine.breaks import wholeness
-from engine.detector import Detector
-from engine.embedder import FaceEmbedder
 from engine.faces import Faces, Image
-from engine.quality import face_quality
+from engine.vision.decoder_artifacts import wholeness
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.quality import face_quality
+from engine.vision.yunet import Detector
 from stream.events.event_types import EmbeddingModel, FaceEvent
 from stream.tracking.track_lifecycle import CameraTracks, LeftListener, Look
 from stream.tracking.track_state import LiveTrack

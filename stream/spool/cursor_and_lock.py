@@ -15,7 +15,7 @@ from typing import Final
 
 from crc32c import crc32c
 
-from engine import folders
+from engine import home_folders
 from engine.errors import SinkError
 
 _HEAD: Final = struct.Struct("<QQQ")  # generation, segment, offset
@@ -147,23 +147,23 @@ def spool_folder(name: str, *, within: Path | None = None) -> Path:
 
     Args:
         name: The sink's address, without secrets.
-        within: Folder of all spools; None for that of ``engine.folders``.
+        within: Folder of all spools; None for that of ``engine.home_folders``.
 
     Raises:
         ConfigError: That cannot be written.
     """
     return (
-        within or folders.writable("spool")
+        within or home_folders.writable("spool")
     ) / f"{name.rpartition('/')[2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def spools_folder(within: Path | None = None) -> Path:
-    """The folder of all spools, to look into: that of the configuration, or that of ``engine.folders``.
+    """The folder of all spools, to look into: that of the configuration, or that of ``engine.home_folders``.
 
     Raises:
         ConfigError: There is none, and none can be made.
     """
-    return within or folders.existing("spool")
+    return within or home_folders.existing("spool")
 
 
 def segment_path(folder: Path, number: int) -> Path:

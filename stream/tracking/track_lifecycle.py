@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.faces import Faces, FloatArray, Image
-from engine.package import Likeness
-from engine.quality import quality_bound
+from engine.models.package import Likeness
+from engine.vision.quality import quality_bound
 from stream.events.event_types import EmbeddingModel, FaceEvent, TrackChange
 from stream.tracking.association import Rows
 from stream.tracking.scene_cut import SceneCutDetector

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from engine.errors import SourceError
-from engine.picture_kinds import PICTURE_KINDS, PICTURE_SUFFIXES
+from engine.vision.file_signatures import PICTURE_KINDS, PICTURE_SUFFIXES
 from stream.video.container_check import iso_boxes
 
 VIDEO_SUFFIXES = (

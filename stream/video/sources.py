@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.errors import PictureError, SourceError
 from engine.faces import Image
-from engine.picture_file import decode_picture
+from engine.vision.image_decoding import decode_picture
 from stream.common.logs import get_logger
 from stream.common.uris import LocalPath, NetworkStream, SourceAddress, TestPattern, parse_source
 from stream.video.camera_status import StatusListener, StatusReporter

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import zoo
-from engine.compile import compile_engine
-from engine.cuda import device_architecture
+from engine.backends.cuda import device_architecture
+from engine.backends.onnxruntime import OnnxRuntimeEngine
+from engine.backends.tensorrt.bindings import Flavour, flavour_available, supported_gpus
+from engine.backends.tensorrt.plan_builder import ShapeRange, build_plan
+from engine.backends.tensorrt.runner import TensorRtEngine
+from engine.compilation.compile import compile_engine
+from engine.compilation.source_graphs import pixel_graph
+from engine.compilation.store import EngineStore
 from engine.errors import ModelError
-from engine.graphs import pixel_graph
-from engine.onnxruntime import OnnxRuntimeEngine
-from engine.package import ModelPackage
+from engine.models import catalogue
+from engine.models.package import ModelPackage
+from engine.opening.select import open_engine
 from engine.protocol import Arrays, Engine
-from engine.select import open_engine
-from engine.store import EngineStore
-from engine.tensorrt import Flavour, flavour_available, supported_gpus
-from engine.tensorrt_build import ShapeRange, build_plan
-from engine.tensorrt_run import TensorRtEngine
 
 pytestmark = pytest.mark.gpu
 
@@ -41,9 +41,11 @@ def flavour(request: pytest.FixtureRequest) -> Flavour:
     return request.param
 
 
-@pytest.fixture(scope="module", params=[model.name for model in zoo.shipped_models() if model.installed])
+@pytest.fixture(
+    scope="module", params=[model.name for model in catalogue.shipped_models() if model.installed]
+)
 def package(request: pytest.FixtureRequest) -> ModelPackage:
-    return zoo.load_model(request.param)
+    return catalogue.load_model(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +166,11 @@ def test_compiled_engines_pass_the_gate_and_serve(
     here = device_architecture()
     if flavour == "tensorrt-rtx" and here not in supported_gpus():
         pytest.skip(f"TensorRT for RTX does not build for {here}")
-    model, store = zoo.load_model(name), EngineStore(tmp_path)
+    model, store = catalogue.load_model(name), EngineStore(tmp_path)
     compiled = compile_engine(
         model,
         kind=flavour,
-        detector=zoo.load_model("yunet"),
+        detector=catalogue.load_model("yunet"),
         precision=precision,
         gpus=(here,) if flavour == "tensorrt-rtx" else (),
         store=store,

@@ -17,17 +17,17 @@ from cuda_stand_in import StandIn
 from small_models import embedder
 from tensorrt_stand_in import make_stand_in, plan_of
 
-from engine import select
+from engine.backends.onnxruntime import OnnxRuntimeEngine
+from engine.backends.openvino import OpenVinoEngine
+from engine.compilation.runtimes import engine_version, this_target
+from engine.compilation.source_graphs import pixel_graph
+from engine.compilation.store import CompiledEngine, EngineKey, EngineStore
+from engine.compilation.tolerances import Parity
 from engine.errors import ModelError
-from engine.graphs import pixel_graph
-from engine.onnxruntime import OnnxRuntimeEngine
-from engine.openvino import OpenVinoEngine
-from engine.package import ModelPackage
-from engine.parity import Parity
+from engine.models.package import ModelPackage
+from engine.opening import select
+from engine.opening.select import open_engine, open_engines
 from engine.protocol import Arrays, Engine
-from engine.runtimes import engine_version, this_target
-from engine.select import open_engine, open_engines
-from engine.store import CompiledEngine, EngineKey, EngineStore
 
 PIXELS = {"pixels": np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), np.uint8)}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.detector import FaceDetector
-from engine.embedder import FaceEmbedder
-from engine.select import open_engine
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.opening.select import open_engine
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.yunet import FaceDetector
 from training.audit import propose_mismatches, write_contact_sheet
 from training.face_crops import faces_of
 from training.parity import embed_crops

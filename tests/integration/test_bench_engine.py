@@ -9,7 +9,7 @@ import cv2
 import pytest
 from rich.console import Console
 
-from engine.bench import measure_peak
+from engine.backends.benchmarking import measure_peak
 from engine.errors import ConfigError, ModelError, SinkError
 from stream.bench.engine_speed import bench_engine
 from stream.bench.measurements import STOCK, EngineBench, Point
@@ -109,6 +109,6 @@ def test_a_peak_is_a_possible_number(precision: str) -> None:
 
 
 def test_a_peak_needs_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "engine.openvino", None)
+    monkeypatch.setitem(sys.modules, "engine.backends.openvino", None)
     with pytest.raises(ModelError, match=r"pip install (--force-reinstall )?openvino"):
         measure_peak("fp32", threads=1, seconds=0.1)

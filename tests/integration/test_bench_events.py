@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from engine.machine import one_core
+from engine.backends.machine import one_core
 from stream.bench.event_throughput import make_events
 from stream.cli.root import app
 from stream.events.kafka_record import from_binary, to_binary

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
 from training.embedding_cache import VectorCache
 from training.face_crops import faces_of
 from training.face_models import open_models

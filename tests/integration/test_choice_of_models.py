@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.backends.onnxruntime import OnnxRuntimeEngine
 from engine.errors import ModelError
-from engine.face_models import ModelChoice, open_face_models
-from engine.onnxruntime import OnnxRuntimeEngine
+from engine.opening.face_models import ModelChoice, open_face_models
 from stream.app.settings import DetectionSettings, ModelSettings
 from stream.app.wiring import open_models as open_for_a_run
 from training.face_models import open_models as open_for_a_benchmark

@@ -225,7 +225,7 @@ def test_without_a_broker_events_wait_and_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_model_with_a_wrong_hash_is_refused(tmp_path: Path) -> None:
-    from engine.zoo import load_model
+    from engine.models.catalogue import load_model
 
     package = load_model("yunet", cache_dir=tmp_path)
     package.save(tmp_path / "yunet.json")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.samples import load_portrait, portrait_views
+from engine.compilation.sample_faces import load_portrait, portrait_views
 from training.results import load
 
 PEOPLE = ("Ann_Lee", "Bob_Ray", "Cem_Oz", "Dia_Fox")

@@ -18,7 +18,7 @@ from seen import four_tracks_of_two, track, write_lines, write_sqlite
 from typer.testing import CliRunner, Result
 
 from engine.errors import SourceError
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
 from stream.cli.root import app
 from stream.clusters.shot_reader import read_shots
 from stream.events.cloudevents import to_json

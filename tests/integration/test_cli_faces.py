@@ -17,11 +17,11 @@ from people import gallery_of
 from picture_files import encoded, picture_of
 from typer.testing import CliRunner
 
+from engine.compilation.sample_faces import load_portrait
 from engine.errors import PictureError
-from engine.face_finder import FaceFinder
-from engine.picture_file import decode_picture, read_picture
-from engine.samples import load_portrait
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.vision.face_finder import FaceFinder
+from engine.vision.image_decoding import decode_picture, read_picture
 from stream.app.wiring import open_finder
 from stream.cli.root import app
 from stream.gallery.identification.face_naming import Namer, draw_faces

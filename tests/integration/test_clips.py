@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from event_checks import validate_event
 
-from engine.detector import FaceDetector
-from engine.embedder import FaceEmbedder
 from engine.embeddings import unit_rows
 from engine.faces import Faces, Image
-from engine.select import open_engine
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.opening.select import open_engine
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.yunet import FaceDetector
 from stream.app.settings import override_settings
 from stream.events.cloudevents import from_json
 from stream.events.event_types import CameraEvent, Event, FaceEvent, TrackChange

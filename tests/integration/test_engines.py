@@ -12,14 +12,14 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from engine.backends.onnxruntime import OnnxRuntimeEngine
+from engine.backends.openvino import _USUAL_AFTER, Mode, OpenVinoEngine
+from engine.compilation.source_graphs import pixel_graph
+from engine.compilation.store import EngineStore
 from engine.errors import ModelError
-from engine.graphs import pixel_graph
-from engine.onnxruntime import OnnxRuntimeEngine
-from engine.openvino import _USUAL_AFTER, Mode, OpenVinoEngine
-from engine.package import ModelPackage
+from engine.models.package import ModelPackage
+from engine.opening.select import open_engine
 from engine.protocol import Engine
-from engine.select import open_engine
-from engine.store import EngineStore
 
 WEIGHT = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 
@@ -319,11 +319,11 @@ def test_auto_falls_back_where_openvino_is_not(
     package: ModelPackage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     store = EngineStore(tmp_path)
-    monkeypatch.setitem(sys.modules, "engine.openvino", None)
+    monkeypatch.setitem(sys.modules, "engine.backends.openvino", None)
     assert open_engine(package, store=store).name == "onnxruntime"
     with pytest.raises(ModelError, match=r"pip install (--force-reinstall )?openvino"):
         open_engine(package, kind="openvino")
-    monkeypatch.setitem(sys.modules, "engine.onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "engine.backends.onnxruntime", None)
     with pytest.raises(ModelError, match=r"tiny: no engine works here: .*openvino.*onnxruntime") as failure:
         open_engine(package, store=store)
     assert "\n" not in str(failure.value)
@@ -340,7 +340,7 @@ def test_a_package_whose_file_changed_is_not_opened(package: ModelPackage, tmp_p
 _SIGNALLED = """
 import gc, os, signal, sys, threading
 from pathlib import Path
-from engine.openvino import OpenVinoEngine
+from engine.backends.openvino import OpenVinoEngine
 
 model = Path(sys.argv[1]).read_bytes()
 engines = [OpenVinoEngine(model, precision="fp32", threads=1) for _ in range(2)]

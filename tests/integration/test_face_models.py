@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.detector import FaceDetector
-from engine.embedder import FaceEmbedder
 from engine.embeddings import similarity, unit_rows
 from engine.errors import ModelError
-from engine.package import ModelPackage
+from engine.models.catalogue import YUNET, load_model
+from engine.models.package import ModelPackage
+from engine.opening.select import open_engine
 from engine.protocol import Engine
-from engine.quality import face_quality
-from engine.second_look import SecondLook
-from engine.select import open_engine
-from engine.zoo import YUNET, load_model
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.landmark_refinement import SecondLook
+from engine.vision.quality import face_quality
+from engine.vision.yunet import FaceDetector
 
 ENGINES = ["openvino", "onnxruntime"]
 

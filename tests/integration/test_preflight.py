@@ -16,8 +16,8 @@ import typer
 from people import MODEL
 from typer.testing import CliRunner, Result
 
-from engine import zoo
 from engine.errors import ConfigError, DatasetError, SinkError, SourceError
+from engine.models import catalogue
 from stream.app import preflight
 from stream.cli.root import app
 from stream.gallery.people import Gallery
@@ -98,7 +98,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_arguments: Any, **_named: Any) -> Any:
         raise AssertionError("a model is loaded before it is known whether what it finds can be kept")
 
-    monkeypatch.setattr(zoo, "cached_package", load)
+    monkeypatch.setattr(catalogue, "cached_package", load)
 
 
 def invoke(*words: str) -> Result:

@@ -11,13 +11,13 @@ import pytest
 from onnx import helper, numpy_helper
 from small_models import embedder_onnx
 
-from engine.detector import FaceDetector
+from engine.compilation.importing import import_embedder
+from engine.compilation.parity_check import open_reference
+from engine.compilation.preprocessing import PRESETS, Preprocessing, prove
+from engine.compilation.separation import People, Separation, shipped_people
 from engine.errors import ModelError
-from engine.gate import open_reference
-from engine.importing import import_embedder
-from engine.people import People, Separation, shipped_people
-from engine.preprocessing import PRESETS, Preprocessing, prove
-from engine.zoo import load_model, shipped_models
+from engine.models.catalogue import load_model, shipped_models
+from engine.vision.yunet import FaceDetector
 
 UNIT = Preprocessing("rgb", 0.0, 1 / 255)
 
@@ -106,7 +106,8 @@ def test_what_is_stated_is_never_advised(people: People, monkeypatch: pytest.Mon
     """The others are tried on fewer faces, which may be easier."""
     errors = iter([0.2, 0.05, *[0.05] * 5])
     monkeypatch.setattr(
-        "engine.preprocessing.separation", lambda *_: Separation(8, next(errors), like=0.9, unlike=0.8)
+        "engine.compilation.preprocessing.separation",
+        lambda *_: Separation(8, next(errors), like=0.9, unlike=0.8),
     )
     package = load_model("sface")
     assert prove(package, package.read(), people).failure == ""

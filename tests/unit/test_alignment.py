@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.alignment import ARCFACE_TEMPLATE_XY, align_faces
-from engine.package import Patch
+from engine.models.alignment import ARCFACE_TEMPLATE_XY, align_faces
+from engine.models.package import Patch
 
 TEMPLATE = np.array(ARCFACE_TEMPLATE_XY, np.float32)
 

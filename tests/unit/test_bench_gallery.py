@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from engine.backends.machine import one_core
 from engine.errors import SinkError
-from engine.machine import one_core
 from stream.bench.gallery_search import Population, bench_gallery
 
 

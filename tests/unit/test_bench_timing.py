@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.bench import SLICES, Timing, time_in_turns
+from engine.backends.benchmarking import SLICES, Timing, time_in_turns
 
 
 class Clock:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine.breaks import wholeness
+from engine.vision.decoder_artifacts import wholeness
 
 FACE = np.array([[165, 55, 285, 205]], np.float32)
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.faces import Faces, Image
-from engine.package import Likeness
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.models.package import Likeness
 from stream.events.event_types import EmbeddingModel, FaceEvent, TrackChange
 from stream.tracking.track_lifecycle import CameraTracks
 from stream.tracking.track_state import TrackState

@@ -9,7 +9,7 @@ from pathlib import Path
 import child_jobs
 import pytest
 
-from engine.child import run_in_child
+from engine.compilation.child_process import run_in_child
 from engine.errors import ModelError
 
 

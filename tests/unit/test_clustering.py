@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from engine.clustering import StreamClusterer, cluster, cluster_cut, stream_caution
 from engine.embeddings import unit_rows
-from engine.package import Likeness
+from engine.models.package import Likeness
+from engine.search.clustering import StreamClusterer, cluster, cluster_cut, stream_caution
 
 
 def people(count: int, faces: int, *, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.detector import decode, suppress
 from engine.faces import Faces
 from engine.geometry import iou
+from engine.vision.yunet import decode, suppress
 
 STRIDES = (8, 16, 32)
 WIDTH, HEIGHT = 96, 64

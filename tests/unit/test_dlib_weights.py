@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.dlib_weights import CHIP_TEMPLATE_XY, _Reader, resnet_onnx
 from engine.errors import ModelError
+from engine.models.dlib_weights import CHIP_TEMPLATE_XY, _Reader, resnet_onnx
 
 
 def integer(value: int) -> bytes:

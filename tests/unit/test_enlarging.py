@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from engine.enlarging import EnlargingDetector
 from engine.faces import Faces
+from engine.vision.upscaling import EnlargingDetector
 
 
 class BrightSpot:

@@ -16,12 +16,12 @@ from event_checks import face_event
 from people import MODEL, gallery_of, template, vector
 from typer.testing import CliRunner
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.embeddings import unit_rows
 from engine.errors import GalleryError, TextError
-from engine.face_finder import Pick
 from engine.faces import Faces
-from engine.picture_file import MAX_PIXELS
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.vision.face_finder import Pick
+from engine.vision.image_decoding import MAX_PIXELS
 from stream.cli.root import app
 from stream.gallery.enrolment.enroller import Enroller, Verdict, add_negative
 from stream.gallery.enrolment.photos import MAX_FILE_BYTES, Still, StillReader, UnfitPhotoError, read_file

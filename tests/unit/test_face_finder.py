@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from people import vector
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import PictureError
-from engine.face_finder import FaceFinder, FoundFaces, meaning_of, subject
 from engine.faces import Faces
-from engine.package import Threshold
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.models.package import Threshold
+from engine.vision.face_finder import FaceFinder, FoundFaces, meaning_of, subject
 
 IMAGE = np.zeros((400, 600, 3), np.uint8)
 SFACE = (Threshold(0.36, far=1e-3), Threshold(0.416, far=1e-4))

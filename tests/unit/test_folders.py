@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine import folders
+from engine import home_folders
 from engine.errors import ConfigError
-from engine.folders import KINDS, existing, lend, readable, writable
+from engine.home_folders import KINDS, existing, lend, readable, writable
 from stream.cli.folder_options import choose_folders
 
 
@@ -28,8 +28,8 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", no_account)
     (place := tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(folders, "_temporaries", lambda: [place / "facestream-1"])
-    folders._temporary.cache_clear()
+    monkeypatch.setattr(home_folders, "_temporaries", lambda: [place / "facestream-1"])
+    home_folders._temporary.cache_clear()
     return place
 
 
@@ -50,7 +50,7 @@ def test_at_home_by_default(home: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_named_goes_before_all(
-    kind: folders.Kind, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: home_folders.Kind, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CACHE_DIRECTORY", str(home))
     monkeypatch.setenv(KINDS[kind].variable, str(tmp_path / "named"))
@@ -130,7 +130,7 @@ def test_a_trap_in_the_temporary_folder_is_not_used(trap: str, stranger: Path) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_named_folder_that_cannot_be_written_is_said(
-    kind: folders.Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: home_folders.Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(KINDS[kind].variable, str(tmp_path / "file" / "below"))
@@ -144,7 +144,7 @@ def test_what_lies_in_a_home_that_cannot_be_written_is_read(
     models = home / ".local/share/facestream/models"
     models.mkdir(parents=True)
     monkeypatch.setattr(
-        folders, "_why_unwritable", lambda path: "read-only" if home in path.parents else None
+        home_folders, "_why_unwritable", lambda path: "read-only" if home in path.parents else None
     )
     assert existing("models") == models
     assert writable("models") == stranger / "facestream-1/models"

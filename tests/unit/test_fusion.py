@@ -14,10 +14,10 @@ from onnx.reference import ReferenceEvaluator
 
 from engine.embeddings import unit_rows
 from engine.errors import ModelError
-from engine.fusion import fuse, fused_onnx
-from engine.onnx_builder import GraphBuilder
-from engine.onnx_graph import without_prelu
-from engine.package import ModelPackage, Patch, canvas_wh
+from engine.graphs.builder import GraphBuilder
+from engine.graphs.edits import without_prelu
+from engine.models.fusion import fuse, fused_onnx
+from engine.models.package import ModelPackage, Patch, canvas_wh
 
 TEMPLATE = ((1.0, 1.0), (3.0, 1.0), (2.0, 2.0), (1.0, 3.0), (3.0, 3.0))
 

@@ -9,7 +9,7 @@ import pytest
 from people import MODEL, SEALER, gallery_of, template, vector
 
 from engine.errors import GalleryError
-from engine.package import Likeness
+from engine.models.package import Likeness
 from stream.gallery.identification.matcher import Matcher
 from stream.gallery.model_migration import back_up, upgrade
 from stream.gallery.people import Gallery

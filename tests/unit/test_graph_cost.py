@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from engine.errors import ModelError
-from engine.graph_cost import count_macs, layer_costs
+from engine.graphs.cost import count_macs, layer_costs
 
 FLOAT = onnx.TensorProto.FLOAT
 

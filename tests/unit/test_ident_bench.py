@@ -12,7 +12,7 @@ import pytest
 from engine.embeddings import unit_rows
 from engine.errors import DatasetError, ModelError
 from engine.faces import Faces
-from engine.open_set import ImpostorTail
+from engine.search.open_set_threshold import ImpostorTail
 from training.embedding_cache import VectorCache
 from training.face_models import FaceModels
 from training.ident_bench import IdentFaces, judge_ident, load_ident, run_ident

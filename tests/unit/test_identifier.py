@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from people import MODEL, SEALER, gallery_of, template, vector
 
 from engine.errors import GalleryError
-from engine.index import TemplateIndex
+from engine.search.index import TemplateIndex
 from stream.events.cloudevents import from_cloudevent, to_cloudevent
 from stream.events.event_types import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
 from stream.gallery.erasure import erase

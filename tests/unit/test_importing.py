@@ -10,16 +10,16 @@ import pytest
 from onnx import external_data_helper, helper, numpy_helper
 from small_models import EMBEDDING_SIZE, embedder_onnx
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
+from engine.backends.onnxruntime import OnnxRuntimeEngine
+from engine.compilation.importing import import_embedder, scaled_template
+from engine.compilation.preprocessing import PRESETS, Preprocessing
+from engine.compilation.separation import People
+from engine.compilation.source_graphs import reference_graph
 from engine.errors import ModelError
-from engine.graphs import reference_graph
-from engine.importing import import_embedder, scaled_template
-from engine.onnx_graph import copy_model
-from engine.onnxruntime import OnnxRuntimeEngine
-from engine.package import ModelPackage, Threshold
-from engine.people import People
-from engine.preprocessing import PRESETS, Preprocessing
-from engine.zoo import imported_models, load_model, shipped_names
+from engine.graphs.edits import copy_model
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.models.catalogue import imported_models, load_model, shipped_names
+from engine.models.package import ModelPackage, Threshold
 
 FLOAT = onnx.TensorProto.FLOAT
 MODEL = embedder_onnx()

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.embeddings import Embeddings, unit_rows
-from engine.index import Store, TemplateIndex
-from engine.scan import CompressedScan, can_scan
+from engine.search.faiss_scan import CompressedScan, can_scan
+from engine.search.index import Store, TemplateIndex
 
 needs_faiss = pytest.mark.skipif(not can_scan(128), reason="faiss is not installed: pip install faiss-cpu")
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.faces import Faces
-from engine.larger_look import LargerLook
+from engine.vision.tiling import LargerLook
 
 
 class Squares:

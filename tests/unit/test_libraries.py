@@ -12,9 +12,9 @@ import pytest
 import typer
 from numpy._core import _multiarray_umath as multiarray
 
-from engine import libraries
+from engine import optional_libraries
 from engine.errors import FacestreamError
-from engine.libraries import describe, is_installed, that_kill, trouble_with, why_unusable
+from engine.optional_libraries import describe, is_installed, that_kill, trouble_with, why_unusable
 from stream.cli.errors import one_line_errors
 
 LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
@@ -99,7 +99,7 @@ def test_what_is_there_and_fails_says_how(broken: Callable[..., None], statement
 
 
 def _heif() -> None:
-    from engine.picture_file import _open_heif
+    from engine.vision.image_decoding import _open_heif
 
     _open_heif(None)
 
@@ -125,19 +125,19 @@ def _rivals() -> None:
 
 
 def _scan() -> None:
-    from engine.scan import _one_thread
+    from engine.search.faiss_scan import _one_thread
 
     _one_thread()
 
 
 def _rtx() -> None:
-    from engine.tensorrt import library
+    from engine.backends.tensorrt.bindings import library
 
     library("tensorrt-rtx")
 
 
 def _cuda() -> None:
-    from engine.cuda import _load_driver
+    from engine.backends.cuda import _load_driver
 
     _load_driver()
 
@@ -176,15 +176,15 @@ def test_every_optional_library(
 def test_a_large_gallery_with_a_broken_faiss_is_told_of(
     broken: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from engine import scan
+    from engine.search import faiss_scan
 
     broken("faiss", f"raise ImportError({ABI!r})")
-    scan._loads.cache_clear()
+    faiss_scan._loads.cache_clear()
     try:
-        assert not scan.can_scan(128)
-        assert not scan.can_scan(128)
+        assert not faiss_scan.can_scan(128)
+        assert not faiss_scan.can_scan(128)
     finally:
-        scan._loads.cache_clear()
+        faiss_scan._loads.cache_clear()
     (record,) = caplog.records
     assert f"faiss is installed but does not load ({ABI})" in record.getMessage()
 
@@ -214,7 +214,7 @@ def test_an_error_of_the_system_that_nobody_foresaw_is_one_line(capsys: pytest.C
 def test_errors_that_name_no_library() -> None:
     assert describe(ImportError("broken")).startswith("a library does not load (broken)")
     assert "not installed" in why_unusable("nolib", ModuleNotFoundError("x"), install="pip install nolib")
-    assert libraries.is_installed("nolib") is False
+    assert optional_libraries.is_installed("nolib") is False
 
 
 def test_a_part_of_a_package_is_no_package_to_install() -> None:

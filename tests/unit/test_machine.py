@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import machine
-from engine.machine import Machine, processor_key, this_machine
+from engine.backends import machine
+from engine.backends.machine import Machine, processor_key, this_machine
 
 XEON = Machine("Intel(R) Xeon(R) 6972P", 4, ("avx512_bf16", "amx_bf16"), ("BF16", "FP32"))
 
@@ -46,7 +46,7 @@ def test_without_openvino_linux_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_pa
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(CPUINFO)
     monkeypatch.setattr(machine, "_CPUINFO", cpuinfo)
-    monkeypatch.setitem(sys.modules, "engine.openvino", None)
+    monkeypatch.setitem(sys.modules, "engine.backends.openvino", None)
     here = this_machine()
     assert here.processor == "Made Up(R) Processor"
     assert here.features == ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
@@ -55,6 +55,6 @@ def test_without_openvino_linux_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_without_any_of_it_there_is_still_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
-    monkeypatch.setitem(sys.modules, "engine.openvino", None)
+    monkeypatch.setitem(sys.modules, "engine.backends.openvino", None)
     assert this_machine().features == ()
     assert processor_key()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.embeddings import unit_rows
 from engine.errors import ModelError
-from engine.mapping import EmbeddingMap, MapLoss, fit_map
+from engine.search.model_mapping import EmbeddingMap, MapLoss, fit_map
 
 OLD, NEW = ("old-v1", "a" * 64), ("new-v2", "b" * 64)
 

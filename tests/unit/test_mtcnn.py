@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from engine.geometry import iou
-from engine.mtcnn import cut_squares, keep_best, moved, pyramid_sizes, squared, uncovered, windows
+from engine.vision.mtcnn import cut_squares, keep_best, moved, pyramid_sizes, squared, uncovered, windows
 
 side = st.integers(1, 40)
 boxes = arrays(

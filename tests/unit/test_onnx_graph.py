@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from engine.errors import ModelError
-from engine.onnx_graph import (
+from engine.graphs.edits import (
     fold_constants,
     free_shapes,
     graph_precision,

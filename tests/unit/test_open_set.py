@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine.open_set import (
+from engine.models.package import Likeness
+from engine.search.open_set_threshold import (
     Decisions,
     ImpostorTail,
     accept_threshold,
@@ -16,7 +17,6 @@ from engine.open_set import (
     impostor_tail,
     person_scores,
 )
-from engine.package import Likeness
 
 TAIL = ImpostorTail(0.3, 0.37, 0.43)
 

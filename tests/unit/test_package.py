@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.errors import ModelError
-from engine.package import Likeness, ModelPackage, Patch, Threshold, canvas_wh
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.models.package import Likeness, ModelPackage, Patch, Threshold, canvas_wh
 
 CONTENT = b"pretend that this is ONNX"
 POINTS = [list(point) for point in ARCFACE_TEMPLATE_XY]

@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import FunctionEngine
 
+from engine.compilation.tolerances import (
+    LEAST_COSINE,
+    Parity,
+    compare_detectors,
+    compare_outputs,
+    match_faces,
+    run_flat,
+)
 from engine.faces import Faces, Image
 from engine.geometry import iou
-from engine.parity import LEAST_COSINE, Parity, compare_detectors, compare_outputs, match_faces, run_flat
 
 WEIGHT = np.random.default_rng(0).normal(size=(48, 8))
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 4, 4, 3), np.uint8)

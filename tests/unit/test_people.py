@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine.detector import FaceDetector
+from engine.compilation.parity_check import open_reference
+from engine.compilation.sample_faces import portrait_views
+from engine.compilation.separation import People, equal_error_rate, people_in, separation, shipped_people
 from engine.errors import ModelError
-from engine.gate import open_reference
-from engine.package import Patch
-from engine.people import People, equal_error_rate, people_in, separation, shipped_people
-from engine.samples import portrait_views
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.models.package import Patch
+from engine.vision.yunet import FaceDetector
 
 COSINES = hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(-1, 1, width=32))
 

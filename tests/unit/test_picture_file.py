@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picture_files import KINDS, WITHOUT_EXIF, encoded, picture_of
 
-from engine import picture_file
 from engine.errors import PictureError
-from engine.picture_file import BACKGROUND, decode_picture, read_picture
+from engine.vision import image_decoding
+from engine.vision.image_decoding import BACKGROUND, decode_picture, read_picture
 
 EXACT = {"PNG", "BMP", "TIFF", "TIFF of LZW", "TIFF of deflate", "lossless WebP"}
 
@@ -139,7 +139,7 @@ def test_tiff_files_of_other_programs_are_decoded(options: dict[str, object]) ->
 
 def test_what_a_decoder_says_of_a_damaged_file_is_raised_and_not_written() -> None:
     code = (
-        "import sys; from engine.picture_file import decode_picture as decode\n"
+        "import sys; from engine.vision.image_decoding import decode_picture as decode\n"
         "for data in sys.stdin.read().split():\n"
         "    try: decode(bytes.fromhex(data))\n"
         "    except Exception as error: assert 'damaged' in str(error) or 'cut off' in str(error), error"
@@ -438,4 +438,4 @@ def test_pictures_are_decoded_by_several_threads_at_once() -> None:
     for thread in threads:
         thread.join(60)
     assert not wrong
-    assert not picture_file._quiet.locked()
+    assert not image_decoding._quiet.locked()

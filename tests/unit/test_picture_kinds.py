@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import PictureError
-from engine.picture_kinds import is_cut_off, picture_kind
+from engine.vision.file_signatures import is_cut_off, picture_kind
 
 
 @pytest.mark.parametrize(

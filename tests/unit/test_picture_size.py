@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.picture_file import MAX_PIXELS
+from engine.vision.image_decoding import MAX_PIXELS
 from stream.video.gstreamer.display_size import MAX_SIDE, square_pixels
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from engine import precision as precision_module
+from engine.backends.quantizers import quantise_static
+from engine.compilation import precision as precision_module
+from engine.compilation.precision import _most, _named, in_precision, precisions, with_quantised
 from engine.errors import ModelError
-from engine.onnx_builder import GraphBuilder
-from engine.onnx_graph import take_pixels
-from engine.onnxruntime_tools import quantise_static
-from engine.precision import _most, _named, in_precision, precisions, with_quantised
+from engine.graphs.builder import GraphBuilder
+from engine.graphs.edits import take_pixels
 
 FLOAT, HALF, BF16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
 SAMPLES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)

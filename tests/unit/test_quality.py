@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine.alignment import ARCFACE_TEMPLATE_XY, align_faces
 from engine.faces import Faces
-from engine.package import Patch
-from engine.quality import face_quality, head_angles, pose_factor, quality_bound, sharpness, size_factor
+from engine.models.alignment import ARCFACE_TEMPLATE_XY, align_faces
+from engine.models.package import Patch
+from engine.vision.quality import (
+    face_quality,
+    head_angles,
+    pose_factor,
+    quality_bound,
+    sharpness,
+    size_factor,
+)
 
 TEMPLATE = np.array(ARCFACE_TEMPLATE_XY, np.float32)
 # A head seen from the front: eyes, nose, mouth; x to the image's right, y down, z to the camera.

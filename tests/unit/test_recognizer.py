@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import cv2
 import numpy as np
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
-from engine.embedder import FaceEmbedder
 from engine.faces import Faces, Image
-from engine.package import Patch
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.models.package import Patch
 from engine.protocol import Arrays, Done, TensorSpec
+from engine.vision.embedder import FaceEmbedder
 from stream.events.event_types import FaceEvent
 from stream.pipeline.recognizer import Recognizer
 from stream.video.frames import Frame

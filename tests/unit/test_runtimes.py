@@ -11,10 +11,8 @@ import pytest
 from tensorrt_stand_in import PROFILE, VERSION, make_stand_in, plan_of, tiny
 from tensorrt_stand_in import pixels as some_pixels
 
-from engine.errors import ModelError
-from engine.machine import processor_key
-from engine.parity import Parity
-from engine.runtimes import (
+from engine.backends.machine import processor_key
+from engine.compilation.runtimes import (
     check_available,
     engine_version,
     open_compiled,
@@ -23,7 +21,9 @@ from engine.runtimes import (
     why_unavailable,
     why_unfit,
 )
-from engine.store import CompiledEngine, EngineKey
+from engine.compilation.store import CompiledEngine, EngineKey
+from engine.compilation.tolerances import Parity
+from engine.errors import ModelError
 
 KINDS = ["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 

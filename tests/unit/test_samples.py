@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from engine import samples
+from engine.compilation import sample_faces
+from engine.compilation.sample_faces import PORTRAIT_VIEWS, portrait_views, sample_images
 from engine.errors import ModelError
-from engine.samples import PORTRAIT_VIEWS, portrait_views, sample_images
 
 
 def write(path: Path, value: int) -> None:
@@ -76,6 +76,6 @@ def test_a_folder_without_images(tmp_path: Path, files: dict[str, bytes] | None)
 
 
 def test_no_portrait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "find_spec", lambda _: None)
+    monkeypatch.setattr(sample_faces, "find_spec", lambda _: None)
     with pytest.raises(ModelError, match="run: pip install scikit-image"):
         sample_images()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from engine.alignment import ARCFACE_TEMPLATE_XY
 from engine.faces import Faces
-from engine.second_look import SecondLook
+from engine.models.alignment import ARCFACE_TEMPLATE_XY
+from engine.vision.landmark_refinement import SecondLook
 
 COLOURS = np.uint8([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [0, 250, 250]])
 

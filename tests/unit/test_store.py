@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from engine.compilation.store import Accuracy, CompiledEngine, EngineKey, EngineStore, compile_command
+from engine.compilation.tolerances import Parity
 from engine.errors import ModelError
-from engine.parity import Parity
-from engine.store import Accuracy, CompiledEngine, EngineKey, EngineStore, compile_command
 
 KEY = EngineKey(
     model="sface",

@@ -13,10 +13,10 @@ from bench_stand_ins import PatternEmbedder, make_lfw, make_ytf, pattern_models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.alignment import align_faces
 from engine.embeddings import unit_rows
 from engine.errors import DatasetError, ModelError
-from engine.package import Patch
+from engine.models.alignment import align_faces
+from engine.models.package import Patch
 from training.face_models import FaceModels
 from training.face_reader import upright_landmarks
 from training.fruits import FruitsPoint, frontier, one_core, run_fruits

@@ -14,12 +14,12 @@ from onnx.reference import ReferenceEvaluator
 from tensorrt_builder_stand_in import add_builder
 from tensorrt_stand_in import make_stand_in
 
+from engine.backends.tensorrt.bindings import reason_of
+from engine.backends.tensorrt.graph_edits import cast_first, without_matmul
+from engine.backends.tensorrt.plan_builder import Progress, ShapeRange, build_plan
+from engine.backends.tensorrt.runner import TensorRtEngine
 from engine.errors import ModelError
-from engine.onnx_graph import take_pixels
-from engine.tensorrt import reason_of
-from engine.tensorrt_build import Progress, ShapeRange, build_plan
-from engine.tensorrt_graph import cast_first, without_matmul
-from engine.tensorrt_run import TensorRtEngine
+from engine.graphs.edits import take_pixels
 
 FLOAT = onnx.TensorProto.FLOAT
 RNG = np.random.default_rng(0)

@@ -14,7 +14,7 @@ import tensorrt_stand_in
 from cuda_stand_in import Bound
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCES = sorted((REPOSITORY / "engine").glob("tensorrt*.py"))
+SOURCES = sorted((REPOSITORY / "engine" / "backends" / "tensorrt").glob("[!_]*.py"))
 LISTS = {"tensorrt": "tensorrt-11-python-api.txt", "tensorrt-rtx": "tensorrt-rtx-1.7-python-api.txt"}
 
 # What the variables of the sources hold, so that their attributes can be looked up.

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorrt_stand_in import PROFILE, make_stand_in, pixels, plan_of, tiny
 
-from engine import cuda
+from engine.backends import cuda
+from engine.backends.onnxruntime import OnnxRuntimeEngine
+from engine.backends.tensorrt.bindings import flavour_available, runtime_version
+from engine.backends.tensorrt.runner import TensorRtEngine
 from engine.errors import ModelError
-from engine.onnxruntime import OnnxRuntimeEngine
-from engine.tensorrt import flavour_available, runtime_version
-from engine.tensorrt_run import TensorRtEngine
 
 REFERENCE = OnnxRuntimeEngine(tiny(), threads=1)
 

@@ -10,8 +10,8 @@ import pytest
 from cuda_stand_in import MisuseError, StandIn
 from tensorrt_stand_in import PROFILE, make_stand_in, pixels, plan_of, tiny
 
-from engine import cuda
-from engine.tensorrt_run import TensorRtEngine
+from engine.backends import cuda
+from engine.backends.tensorrt.runner import TensorRtEngine
 
 
 @pytest.fixture

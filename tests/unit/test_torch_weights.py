@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
-from engine.torch_weights import read_state_dict
+from engine.models.torch_state_dict import read_state_dict
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

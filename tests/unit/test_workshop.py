@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.workshop import open_workshop
+from engine.compilation.staging import open_workshop
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from engine.workshop import open_workshop
+from engine.compilation.staging import open_workshop
 with open_workshop(Path(sys.argv[1])) as folder:
     (folder / "engine.bin").write_bytes(b"half")
     print(folder, flush=True)

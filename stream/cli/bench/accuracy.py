@@ -41,7 +41,7 @@ from stream.console.progress import Progress
 from stream.console.terminal import open_console
 
 if TYPE_CHECKING:
-    from engine.select import EngineKind
+    from engine.opening.select import EngineKind
     from training.embedding_cache import VectorCache
     from training.sweeps import Bench, OpenModels, SweepKind
 

@@ -90,7 +90,7 @@ def command_line() -> tuple[str, ...]:
 
 def kept_embeddings(*, enabled: bool) -> VectorCache:
     """The user's cache of embeddings; one that keeps nothing where it is not wanted."""
-    from engine.folders import writable
+    from engine.home_folders import writable
     from training.embedding_cache import VectorCache
 
     return VectorCache(writable("cache") / "benchmarks.sqlite" if enabled else None)

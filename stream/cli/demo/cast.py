@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from engine.compilation.sample_faces import load_hopper, load_portrait
 from engine.errors import ModelError
 from engine.faces import Image
-from engine.samples import load_hopper, load_portrait
 
 _SAM: Final = Path(__file__).parent / "sam.webp"
 """Made by scripts/draw_sam.py."""

@@ -26,7 +26,7 @@ from rich.progress import (
 
 from engine.errors import FacestreamError, SinkError
 from engine.faces import Image
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
 from stream.app import main_loop
 from stream.app.settings import RunSettings, override_settings
 from stream.app.wiring import open_identifier, open_pipeline, open_sinks, open_stills

@@ -63,7 +63,7 @@ def create(
     """Make an empty gallery; sealed when FACESTREAM_KEY is set."""
     with one_line_errors(debug=debug):
         preflight.check_output(gallery, "GALLERY", is_new=True, makes_folder=False)
-        from engine.zoo import load_model
+        from engine.models.catalogue import load_model
         from stream.common.encryption import KEY_VARIABLE, Sealer
         from stream.gallery.people import Gallery
         from stream.gallery.records import GalleryModel

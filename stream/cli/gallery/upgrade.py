@@ -9,9 +9,9 @@ import numpy.typing as npt
 import typer
 
 from engine.errors import ConfigError
-from engine.mapping import EmbeddingMap, MapLoss, fit_map
-from engine.package import ModelPackage
-from engine.zoo import load_model
+from engine.models.catalogue import load_model
+from engine.models.package import ModelPackage
+from engine.search.model_mapping import EmbeddingMap, MapLoss, fit_map
 from stream.app.wiring import open_stills
 from stream.common.printable import counted
 from stream.console.progress import Progress

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import GalleryError
-from engine.index import TemplateIndex
-from engine.open_set import accept_threshold, impostor_tail, person_scores
+from engine.search.index import TemplateIndex
+from engine.search.open_set_threshold import accept_threshold, impostor_tail, person_scores
 from stream.common.names import clean_name, fitting_name, look_alike
 from stream.events.event_types import FaceEvent
 from stream.gallery.enrolment.photos import StillReader, UnfitPhotoError, read_file

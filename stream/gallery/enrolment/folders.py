@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import GalleryError, PictureError, TextError
-from engine.picture_kinds import PICTURE_SUFFIXES, picture_kind
+from engine.vision.file_signatures import PICTURE_SUFFIXES, picture_kind
 from stream.common.names import canonical, clean_name
 from stream.common.printable import counted
 

@@ -10,16 +10,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.detector import Detector
-from engine.embedder import Embedder
 from engine.errors import PictureError
-from engine.face_finder import LEAST_SCORE, Pick, subject
 from engine.faces import Faces, Image
-from engine.picture_file import decode_picture
-from engine.quality import face_quality, pose_factor, sharpness, size_factor
+from engine.vision.embedder import Embedder
+from engine.vision.face_finder import LEAST_SCORE, Pick, subject
+from engine.vision.image_decoding import decode_picture
+from engine.vision.quality import face_quality, pose_factor, sharpness, size_factor
+from engine.vision.yunet import Detector
 
 MAX_FILE_BYTES: Final = 320_000_000
-"""Of a photograph that is looked at: what ``engine.picture_file.MAX_PIXELS`` take uncompressed."""
+"""Of a photograph that is looked at: what ``engine.vision.image_decoding.MAX_PIXELS`` take uncompressed."""
 _LEAST_SIZE: Final = 0.9
 _LEAST_SHARPNESS: Final = 0.4
 _LEAST_POSE: Final = 0.4
@@ -53,7 +53,8 @@ class StillReader:
         detector: Finds faces.
         embedder: Embeds them.
         pick: Which of several faces is meant, the largest or the one nearest to the photograph's centre; None
-            refuses photographs in which no face is clearly the subject (``engine.face_finder.subject``).
+            refuses photographs in which no face is clearly the subject
+            (``engine.vision.face_finder.subject``).
         force: Take a face however small, blurred or turned away it is; the largest where ``pick`` is None.
     """
 
@@ -111,7 +112,7 @@ def read_file(path: Path) -> bytes:
 
 
 def decode_photo(photo: bytes) -> Image:
-    """The pixels of a picture file; see ``engine.picture_file.decode_picture``.
+    """The pixels of a picture file; see ``engine.vision.image_decoding.decode_picture``.
 
     Raises:
         UnfitPhotoError: It is none, damaged, or too large.

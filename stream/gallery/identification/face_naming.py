@@ -10,10 +10,10 @@ from typing import Any
 
 import cv2
 
+from engine.atomic_files import write_atomically
 from engine.errors import ModelError, SinkError
-from engine.face_finder import FoundFaces
 from engine.faces import Image
-from engine.files import write_atomically
+from engine.vision.face_finder import FoundFaces
 from stream.gallery.identification.matcher import Matcher
 from stream.gallery.records import GallerySnapshot
 from stream.video.drawing import Label, draw_labels, plain_letters

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from engine.errors import GalleryError
-from engine.open_set import Decisions
+from engine.search.open_set_threshold import Decisions
 from stream.common.logs import get_logger
 from stream.events.event_types import Event, FaceEvent, IdentityChange, IdentityEvent, TrackChange
 from stream.gallery.identification.matcher import Matcher

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.embeddings import Embeddings
-from engine.index import SCAN_FROM, TemplateIndex
-from engine.open_set import (
+from engine.search.index import SCAN_FROM, TemplateIndex
+from engine.search.open_set_threshold import (
     Cosines,
     Decisions,
     Indices,
@@ -27,9 +27,9 @@ _PEOPLE_COMPARED: Final = 500
 class Matcher:
     """Says of embeddings who of a gallery's people they are, or that they are nobody.
 
-    Of a person's score see ``engine.open_set.person_scores``. A face that is nearer to one that is known not
-    to be a person's than to all of that person's own is not that person's, however near. Up to 50,000
-    templates everybody is scored; above, the people of the 30 nearest templates are.
+    Of a person's score see ``engine.search.open_set_threshold.person_scores``. A face that is nearer to one
+    that is known not to be a person's than to all of that person's own is not that person's, however near. Up
+    to 50,000 templates everybody is scored; above, the people of the 30 nearest templates are.
 
     Args:
         snapshot: The gallery.

@@ -20,10 +20,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine import folders
+from engine import home_folders
 from engine.errors import FacestreamError
 from engine.faces import Image
-from engine.libraries import why_unusable
+from engine.optional_libraries import why_unusable
 from stream.video.gstreamer.display_size import square_pixels
 from stream.video.gstreamer.elements import APT_COMMAND, HARDWARE_DECODERS, NEEDED_ELEMENTS
 
@@ -86,10 +86,10 @@ def _keep_caches_with_ours() -> None:
     GStreamer lists its plugins in a registry; its compiler of inner loops, ORC, maps machine code from a file
     that it unlinks at once, and puts it into the home where no runtime folder is named.
     """
-    folders.lend("GST_REGISTRY", "gstreamer", file=f"registry.{platform.machine()}.bin")
-    folders.lend("XDG_RUNTIME_DIR", "gstreamer")
-    if not folders.has_home():
-        folders.lend("HOME", "gstreamer")  # or GLib complains
+    home_folders.lend("GST_REGISTRY", "gstreamer", file=f"registry.{platform.machine()}.bin")
+    home_folders.lend("XDG_RUNTIME_DIR", "gstreamer")
+    if not home_folders.has_home():
+        home_folders.lend("HOME", "gstreamer")  # or GLib complains
 
 
 def _prefer_hardware(gst: Any) -> None:

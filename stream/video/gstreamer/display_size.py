@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.picture_file import MAX_PIXELS
+from engine.vision.image_decoding import MAX_PIXELS
 
 MAX_SIDE: Final = 16_384
 """Pixels: a video frame that says it is larger is refused before memory is taken to convert it."""
