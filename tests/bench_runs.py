@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.results import BenchRun, ModelRecord, PairRecord
-from training.roc import area_under, equal_error_rate, roc
-from training.verification import PairScores, k_fold_accuracy
+from training.data.results import BenchRun, ModelRecord, PairRecord
+from training.evaluation.fold_accuracy import PairScores, k_fold_accuracy
+from training.evaluation.roc import area_under, equal_error_rate, roc
 
 
 def made_run(

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from engine.faces import Faces
-from training.face_models import FaceModels
-from training.face_reader import upright_landmarks
+from training.data.embedding_reader import upright_landmarks
+from training.data.model_setup import FaceModels
 
 SIDE_PX, CELLS, FACE_PX = 64, 4, 28
 

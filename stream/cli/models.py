@@ -242,7 +242,7 @@ def _lfw_accuracy(
     from engine.models.catalogue import load_model
     from engine.vision.embedder import FaceEmbedder
     from engine.vision.yunet import FaceDetector
-    from training.parity import compare_on_lfw
+    from training.evaluation.precision_cost import compare_on_lfw
 
     exact, got = compare_on_lfw(
         root,
@@ -267,8 +267,8 @@ def _ytf_accuracy(
     from engine.models.catalogue import load_model
     from engine.vision.embedder import FaceEmbedder
     from engine.vision.yunet import FaceDetector
-    from training.face_models import FaceModels
-    from training.ytf_bench import run_ytf
+    from training.data.model_setup import FaceModels
+    from training.evaluation.ytf import run_ytf
 
     detector = FaceDetector(open_reference(load_model("yunet")), min_score=0.6)
     found = []

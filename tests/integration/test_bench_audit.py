@@ -9,10 +9,10 @@ from engine.models.catalogue import load_model
 from engine.opening.select import open_engine
 from engine.vision.embedder import FaceEmbedder
 from engine.vision.yunet import FaceDetector
-from training.audit import propose_mismatches, write_contact_sheet
-from training.face_crops import faces_of
-from training.parity import embed_crops
-from training.verification import PairScores
+from training.data.face_crops import faces_of
+from training.evaluation.fold_accuracy import PairScores
+from training.evaluation.mislabelled import propose_mismatches, write_contact_sheet
+from training.evaluation.precision_cost import embed_crops
 
 
 @pytest.mark.faces

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from engine.models.catalogue import load_model
-from training.embedding_cache import VectorCache
-from training.face_crops import faces_of
-from training.face_models import open_models
-from training.lfw import locate_lfw, read_lfw_pairs
-from training.lfw_bench import run_lfw
-from training.parity import embed_crops, score_pairs
-from training.results import BenchRun
-from training.ytf_bench import run_ytf
+from training.data.cache import VectorCache
+from training.data.face_crops import faces_of
+from training.data.lfw_files import locate_lfw, read_lfw_pairs
+from training.data.model_setup import open_models
+from training.data.results import BenchRun
+from training.evaluation.lfw import run_lfw
+from training.evaluation.precision_cost import embed_crops, score_pairs
+from training.evaluation.ytf import run_ytf
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from engine.errors import ModelError
 from engine.opening.face_models import ModelChoice, open_face_models
 from stream.app.settings import DetectionSettings, ModelSettings
 from stream.app.wiring import open_models as open_for_a_run
-from training.face_models import open_models as open_for_a_benchmark
+from training.data.model_setup import open_models as open_for_a_benchmark
 
 SETTINGS = DetectionSettings(second_look=True, enlarge=2)
 

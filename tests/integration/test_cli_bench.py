@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.compilation.sample_faces import load_portrait, portrait_views
-from training.results import load
+from training.data.results import load
 
 PEOPLE = ("Ann_Lee", "Bob_Ray", "Cem_Oz", "Dia_Fox")
 VIEWS = 3

@@ -10,8 +10,8 @@ from engine.models.catalogue import load_model
 from engine.opening.select import open_engine
 from engine.vision.embedder import FaceEmbedder
 from engine.vision.yunet import FaceDetector
-from training.face_models import FaceModels
-from training.ident_bench import judge_ident, load_ident
+from training.data.model_setup import FaceModels
+from training.evaluation.identification.benchmark import judge_ident, load_ident
 
 
 @pytest.mark.faces

@@ -17,10 +17,16 @@ from engine.models.package import ModelPackage
 from engine.opening.select import open_engine
 from engine.vision.embedder import FaceEmbedder
 from engine.vision.yunet import FaceDetector
-from training.face_crops import FaceCrops, faces_of, nearest_to, read_image
-from training.lfw import locate_lfw, read_lfw_pairs
-from training.pairs import ImagePairs
-from training.parity import compare, compare_on_lfw, embed_crops, score_pairs, verification_accuracy
+from training.data.face_crops import FaceCrops, faces_of, nearest_to, read_image
+from training.data.lfw_files import locate_lfw, read_lfw_pairs
+from training.data.pairs import ImagePairs
+from training.evaluation.precision_cost import (
+    compare,
+    compare_on_lfw,
+    embed_crops,
+    score_pairs,
+    verification_accuracy,
+)
 
 PEOPLE, SHOTS = 8, 3
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from stream.cli.root import app
 from stream.gallery.best_shots import BestShots
 from stream.gallery.people import Gallery
-from training.audit import Mismatch, write_contact_sheet
-from training.report import TimedRun, write_frontier_report, write_report, write_sweep_report
-from training.results import PairRecord
+from training.data.results import PairRecord
+from training.evaluation.mislabelled import Mismatch, write_contact_sheet
+from training.report.html import TimedRun, write_frontier_report, write_report, write_sweep_report
 
 pytestmark = pytest.mark.browser
 

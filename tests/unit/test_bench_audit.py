@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from engine.errors import DatasetError
-from training.audit import Mismatch, propose_mismatches, write_contact_sheet
-from training.ident_audit import audit, audit_videos, pictures
-from training.ident_bench import IdentFaces
-from training.ident_faces import FaceSet
-from training.verification import NEVER_ACCEPTED, PairScores
+from training.data.person_faces import FaceSet
+from training.evaluation.fold_accuracy import NEVER_ACCEPTED, PairScores
+from training.evaluation.identification.audit import audit, audit_videos, pictures
+from training.evaluation.identification.benchmark import IdentFaces
+from training.evaluation.mislabelled import Mismatch, propose_mismatches, write_contact_sheet
 
 PEOPLE = [f"Person_{number}" for number in range(40)]
 

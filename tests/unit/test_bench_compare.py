@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError
-from training.compare import Comparison, compare, comparison_text
-from training.judged import judge, scores_of
-from training.results import BenchRun
-from training.verification import k_fold_accuracy
+from training.data.results import BenchRun
+from training.evaluation.compare import Comparison, compare, comparison_text
+from training.evaluation.fold_accuracy import k_fold_accuracy
+from training.evaluation.judged_pairs import judge, scores_of
 
 RUN = made_run(per_kind=40, apart=0.4)
 

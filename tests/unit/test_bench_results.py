@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError
-from training.results import BenchRun, ModelRecord, PairRecord, load, save
+from training.data.results import BenchRun, ModelRecord, PairRecord, load, save
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 WORDS = st.text(max_size=8)

@@ -20,13 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError, ModelError
-from training.embedding_cache import VectorCache
-from training.face_reader import Degradation, Target, read_sets
-from training.figures import verification_figures
-from training.lfw_bench import Projection, run_lfw
-from training.results import BenchRun, load, save
-from training.verification import PairScores
-from training.ytf_bench import run_ytf
+from training.data.cache import VectorCache
+from training.data.embedding_reader import Degradation, Target, read_sets
+from training.data.results import BenchRun, load, save
+from training.evaluation.accuracy_figures import verification_figures
+from training.evaluation.fold_accuracy import PairScores
+from training.evaluation.lfw import Projection, run_lfw
+from training.evaluation.ytf import run_ytf
 
 ROUNDS = 20
 

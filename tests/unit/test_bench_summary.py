@@ -5,7 +5,7 @@ import dataclasses
 from bench_runs import made_run
 from rich.console import Console
 
-from training.summary import show_run, show_sweep
+from training.report.summary import show_run, show_sweep
 
 
 def said(show, *arguments: object) -> str:

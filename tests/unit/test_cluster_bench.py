@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from engine.embeddings import unit_rows
 from engine.errors import DatasetError, ModelError
-from training.cluster_bench import judge_clusters, run_cluster, stream_groups
-from training.clusters import Agreement, b_cubed, pairwise
-from training.ident_faces import FaceSet
-from training.results import load, save
+from training.data.person_faces import FaceSet
+from training.data.results import load, save
+from training.evaluation.cluster_agreement import Agreement, b_cubed, pairwise
+from training.evaluation.clustering import judge_clusters, run_cluster, stream_groups
 
 LABELS = st.integers(1, 25).flatmap(
     lambda n: st.tuples(*(st.lists(st.integers(0, 5), min_size=n, max_size=n) for _ in range(2)))

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError
-from training import embedding_cache
-from training.embedding_cache import VectorCache, cache_key
+from training.data import cache as embedding_cache
+from training.data.cache import VectorCache, cache_key
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -122,8 +122,8 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from training import embedding_cache
-from training.embedding_cache import VectorCache, cache_key
+from training.data import cache as embedding_cache
+from training.data.cache import VectorCache, cache_key
 own = int(sys.argv[2])
 with VectorCache(Path(sys.argv[1])) as cache:
     for n in range(60):

@@ -13,13 +13,13 @@ from engine.embeddings import unit_rows
 from engine.errors import DatasetError, ModelError
 from engine.faces import Faces
 from engine.search.open_set_threshold import ImpostorTail
-from training.embedding_cache import VectorCache
-from training.face_models import FaceModels
-from training.ident_bench import IdentFaces, judge_ident, load_ident, run_ident
-from training.ident_faces import FaceSet, ImageSet, Stopwatch, embed_sets, find_stills, find_videos
-from training.ident_report import SCORES, SetUp
-from training.ident_trials import REP_YTF_FARS, REP_YTF_OPENNESS, make_trial
-from training.results import BenchRun, load, save
+from training.data.cache import VectorCache
+from training.data.model_setup import FaceModels
+from training.data.person_faces import FaceSet, ImageSet, Stopwatch, embed_sets, find_stills, find_videos
+from training.data.results import BenchRun, load, save
+from training.evaluation.identification.benchmark import IdentFaces, judge_ident, load_ident, run_ident
+from training.evaluation.identification.scoring import SCORES, SetUp
+from training.evaluation.identification.trials import REP_YTF_FARS, REP_YTF_OPENNESS, make_trial
 
 SIDE = 64
 FACE = np.array([[22, 24], [42, 24], [32, 34], [25, 44], [39, 44]], np.float32)

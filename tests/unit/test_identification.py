@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.embeddings import unit_rows
 from engine.errors import DatasetError
-from training.identification import (
+from training.data.names import read_names
+from training.evaluation.identification.rates import (
     Outcomes,
     alarm_threshold,
     at_threshold,
@@ -22,7 +23,6 @@ from training.identification import (
     search,
     template,
 )
-from training.names import read_names
 
 FARS = st.integers(1, 100).map(lambda percent: percent / 100)
 

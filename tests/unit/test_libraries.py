@@ -111,7 +111,7 @@ def _plot() -> None:
 
 
 def _report() -> None:
-    from training.plots import check_plots
+    from training.report.plots import check_plots
 
     check_plots()
 
@@ -119,7 +119,7 @@ def _report() -> None:
 def _rivals() -> None:
     import numpy as np
 
-    from training.cluster_bench import _rivals
+    from training.evaluation.clustering import _rivals
 
     _rivals(np.eye(4, dtype=np.float32), np.arange(4))
 

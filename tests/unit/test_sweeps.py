@@ -17,13 +17,13 @@ from engine.embeddings import unit_rows
 from engine.errors import DatasetError, ModelError
 from engine.models.alignment import align_faces
 from engine.models.package import Patch
-from training.face_models import FaceModels
-from training.face_reader import upright_landmarks
-from training.fruits import FruitsPoint, frontier, one_core, run_fruits
-from training.lfw_bench import run_lfw
-from training.results import BenchRun
-from training.sweeps import face_size, jpeg, main_directions, quantised, reduced, sweep
-from training.ytf_bench import run_ytf
+from training.data.embedding_reader import upright_landmarks
+from training.data.model_setup import FaceModels
+from training.data.results import BenchRun
+from training.evaluation.latency_budget import FruitsPoint, frontier, one_core, run_fruits
+from training.evaluation.lfw import run_lfw
+from training.evaluation.sweeps import face_size, jpeg, main_directions, quantised, reduced, sweep
+from training.evaluation.ytf import run_ytf
 
 
 class Opened:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError
-from training.verification import PairScores, best_threshold, k_fold_accuracy, mcnemar
+from training.evaluation.fold_accuracy import PairScores, best_threshold, k_fold_accuracy, mcnemar
 
 
 def scores(similarities: object, same: object, folds: object = None) -> PairScores:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import DatasetError
-from training.lfw import LfwPair, locate_lfw, read_lfw_pairs
-from training.pairs import ImagePairs
+from training.data.lfw_files import LfwPair, locate_lfw, read_lfw_pairs
+from training.data.pairs import ImagePairs
 
 ROWS = [
     *("Ann_Lee\t1\t2", "Bo\t3\t11", "Ann_Lee\t1\tBo\t3", "Bo\t2\tCy\t1"),

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from engine.errors import DatasetError
-from training.roc import area_under, bootstrap_intervals, equal_error_rate, roc, tar_at_far
-from training.verification import PairScores, k_fold_accuracy
+from training.evaluation.fold_accuracy import PairScores, k_fold_accuracy
+from training.evaluation.roc import area_under, bootstrap_intervals, equal_error_rate, roc, tar_at_far
 
 
 def scores(similarities: object, same: object) -> PairScores:

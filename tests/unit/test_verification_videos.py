@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from engine.embeddings import unit_rows
 from engine.errors import DatasetError
-from training.set_scores import score_sets
-from training.ytf import YtfPair, choose_frames, locate_ytf, read_labelled_faces, read_ytf_pairs
+from training.data.ytf_files import YtfPair, choose_frames, locate_ytf, read_labelled_faces, read_ytf_pairs
+from training.evaluation.set_scores import score_sets
 
 ROWS = ["1, 1, Ann/0, Ann/3, 1", "1, 2, Ann/0, Bo_B/1, 0", "2, 1, Cy/2, Cy/10, 1", "2, 2, Cy/2, Di/0, 0"]
 PAIRS = [

@@ -42,8 +42,8 @@ from stream.console.terminal import open_console
 
 if TYPE_CHECKING:
     from engine.opening.select import EngineKind
-    from training.embedding_cache import VectorCache
-    from training.sweeps import Bench, OpenModels, SweepKind
+    from training.data.cache import VectorCache
+    from training.evaluation.sweeps import Bench, OpenModels, SweepKind
 
 
 def bench_lfw(
@@ -79,8 +79,8 @@ def bench_lfw(
             is_sweep=sweep is not None,
         )
         with Progress("loading"):
-            from training.lfw import locate_lfw, read_lfw_pairs
-            from training.lfw_bench import run_lfw
+            from training.data.lfw_files import locate_lfw, read_lfw_pairs
+            from training.evaluation.lfw import run_lfw
 
         locate_lfw(read_lfw_pairs(pairs), root, skip_missing=skip_missing)  # before models are loaded
         kept = kept_embeddings(enabled=cache)
@@ -161,8 +161,8 @@ def bench_ytf(
             is_sweep=sweep is not None,
         )
         with Progress("loading"):
-            from training.ytf import locate_ytf, read_ytf_pairs
-            from training.ytf_bench import run_ytf
+            from training.data.ytf_files import locate_ytf, read_ytf_pairs
+            from training.evaluation.ytf import run_ytf
 
         locate_ytf(read_ytf_pairs(pairs), root, images=images, skip_missing=skip_missing)
         kept = kept_embeddings(enabled=cache)
@@ -215,7 +215,7 @@ def _opener(
     workers: int,
 ) -> OpenModels:
     """Opens the models of a verification benchmark, whose workers each have a thread of the engines."""
-    from training.face_models import open_models
+    from training.data.model_setup import open_models
 
     return partial(
         open_models,
@@ -249,9 +249,9 @@ def _measure(
             run = bench(models=opened, on_progress=tell)
         finish(run, root, report, json_out)
         return
-    from training.results import save
-    from training.summary import show_sweep
-    from training.sweeps import sweep as run_sweep
+    from training.data.results import save
+    from training.evaluation.sweeps import sweep as run_sweep
+    from training.report.summary import show_sweep
 
     skipped: list[str] = []
     with progress(sweep) as tell:
@@ -269,7 +269,7 @@ def _measure(
         for setting, run in runs:
             save(run, json_out / f"{run.benchmark}-{sweep}-{setting.replace(' ', '-')}.json")
     if report is not None:
-        from training.report import write_sweep_report
+        from training.report.html import write_sweep_report
 
         write_sweep_report(runs, report, setting=sweep)
 
@@ -290,11 +290,11 @@ def bench_fruits(
     with one_line_errors(debug=debug):
         check_bench({"--root": root, "--pairs": pairs}, report=report)
         with Progress("loading"):
-            from training.face_models import open_models
-            from training.fruits import run_fruits
-            from training.lfw import locate_lfw, read_lfw_pairs
-            from training.lfw_bench import run_lfw
-            from training.summary import show_fruits
+            from training.data.lfw_files import locate_lfw, read_lfw_pairs
+            from training.data.model_setup import open_models
+            from training.evaluation.latency_budget import run_fruits
+            from training.evaluation.lfw import run_lfw
+            from training.report.summary import show_fruits
 
         kept = kept_embeddings(enabled=True)
         images = locate_lfw(read_lfw_pairs(pairs), root).paths[:timed]
@@ -316,7 +316,7 @@ def bench_fruits(
             )
         show_fruits(found, open_console())
         if report is not None:
-            from training.report import TimedRun, write_frontier_report
+            from training.report.html import TimedRun, write_frontier_report
 
             points = [TimedRun(each.name, each.at_percentile_ms, each.run) for each in found.points]
             write_frontier_report(points, report, limits_ms=(limit_ms,))
@@ -331,8 +331,8 @@ def bench_compare(
 ) -> None:
     """Say whether the difference of two runs over the same pairs is larger than the noise."""
     with one_line_errors(debug=debug):
-        from training.compare import compare, comparison_text
-        from training.results import load
+        from training.data.results import load
+        from training.evaluation.compare import compare, comparison_text
 
         found = compare(load(first), load(second))
         typer.echo(comparison_text(found, first=first.stem, second=second.stem))

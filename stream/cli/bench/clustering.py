@@ -67,8 +67,8 @@ def bench_cluster(
     with one_line_errors(debug=debug):
         check_bench({"--videos": videos, "--leave-out": leave_out}, json_out=json_out)
         with Progress("loading"):
-            from training.cluster_bench import check_rivals, run_cluster
-            from training.face_models import open_models
+            from training.data.model_setup import open_models
+            from training.evaluation.clustering import check_rivals, run_cluster
 
         if rivals:
             check_rivals()

@@ -96,10 +96,10 @@ def bench_ident(
             json_out=json_out,
         )
         with Progress("loading"):
-            from training.face_models import open_models
-            from training.ident_bench import run_ident
-            from training.ident_faces import find_stills, find_videos
-            from training.names import read_names
+            from training.data.model_setup import open_models
+            from training.data.names import read_names
+            from training.data.person_faces import find_stills, find_videos
+            from training.evaluation.identification.benchmark import run_ident
 
         find_videos(videos, images=images)  # what is wrong with them is said before models are loaded
         if stills is not None:
@@ -167,10 +167,10 @@ def bench_audit(
         preflight.check_output(sheet, "--sheet", room_mib=5.0)
         check_bench({"--videos": videos, "--stills": stills})
         with Progress("loading"):
-            from training.audit import RULE, write_contact_sheet
-            from training.face_models import open_models
-            from training.ident_audit import audit, audit_videos, pictures
-            from training.ident_bench import load_ident
+            from training.data.model_setup import open_models
+            from training.evaluation.identification.audit import audit, audit_videos, pictures
+            from training.evaluation.identification.benchmark import load_ident
+            from training.evaluation.mislabelled import RULE, write_contact_sheet
 
         with (
             staged_progress() as tell,

@@ -14,8 +14,8 @@ import typer
 from stream.console.terminal import open_console
 
 if TYPE_CHECKING:
-    from training.embedding_cache import VectorCache
-    from training.results import BenchRun
+    from training.data.cache import VectorCache
+    from training.data.results import BenchRun
 
 Detector = Annotated[str, typer.Option(help="A detector of `facestream models list`.")]
 Embedder = Annotated[
@@ -91,7 +91,7 @@ def command_line() -> tuple[str, ...]:
 def kept_embeddings(*, enabled: bool) -> VectorCache:
     """The user's cache of embeddings; one that keeps nothing where it is not wanted."""
     from engine.home_folders import writable
-    from training.embedding_cache import VectorCache
+    from training.data.cache import VectorCache
 
     return VectorCache(writable("cache") / "benchmarks.sqlite" if enabled else None)
 
@@ -149,13 +149,13 @@ def check_bench(
 
 def finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None) -> None:
     """Show what was found, and write it to where it was asked for."""
-    from training.results import save
-    from training.summary import show_run
+    from training.data.results import save
+    from training.report.summary import show_run
 
     show_run(run, open_console())
     if json_out is not None:
         save(run, json_out)
     if report is not None:
-        from training.report import write_report
+        from training.report.html import write_report
 
         write_report(run, report, data_root=root)
