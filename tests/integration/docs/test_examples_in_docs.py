@@ -18,7 +18,7 @@ from stream.events.cloudevents import to_cloudevent
 from stream.sinks.event_sink import open_sink
 from stream.spool.spool import Spool
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def snippets(document: str, language: str) -> list[str]:

@@ -13,7 +13,7 @@ import tensorrt_builder_stand_in
 import tensorrt_stand_in
 from cuda_stand_in import Bound
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[5]
 SOURCES = sorted((REPOSITORY / "engine" / "backends" / "tensorrt").glob("[!_]*.py"))
 LISTS = {"tensorrt": "tensorrt-11-python-api.txt", "tensorrt-rtx": "tensorrt-rtx-1.7-python-api.txt"}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.errors import ConfigError
 from stream.app.settings import CameraSettings, RunSettings, load_settings, parse_address, parse_settings
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[4] / "configs"
 
 
 def test_an_empty_file_gives_the_defaults():

@@ -17,7 +17,7 @@ from engine.errors import DatasetError
 from training.data import cache as embedding_cache
 from training.data.cache import VectorCache, cache_key
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 def vector(*numbers: float) -> np.ndarray:

@@ -271,7 +271,7 @@ def test_the_doctor_says_the_same_and_tells_no_secret(servers: Servers, topic: s
 
 
 def test_the_compose_file_makes_a_broker_that_takes_events(servers: Servers, topic: str) -> None:
-    compose = yaml.safe_load((Path(__file__).parents[2] / "compose.yaml").read_text())
+    compose = yaml.safe_load((Path(__file__).parents[4] / "compose.yaml").read_text())
     settings = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): value
         for name, value in compose["services"]["kafka"]["environment"].items()

@@ -25,7 +25,7 @@ from postgres_server import PostgresServer
 
 from stream.events.cloudevents import from_json
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py"))
 
 

@@ -18,7 +18,7 @@ from stream.events.avro import read_avro, schema_id, write_avro
 from stream.events.fields import NOUNS, Noun, event_fields, noun_of
 from stream.events.schema_files import SchemaKind, releases, schema_text
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[4]
 SAMPLES = (
     face_event(embedding_model_id="0123456789abcdef", embedding_mirrored=True),
     face_event(),

@@ -41,7 +41,7 @@ class Producer:
         self._folder, self.total, self._allowed = folder, total, 0
         self._command = [
             sys.executable,
-            str(Path(__file__).parents[1] / "fault_producer.py"),
+            str(Path(__file__).parents[3] / "fault_producer.py"),
             address,
             folder,
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = Path(__file__).parents[2] / "scripts" / "kafka" / "kafka"
+COMMAND = Path(__file__).parents[4] / "scripts" / "kafka" / "kafka"
 COPIES = (
     'for each in "$@"; do case $each in -DoutputDirectory=*) out=${each#*=};; esac; done\nmkdir -p $out\n'
 )

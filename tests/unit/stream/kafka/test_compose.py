@@ -8,8 +8,8 @@ import yaml
 
 from stream.kafka.topic_plan import plan_topics
 
-COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "compose.yaml").read_text())
-POM = (Path(__file__).parents[2] / "scripts" / "kafka" / "pom.xml").read_text()
+COMPOSE = yaml.safe_load((Path(__file__).parents[4] / "compose.yaml").read_text())
+POM = (Path(__file__).parents[4] / "scripts" / "kafka" / "pom.xml").read_text()
 
 
 def test_only_this_machine_reaches_it() -> None:
