@@ -92,7 +92,7 @@ def run(
             "test://ball. ${NAME} is taken from the environment.",
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file; see configs/.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file; see configs/stream/.")] = None,
     sink: Annotated[
         list[str] | None,
         typer.Option(

@@ -170,7 +170,7 @@ def test_any_bytes_are_either_settings_or_a_config_error(raw: bytes):
         parse_settings(raw, environment={})
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_shipped_configurations_load(path: Path):
     names = {"CAMERA_USER": "u", "CAMERA_PASSWORD": "p", "KAFKA_USER": "u", "KAFKA_PASSWORD": "p"}
     assert load_settings(path, environment=names).cameras
