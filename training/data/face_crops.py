@@ -14,7 +14,7 @@ from engine.errors import DatasetError, PictureError
 from engine.faces import Faces, FloatArray, Image
 from engine.vision.image_decoding import decode_picture
 from engine.vision.yunet import FaceDetector
-from training.evaluation.fold_accuracy import BoolArray
+from training.data.array_types import BoolArray
 
 Align: TypeAlias = Callable[[Image, FloatArray], npt.NDArray[np.uint8]]
 """Cuts faces out of an image as ``FaceEmbedder.align`` does: landmarks (N, 5, 2) to crops (N, H, W, 3)."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import DatasetError
-from training.evaluation.fold_accuracy import BoolArray
+from training.data.array_types import BoolArray
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 

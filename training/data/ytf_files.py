@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from engine.errors import DatasetError
 from engine.faces import FloatArray
+from training.data.array_types import BoolArray
 from training.data.pairs import Indices, parse_row, read_list, whole_number
-from training.evaluation.fold_accuracy import BoolArray
 
 YtfImages: TypeAlias = Literal["frame_images_DB", "aligned_images_DB"]
 """Whole frames, or the data set's own aligned crops (boxes widened 2.2 times)."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import DatasetError
-
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
-Scores: TypeAlias = npt.NDArray[np.float64]
+from training.data.array_types import BoolArray, Scores
 
 NEVER_ACCEPTED: Final = -1.0
 """Similarity of a pair of which a face was not found: the least that a cosine can be."""

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import DatasetError
+from training.data.array_types import BoolArray, Scores
 from training.data.results import BenchRun
-from training.evaluation.fold_accuracy import NEVER_ACCEPTED, BoolArray, PairScores, Scores, k_fold_accuracy
+from training.evaluation.fold_accuracy import NEVER_ACCEPTED, PairScores, k_fold_accuracy
 from training.report.markup import clean
 
 IDENTIFICATION: Final = "ident"

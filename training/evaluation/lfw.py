@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError
+from training.data.array_types import BoolArray, Scores
 from training.data.cache import VectorCache
 from training.data.embedding_reader import Degradation, NoFace, SetsSeen, Target, read_sets
 from training.data.face_crops import Progress
@@ -20,7 +21,7 @@ from training.data.model_setup import FaceModels, file_facts, machine_facts
 from training.data.pairs import ImagePairs
 from training.data.results import BenchRun, PairRecord, now_utc
 from training.evaluation.accuracy_figures import Figures, verification_figures
-from training.evaluation.fold_accuracy import NEVER_ACCEPTED, BoolArray, PairScores, Scores
+from training.evaluation.fold_accuracy import NEVER_ACCEPTED, PairScores
 
 LfwImages: TypeAlias = Literal["deepfunneled", "funneled", "original"]
 

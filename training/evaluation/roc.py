@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import DatasetError
-from training.evaluation.fold_accuracy import PairScores, Scores
+from training.data.array_types import Scores
+from training.evaluation.fold_accuracy import PairScores
 
 Interpolation: TypeAlias = Literal["step", "linear"]
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.embeddings import Embeddings
-from training.evaluation.fold_accuracy import NEVER_ACCEPTED, Scores
+from training.data.array_types import Scores
+from training.evaluation.fold_accuracy import NEVER_ACCEPTED
 
 SetScore: TypeAlias = Literal["all-pairs", "mean", "weighted", "nearest"]
 """Four scores of two sets, all cosines or means of cosines, -1..1.

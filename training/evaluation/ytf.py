@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.errors import DatasetError
 from engine.faces import FloatArray
+from training.data.array_types import Scores
 from training.data.cache import VectorCache
 from training.data.embedding_reader import Degradation, FaceSeen, NoFace, SetsSeen, Target, read_sets
 from training.data.face_crops import Progress
@@ -19,7 +20,7 @@ from training.data.model_setup import FaceModels, file_facts, machine_facts
 from training.data.results import BenchRun, PairRecord, now_utc
 from training.data.ytf_files import VideoPairs, YtfImages, YtfVideo, choose_frames, locate_ytf, read_ytf_pairs
 from training.evaluation.accuracy_figures import Figures, verification_figures
-from training.evaluation.fold_accuracy import PairScores, Scores
+from training.evaluation.fold_accuracy import PairScores
 from training.evaluation.lfw import Projection, pair_counts, shared_choices, skip_notes, speed_figures
 from training.evaluation.set_scores import SetScore, score_sets
 

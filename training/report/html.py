@@ -10,9 +10,9 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from engine.errors import DatasetError
+from training.data.array_types import Scores
 from training.data.results import BenchRun
 from training.evaluation.compare import LEVEL, compare
-from training.evaluation.fold_accuracy import Scores
 from training.evaluation.judged_pairs import IDENTIFICATION, judge
 from training.report.identification import (
     identification_headline,

@@ -18,7 +18,7 @@ import numpy as np
 from engine.errors import ConfigError
 from engine.home_folders import lend
 from engine.optional_libraries import trouble_with
-from training.evaluation.fold_accuracy import Scores
+from training.data.array_types import Scores
 from training.evaluation.roc import Roc
 from training.report.markup import clean
 

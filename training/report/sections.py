@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from training.data.array_types import Scores
 from training.data.results import BenchRun, PairRecord
-from training.evaluation.fold_accuracy import Scores
 from training.evaluation.judged_pairs import IDENTIFICATION, Judged
 from training.evaluation.roc import roc
 from training.report.markup import (

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from engine.embeddings import Embeddings
 from engine.errors import DatasetError
+from training.data.array_types import BoolArray, Scores
 from training.data.pairs import Indices
-from training.evaluation.fold_accuracy import NEVER_ACCEPTED, BoolArray, Scores
+from training.evaluation.fold_accuracy import NEVER_ACCEPTED
 from training.evaluation.set_scores import LEAST_WEIGHT
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from engine.errors import DatasetError
 from engine.search.open_set_threshold import ImpostorTail, accept_threshold, person_scores
+from training.data.array_types import Scores
 from training.data.person_faces import FaceSet
 from training.data.results import PairRecord
-from training.evaluation.fold_accuracy import NEVER_ACCEPTED, Scores
+from training.evaluation.fold_accuracy import NEVER_ACCEPTED
 from training.evaluation.identification.rates import (
     DirAtFar,
     Outcomes,
