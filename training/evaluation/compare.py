@@ -11,9 +11,9 @@ import numpy as np
 
 from engine.errors import DatasetError
 from training.data.results import BenchRun, PairRecord
+from training.data.safe_text import clean
 from training.evaluation.fold_accuracy import mcnemar
 from training.evaluation.judged_pairs import judge
-from training.report.markup import clean
 
 LEVEL: Final = 0.05
 """A difference is called larger than the noise where chance makes one like it less often than so."""

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from engine.errors import DatasetError
 from training.data.array_types import BoolArray, Scores
 from training.data.results import BenchRun
+from training.data.safe_text import clean
 from training.evaluation.fold_accuracy import NEVER_ACCEPTED, PairScores, k_fold_accuracy
-from training.report.markup import clean
 
 IDENTIFICATION: Final = "ident"
 """The benchmark whose runs hold the worst pairs alone, and figures of trials instead of folds."""

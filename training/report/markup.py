@@ -17,11 +17,7 @@ from engine.atomic_files import write_atomically
 from engine.errors import DatasetError, ModelError
 from engine.faces import Image
 from training.data.face_crops import read_image
-
-_ODD: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
-)
-"""What HTML or UTF-8 cannot hold, what moves a terminal's cursor, and what turns the direction of text."""
+from training.data.safe_text import clean
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _JPEG_QUALITY: Final = 80
@@ -31,11 +27,6 @@ class Markup(str):
     """HTML that needs no escaping."""
 
     __slots__ = ()
-
-
-def clean(value: object) -> str:
-    """Text of one value, with what cannot be shown replaced: control characters and the like."""
-    return _ODD.sub("\ufffd", str(value))
 
 
 def escape(value: object) -> Markup:

@@ -19,8 +19,8 @@ from engine.errors import ConfigError
 from engine.home_folders import lend
 from engine.optional_libraries import trouble_with
 from training.data.array_types import Scores
+from training.data.safe_text import clean
 from training.evaluation.roc import Roc
-from training.report.markup import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from engine.errors import ConfigError, DatasetError
 from training.data.results import BenchRun, PairRecord
+from training.data.safe_text import clean
 from training.evaluation.fold_accuracy import NEVER_ACCEPTED
 from training.evaluation.judged_pairs import judge
 from training.evaluation.roc import roc
 from training.report.html import TimedRun, frontier, write_frontier_report, write_report, write_sweep_report
-from training.report.markup import Markup, clean, element, escape, picture, within
+from training.report.markup import Markup, element, escape, picture, within
 from training.report.plots import check_plots, histogram_plot, roc_plot, sweep_plot
 from training.report.sections import plain, worded, worst_errors
 
