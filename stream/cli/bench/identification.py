@@ -170,7 +170,8 @@ def bench_audit(
             from training.data.model_setup import open_models
             from training.evaluation.identification.audit import audit, audit_videos, pictures
             from training.evaluation.identification.benchmark import load_ident
-            from training.evaluation.mislabelled import RULE, write_contact_sheet
+            from training.evaluation.mislabelled import RULE
+            from training.report.contact_sheet import write_contact_sheet
 
         with (
             staged_progress() as tell,

@@ -19,7 +19,8 @@ from stream.cli.root import app
 from stream.gallery.best_shots import BestShots
 from stream.gallery.people import Gallery
 from training.data.results import PairRecord
-from training.evaluation.mislabelled import Mismatch, write_contact_sheet
+from training.evaluation.mislabelled import Mismatch
+from training.report.contact_sheet import write_contact_sheet
 from training.report.html import TimedRun, write_frontier_report, write_report, write_sweep_report
 
 pytestmark = pytest.mark.browser

@@ -11,8 +11,9 @@ from engine.vision.embedder import FaceEmbedder
 from engine.vision.yunet import FaceDetector
 from training.data.face_crops import faces_of
 from training.evaluation.fold_accuracy import PairScores
-from training.evaluation.mislabelled import propose_mismatches, write_contact_sheet
+from training.evaluation.mislabelled import propose_mismatches
 from training.evaluation.precision_cost import embed_crops
+from training.report.contact_sheet import write_contact_sheet
 
 
 @pytest.mark.faces

@@ -11,7 +11,8 @@ from training.data.person_faces import FaceSet
 from training.evaluation.fold_accuracy import NEVER_ACCEPTED, PairScores
 from training.evaluation.identification.audit import audit, audit_videos, pictures
 from training.evaluation.identification.benchmark import IdentFaces
-from training.evaluation.mislabelled import Mismatch, propose_mismatches, write_contact_sheet
+from training.evaluation.mislabelled import Mismatch, propose_mismatches
+from training.report.contact_sheet import write_contact_sheet
 
 PEOPLE = [f"Person_{number}" for number in range(40)]
 
