@@ -25,7 +25,7 @@ from engine.graphs.edits import ColourOrder
 from engine.models.alignment import align_faces
 from engine.models.package import Patch
 from engine.protocol import Engine
-from engine.vision.yunet import Detector
+from engine.vision.detection import Detector
 
 MOST_ERROR: Final = 0.12
 """More, and a preprocessing is doubted. Right ones of SFace and dlib's ResNet stay below 0.04, those that

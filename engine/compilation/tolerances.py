@@ -16,7 +16,7 @@ import numpy.typing as npt
 from engine.faces import Faces, Image
 from engine.geometry import iou
 from engine.protocol import Engine
-from engine.vision.yunet import Detector
+from engine.vision.detection import Detector
 
 LEAST_COSINE: Final = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.995}
 """Least cosine of an embedding, or of a network's outputs, to the reference; by precision."""

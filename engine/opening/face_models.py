@@ -12,12 +12,12 @@ from engine.models.catalogue import load_detector, load_model
 from engine.models.package import ModelPackage
 from engine.opening.select import EngineKind, open_engines
 from engine.protocol import Engine
+from engine.vision.detection import Detector
 from engine.vision.embedder import FaceEmbedder
 from engine.vision.landmark_refinement import SecondLook
 from engine.vision.open_detector import open_detector
 from engine.vision.tiling import LargerLook
 from engine.vision.upscaling import EnlargingDetector
-from engine.vision.yunet import Detector
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from engine.embeddings import Embeddings
 from engine.errors import PictureError
 from engine.faces import Faces, FloatArray, Image
 from engine.models.package import Threshold
+from engine.vision.detection import Detector
 from engine.vision.embedder import Embedder
 from engine.vision.quality import face_quality
-from engine.vision.yunet import Detector
 
 Pick: TypeAlias = Literal["largest", "centre"]
 

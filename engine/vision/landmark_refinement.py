@@ -10,7 +10,7 @@ from engine.faces import Faces, FloatArray, Image
 from engine.geometry import similarity_transforms, transform_points
 from engine.models.alignment import ARCFACE_TEMPLATE_XY, align_faces
 from engine.models.package import Patch
-from engine.vision.yunet import Detector
+from engine.vision.detection import Detector
 
 _SIDE_PX: Final = 320
 _ENLARGED: Final = 2.0

@@ -19,7 +19,7 @@ from engine.faces import Faces, FloatArray, Image
 from engine.geometry import Letterbox
 from engine.models.mtcnn_weights import BOXES, ONET_SIZE_PX, POINTS, RNET_SIZE_PX, SCORES
 from engine.protocol import Arrays, Engine
-from engine.vision.yunet import check_images
+from engine.vision.detection import check_images
 
 _WINDOW_PX: Final = 12
 _STRIDE_PX: Final = 2

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from engine.models.package import ModelPackage
 from engine.protocol import Engine
+from engine.vision.detection import Detector
 from engine.vision.mtcnn import MtcnnDetector
-from engine.vision.yunet import Detector, FaceDetector
+from engine.vision.yunet import FaceDetector
 
 
 def open_detector(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.faces import Faces, FloatArray, Image
-from engine.vision.yunet import Detector, check_images, suppress
+from engine.vision.detection import Detector, check_images, suppress
 
 _LARGE: Final = 1.25
 """An image is large from so many times a tile's side on."""

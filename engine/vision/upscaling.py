@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from engine.faces import Faces, Image
-from engine.vision.yunet import Detector, check_images
+from engine.vision.detection import Detector, check_images
 
 
 class EnlargingDetector:

@@ -15,9 +15,9 @@ from engine.errors import ConfigError, GalleryError, ModelError
 from engine.models.catalogue import is_known, load_detector, load_model
 from engine.models.package import ModelPackage
 from engine.opening.face_models import ModelChoice, open_face_models
+from engine.vision.detection import Detector
 from engine.vision.embedder import FaceEmbedder
 from engine.vision.face_finder import FaceFinder, Pick
-from engine.vision.yunet import Detector
 from stream.app.settings import (
     CameraSettings,
     DetectionSettings,

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from engine.faces import Faces, Image
 from engine.vision.decoder_artifacts import wholeness
+from engine.vision.detection import Detector
 from engine.vision.embedder import FaceEmbedder
 from engine.vision.quality import face_quality
-from engine.vision.yunet import Detector
 from stream.events.event_types import EmbeddingModel, FaceEvent
 from stream.tracking.track_lifecycle import CameraTracks, LeftListener, Look
 from stream.tracking.track_state import LiveTrack

@@ -22,8 +22,8 @@ from engine.opening.select import EngineKind
 from engine.protocol import Engine
 from engine.search.clustering import cluster_cut, stream_caution
 from engine.search.open_set_threshold import ImpostorTail, impostor_tail
+from engine.vision.detection import Detector
 from engine.vision.embedder import Embedder
-from engine.vision.yunet import Detector
 from training.data.results import ModelRecord
 
 _SAME_RECIPE: Final = "1"

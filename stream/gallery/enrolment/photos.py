@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from engine.errors import PictureError
 from engine.faces import Faces, Image
+from engine.vision.detection import Detector
 from engine.vision.embedder import Embedder
 from engine.vision.face_finder import LEAST_SCORE, Pick, subject
 from engine.vision.image_decoding import decode_picture
 from engine.vision.quality import face_quality, pose_factor, sharpness, size_factor
-from engine.vision.yunet import Detector
 
 MAX_FILE_BYTES: Final = 320_000_000
 """Of a photograph that is looked at: what ``engine.vision.image_decoding.MAX_PIXELS`` take uncompressed."""

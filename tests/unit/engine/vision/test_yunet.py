@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from engine.faces import Faces
 from engine.geometry import iou
-from engine.vision.yunet import decode, suppress
+from engine.vision.detection import suppress
+from engine.vision.yunet import decode
 
 STRIDES = (8, 16, 32)
 WIDTH, HEIGHT = 96, 64
