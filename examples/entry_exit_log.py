@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from stream.consumer import EventConsumer
-
 from stream.events import FaceEvent, IdentityEvent
 
 WHAT = {"appeared": "enters", "left": "leaves", "decided": "is", "corrected": "is rather"}

@@ -12,7 +12,6 @@ except ModuleNotFoundError:
     sys.exit("psycopg is not installed; run: pip install 'psycopg[binary]>=3.2'")
 
 from stream.consumer import EventConsumer
-
 from stream.events import FaceEvent
 
 TABLE = """CREATE TABLE IF NOT EXISTS tracks (

@@ -11,3 +11,27 @@
 
 Imports only common.
 """
+
+from stream.events.event_types import (
+    MODEL_ID_DIGITS,
+    CameraChange,
+    CameraEvent,
+    EmbeddingModel,
+    Event,
+    FaceEvent,
+    IdentityChange,
+    IdentityEvent,
+    TrackChange,
+)
+
+__all__ = [
+    "MODEL_ID_DIGITS",
+    "CameraChange",
+    "CameraEvent",
+    "EmbeddingModel",
+    "Event",
+    "FaceEvent",
+    "IdentityChange",
+    "IdentityEvent",
+    "TrackChange",
+]
