@@ -85,7 +85,7 @@ def reason_not_to_run(call: Call) -> str | None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_block_says_what_it_is(page: Path) -> None:
-    known = {"sh", "python", "yaml", "json", "sql", "text"}
+    known = {"sh", "python", "yaml", "json", "sql", "text", "mermaid"}
     assert {language for language, _ in fenced(page)} <= known, (
         "a block without a language is tested by nobody"
     )
