@@ -11,7 +11,7 @@ help: ## List the targets
 setup: ## Install what facestream needs, and nothing else
 	@scripts/setup.sh demo
 
-demo: setup ## Three people in a made clip, or SOURCE=<file or URI>, to events, a video and a picture in out/demo
+demo: setup ## Three people in a made clip (out/demo), or SOURCE=<file or URI> (out/demo-source), to events and pictures
 	@$(facestream) demo $(if $(SOURCE),--source '$(SOURCE)')
 
 test: ## Run all tests

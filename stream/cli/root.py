@@ -81,7 +81,12 @@ def demo(
     source: Annotated[
         str | None, typer.Option(help="Your own file or URI; without it, a clip is made.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("out/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what it makes.  [default: out/demo, or out/demo-source with --source]",
+        ),
+    ] = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Stop after so many seconds of the clock.")
     ] = None,
@@ -95,6 +100,8 @@ def demo(
         with Progress("loading"):
             from stream.cli.demo.demo import run_demo
 
+        if out is None:
+            out = Path("out/demo" if source is None else "out/demo-source")
         preflight.check_output_folder(out, "--out", room_mib=20.0)
         failed = run_demo(source, out, console=open_console(), max_s=max_seconds)
         for error in failed:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,14 +27,15 @@ from rich.progress import (
 from engine.errors import FacestreamError, SinkError
 from engine.faces import Image
 from engine.models.catalogue import load_model
-from stream.app import main_loop
-from stream.app.settings import RunSettings, override_settings
+from stream.app import main_loop, preflight
+from stream.app.settings import CameraSettings, RunSettings, override_settings
 from stream.app.wiring import open_identifier, open_pipeline, open_sinks, open_stills
 from stream.cli.demo.cast import CutOut, grace_hopper, photograph, sam
 from stream.cli.demo.clip import DURATION_S, make_scene
 from stream.cli.demo.story import Story, Visit, clock, seen_from_to, tell
 from stream.common.encryption import KEY_VARIABLE, Sealer
 from stream.common.printable import counted
+from stream.common.uris import LocalPath, parse_source
 from stream.console.signals import stop_on_signals
 from stream.console.terminal import show_commands
 from stream.events.event_types import FaceEvent, IdentityEvent
@@ -45,11 +46,14 @@ from stream.gallery.records import GalleryModel
 from stream.pipeline.annotated_video import VideoRenderer
 from stream.pipeline.pipeline import Batch, CameraReport
 from stream.video.drawing import Shot, contact_sheet, plain_letters, save_png
+from stream.video.sources import open_source
 
 _ENROLLED: Final[tuple[tuple[str, Callable[[], CutOut]], ...]] = (
     ("Grace Hopper", grace_hopper),
     ("Sam", sam),
 )
+
+_RESULTS: Final = ("events.jsonl", "events.db", "events.db-wal", "events.db-shm", "annotated.mp4")
 
 _CAST = (
     "Enrolled, with one still each: Grace Hopper (US Navy, public domain), and Sam, who is a drawing.",
@@ -70,7 +74,8 @@ def run_demo(
 
     Args:
         source: File or address; None makes a clip of three people, two of whom are enrolled.
-        out: Folder; made when it is not there. What an earlier demo left in it is replaced.
+        out: Folder; made when it is not there. The results of an earlier run in it are replaced; a clip and
+            stills only by those that are made.
         console: For progress and the closing story.
         max_s: Longest run in seconds of the clock.
 
@@ -80,7 +85,9 @@ def run_demo(
     Raises:
         FacestreamError: The demo cannot be run.
     """
-    _clear(out)
+    if source is not None:
+        _check(source, out)
+    _clear(out, is_own=source is not None)
     with ExitStack() as stack:
         gallery, environment = None, {}
         if source is None:
@@ -107,6 +114,31 @@ def run_demo(
     save_png(sheet, out / "contact-sheet.png")
     _close(console, out, seen, is_own=gallery is None)
     return [seen.report.error] if seen.report.error is not None else []
+
+
+def _check(source: str, out: Path) -> None:
+    """See that a source can be played and is none of the files that will be replaced.
+
+    Raises:
+        ConfigError: It is one of them.
+        SourceError: It cannot be played.
+    """
+    (camera,) = override_settings(None, sources=[source], sinks=[], environment=os.environ).cameras
+    address = parse_source(camera.uri)
+    if isinstance(address, LocalPath):
+        preflight.check_apart([("--out", out / name) for name in _RESULTS], [("--source", address.path)])
+    _see_a_frame(camera)
+
+
+def _see_a_frame(camera: CameraSettings) -> None:
+    """Decode a frame of a source that ends; a camera may come up later.
+
+    Raises:
+        SourceError: There is none.
+    """
+    with closing(open_source(camera_id=camera.id, uri=camera.uri)) as source:
+        if not source.is_live:
+            next(iter(source.frames()), None)
 
 
 def _made_clip(path: Path, console: Console) -> Path:
@@ -226,20 +258,14 @@ def _progress(console: Console) -> Iterator[Progress]:
         yield progress
 
 
-def _clear(out: Path) -> None:
-    """Make the folder, for its owner alone; remove what an earlier demo left in it, and nothing else."""
+def _clear(out: Path, *, is_own: bool) -> None:
+    """Make the folder, for its owner alone; remove the results of an earlier run, and nothing else."""
     try:
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in (
-            "clip.mp4",
-            "events.jsonl",
-            "events.db",
-            "events.db-wal",
-            "events.db-shm",
-            "annotated.mp4",
-        ):
+        for name in _RESULTS if is_own else ("clip.mp4", *_RESULTS):
             (out / name).unlink(missing_ok=True)
-        shutil.rmtree(out / "enrolled", ignore_errors=True)
+        if not is_own:
+            shutil.rmtree(out / "enrolled", ignore_errors=True)
     except OSError as exc:
         raise SinkError(f"{out}: cannot be used ({exc.strerror}); choose another folder with --out") from exc
 
@@ -255,8 +281,8 @@ def _close(console: Console, out: Path, seen: _Seen, *, is_own: bool) -> None:
         "",
         "What was made of it",
         f"  {report.source.decoded} frames decoded ({rate:.0f} a second, with the video drawn and encoded), "
-        f"{report.frames} looked at, {counted(report.tracks, 'track')}, "
-        f"{counted(report.events, 'event')} of tracks",
+        f"{report.frames} looked at, {counted(report.tracks, 'track')}",
+        f"  {seen.story.counts()}",
     ]
     made = [("what came and went, to watch", "annotated.mp4")] if report.frames else []
     made += [("who was there", "contact-sheet.png"), ("events as JSON Lines", "events.jsonl")]

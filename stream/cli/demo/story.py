@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stream.events.event_types import Event, FaceEvent, IdentityEvent, TrackChange
+from stream.common.printable import counted
+from stream.events.event_types import CameraEvent, Event, FaceEvent, IdentityEvent, TrackChange
 from stream.pipeline.pipeline import Batch
 from stream.sinks.event_sink import EventSink
 from stream.tracking.track_state import TrackState
@@ -43,11 +45,18 @@ class Story:
         self._sink = sink
         self._visits: dict[str, Visit] = {}
         self._lost_s: dict[str, float] = {}
+        self._counts: Counter[type[Event]] = Counter()
 
     @property
     def visits(self) -> list[Visit]:
         """In the order of their first sight."""
         return sorted(self._visits.values(), key=lambda visit: visit.from_s)
+
+    def counts(self) -> str:
+        """How many events there were of each kind, in words."""
+        kinds = ((FaceEvent, "of tracks"), (IdentityEvent, "of identities"), (CameraEvent, "of the camera"))
+        parts = [f"{self._counts[kind]:,} {what}" for kind, what in kinds if self._counts[kind]]
+        return f"{counted(self._counts.total(), 'event')}: {', '.join(parts) or 'none'}"
 
     def emit(self, events: Sequence[Event]) -> None:
         """Remember some events and hand them on.
@@ -56,6 +65,7 @@ class Story:
             SinkError: The sink does not take them.
         """
         self._sink.emit(events)
+        self._counts.update(map(type, events))
         for event in events:
             if isinstance(event, FaceEvent):
                 self._note_face(event)

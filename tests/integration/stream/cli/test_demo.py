@@ -55,7 +55,10 @@ def test_the_demo_tells_who_came_and_who_is_a_stranger(demo: tuple[Path, str]) -
     assert "still the same track" in eileen
     assert "is Sam, recognised" in drawn
     assert "is Grace Hopper again, recognised" in grace_again
-    assert (out / "events.jsonl").read_text().count('"Grace Hopper"') == 2
+    events = (out / "events.jsonl").read_text()
+    assert events.count('"Grace Hopper"') == 2
+    kinds = [events.count(f'"type":"facestream.{kind}.') for kind in ("track", "identity", "camera")]
+    assert "{} of tracks, {} of identities, {} of the camera".format(*kinds) in said
 
 
 def test_the_contact_sheet_has_the_story_s_scores() -> None:
@@ -82,10 +85,59 @@ def test_the_demo_makes_all_that_it_names(demo: tuple[Path, str]) -> None:
     assert all(f"{out}/{name}" in said for name in made - {"clip.mp4"})
 
 
-def test_a_video_of_ones_own_takes_the_place_of_an_earlier_demo(tmp_path: Path) -> None:
-    (tmp_path / "clip.mp4").write_bytes(b"of an earlier demo")
-    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--source", "test://ball?frames=30"])
+def test_a_video_of_ones_own_leaves_the_demo_s_clip_and_stills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = earlier_demo(tmp_path / "out" / "demo")
+    done = CliRunner().invoke(app, ["demo", "--source", "test://ball?frames=30"])
     assert done.exit_code == 0, done.output
     assert "nobody was seen" in done.stdout
+    assert "2 events: 2 of the camera" in done.stdout
+    assert len((tmp_path / "out" / "demo-source" / "events.jsonl").read_text().splitlines()) == 2
+    assert contents(tmp_path / "out" / "demo") == kept
+
+
+def test_a_folder_that_is_named_loses_the_results_alone(tmp_path: Path) -> None:
+    kept = earlier_demo(tmp_path)
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--source", "test://ball?frames=30"])
+    assert done.exit_code == 0, done.output
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 2
-    assert not (tmp_path / "clip.mp4").exists()
+    now = contents(tmp_path)
+    assert {name: now[name] for name in ("clip.mp4", "Sam.png")} == {
+        name: kept[name] for name in ("clip.mp4", "Sam.png")
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "says", "code"),
+    [
+        ("nosuch.mp4", "nosuch.mp4: no such file; check the path", 1),
+        ("garbage.mp4", "garbage.mp4: ", 1),
+        ("out/demo/annotated.mp4", "is the file that --source reads; name another", 2),
+    ],
+)
+def test_a_source_that_cannot_be_played_costs_nothing(
+    source: str, says: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = earlier_demo(tmp_path / "out" / "demo")
+    (tmp_path / "garbage.mp4").write_text("no video at all")
+    done = CliRunner().invoke(app, ["demo", "--out", "out/demo", "--source", source])
+    assert done.exit_code == code, done.output
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert contents(tmp_path / "out" / "demo") == kept
+
+
+def earlier_demo(out: Path) -> dict[str, bytes]:
+    """What an earlier demo has left, made up; its contents."""
+    (out / "enrolled").mkdir(parents=True)
+    for name in ("clip.mp4", "annotated.mp4", "events.jsonl", "enrolled/Sam.png"):
+        (out / name).write_bytes(name.encode())
+    return contents(out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
