@@ -20,7 +20,7 @@ from engine.errors import ModelError
 
 telemetry.switch_off()  # before the functions below import the library
 
-_BATCH: Final = 8
+_LARGEST_BATCH: Final = 8
 _PERCENTILE: Final = 99.99
 
 
@@ -120,11 +120,12 @@ def quantise_static(
 
 
 class _Samples:
-    """What the quantiser calls a calibration data reader."""
+    """What the quantiser calls a calibration data reader. Batches are alike: it stacks what they give."""
 
     def __init__(self, samples: npt.NDArray[np.uint8]) -> None:
+        size = max(size for size in range(1, _LARGEST_BATCH + 1) if len(samples) % size == 0)
         self._batches = iter(
-            np.ascontiguousarray(samples[start : start + _BATCH]) for start in range(0, len(samples), _BATCH)
+            np.ascontiguousarray(samples[start : start + size]) for start in range(0, len(samples), size)
         )
 
     def get_next(self) -> dict[str, Any] | None:

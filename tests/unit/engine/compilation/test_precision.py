@@ -195,6 +195,13 @@ def test_only_the_chosen_layers_read_rounded_numbers() -> None:
     assert pairs <= 2 * len(layers)
 
 
+@pytest.mark.parametrize("calibration", ["percentile", "entropy", "minmax"])
+def test_any_number_of_samples_calibrates(calibration: str) -> None:
+    samples = np.random.default_rng(2).integers(0, 256, (17, 8, 8, 3), np.uint8)
+    graph = in_precision(small(), "int8", samples=samples, calibration=calibration)
+    assert least_cosine(run(graph, samples), run(small(), samples)) > 0.998
+
+
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_the_most_that_holds_is_found(count: int, limit: int) -> None:
     assert _most(count, lambda tried: tried <= limit) == min(count, limit)
