@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypedDict
 
 from engine.backends.tensorrt.bindings import supported_gpus
 from engine.backends.tensorrt.plan_builder import ShapeRange, build_plan
@@ -22,7 +23,7 @@ from engine.compilation.runtimes import (
     this_target,
     why_unavailable,
 )
-from engine.compilation.sample_faces import sample_images
+from engine.compilation.sample_faces import faces_sha256, sample_images
 from engine.compilation.source_graphs import pixel_graph
 from engine.compilation.store import (
     ENGINE_FILE,
@@ -99,7 +100,7 @@ def compile_engine(
         faces: Folder of images with faces to judge and calibrate on; None for 48 views of one portrait.
         calibration: How int8 finds the ranges of activations.
         store: Where to publish; the user's cache by default. An engine of the same key that is whole and
-            passed is taken as it is.
+            passed is taken as it is, unless it is int8 and was calibrated otherwise, or on other faces.
         force: Publish an engine that fails. Its record says so.
         again: Build although the same engine is there.
         measure: Measures the accuracy of engine and reference on a data set, for the record.
@@ -114,13 +115,14 @@ def compile_engine(
         raise ValueError(f"batches: expected 1 <= least <= usual <= greatest, got {least},{usual},{largest}")
     store = store or EngineStore()
     key = engine_key(package, kind=kind, precision=precision, gpus=gpus, batches=(least, usual, largest))
-    found = store.find(key)
-    if found is not None and not again and measure is None and _is_good(found, force=force):
+    calibrated = _calibrated(key, calibration, faces)
+    found = None if again or measure is not None else store.find(key)
+    if found is not None and _is_good(found, force=force) and _is_calibrated(found, calibrated):
         return found
     with store.workshop() as folder:
         order = Order(package, key, detector, faces, calibration, store.root / f"{kind}.timings")
         sha256, parity = run_in_child(build, order, folder, on_progress=on_progress)
-        engine = CompiledEngine(key, folder, sha256, parity)
+        engine = CompiledEngine(key, folder, sha256, parity, **calibrated)
         if parity is not None and not parity.passed and not force:
             raise ModelError(
                 f"{package.name} on {kind} in {precision} fails the parity gate: "
@@ -128,7 +130,30 @@ def compile_engine(
             )
         forced = parity is not None and not parity.passed
         accuracies = _measured(package, engine, measure) if measure is not None and parity is not None else ()
-        return store.publish(CompiledEngine(key, folder, sha256, parity, forced, accuracies))
+        return store.publish(dataclasses.replace(engine, forced=forced, accuracies=accuracies))
+
+
+class _Calibrated(TypedDict, total=False):
+    """What a record says of how int8 was calibrated."""
+
+    calibration: str
+    faces_sha256: str
+
+
+def _calibrated(key: EngineKey, calibration: Calibration, faces: Path | None) -> _Calibrated:
+    """Empty for the precisions that are not calibrated."""
+    if key.precision != "int8":
+        return {}
+    if faces is None:
+        return {"calibration": calibration}
+    return {"calibration": calibration, "faces_sha256": faces_sha256(faces)}
+
+
+def _is_calibrated(engine: CompiledEngine, wanted: _Calibrated) -> bool:
+    """Whether an engine was calibrated as is wanted; who names no faces takes those it was calibrated on."""
+    if engine.calibration not in {None, wanted.get("calibration")}:
+        return False
+    return "faces_sha256" not in wanted or engine.faces_sha256 == wanted["faces_sha256"]
 
 
 def _is_good(engine: CompiledEngine, *, force: bool) -> bool:

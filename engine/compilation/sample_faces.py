@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -15,10 +17,11 @@ from engine.vision.file_signatures import PICTURE_KINDS, PICTURE_SUFFIXES
 from engine.vision.image_decoding import read_picture
 
 PORTRAIT_VIEWS: Final = 48
+_MOST_IMAGES: Final = 64
 _SIDE_PX: Final = 384
 
 
-def sample_images(folder: Path | None = None, *, most: int = 64) -> list[Image]:
+def sample_images(folder: Path | None = None, *, most: int = _MOST_IMAGES) -> list[Image]:
     """Images with a face in each.
 
     Args:
@@ -57,9 +60,30 @@ def read_folder(folder: Path, *, most: int) -> list[Image]:
     Returns:
         uint8 (H, W, 3) BGR.
     """
+    return [image for path in _picked(folder, most) if (image := _read(path)) is not None]
+
+
+def faces_sha256(folder: Path, *, most: int = _MOST_IMAGES) -> str:
+    """What tells the images that ``sample_images`` takes from a folder from those of another one.
+
+    Args:
+        folder: Of images.
+        most: As ``sample_images`` gets it.
+
+    Returns:
+        SHA-256 over the files' contents, in order; neither their names count nor files that cannot be read.
+    """
+    whole = hashlib.sha256()
+    for path in _picked(folder, most):
+        with contextlib.suppress(OSError):
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _picked(folder: Path, most: int) -> list[Path]:
+    """At most so many pictures of a folder, evenly picked."""
     paths = pictures_in(folder)
-    picked = [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
-    return [image for path in picked if (image := _read(path)) is not None]
+    return [paths[index] for index in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
 
 
 def _read(path: Path) -> Image | None:

@@ -88,6 +88,9 @@ class CompiledEngine:
         parity: What the gate found; None where it has not yet run.
         forced: Published although the gate failed.
         accuracies: On data sets that were given.
+        calibration: How the ranges of int8 were found; None for other precisions, and in older records.
+        faces_sha256: Of the folder of faces that int8 was calibrated on; None for the portrait, for other
+            precisions, and in older records.
     """
 
     key: EngineKey
@@ -96,6 +99,8 @@ class CompiledEngine:
     parity: Parity | None = None
     forced: bool = False
     accuracies: tuple[Accuracy, ...] = ()
+    calibration: str | None = None
+    faces_sha256: str | None = None
 
     @property
     def path(self) -> Path:
@@ -186,6 +191,7 @@ _KINDS: Final[dict[str, Any]] = {
     **dict.fromkeys(("model", "model_sha256", "kind", "version", "precision", "sha256", "dataset"), str),
     **dict.fromkeys(("least_cosine", "mean_cosine", "most_box_error_px"), float | int | None),
     **dict.fromkeys(("accuracy", "reference"), float | int),
+    **dict.fromkeys(("calibration", "faces_sha256"), str | None),
     "samples": int,
     "long_side_px": int | None,
     "forced": bool,

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,32 @@ def test_a_second_compilation_takes_what_is_there(
     assert engine.path.stat().st_mtime_ns == written
     compile_it(tiny, store, faces, again=True)
     assert engine.path.stat().st_mtime_ns > written
+
+
+def test_int8_is_built_again_for_other_faces(
+    tiny: ModelPackage, store: EngineStore, faces: Path, tmp_path: Path, portrait: np.ndarray
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    for number, view in enumerate(portrait_views(portrait)[1:4]):
+        cv2.imwrite(str(others / f"{number}.png"), view)
+    int8 = partial(compile_it, tiny, store, kind="onnxruntime", precision="int8")
+    first = int8(faces)
+    assert int8(faces).path.stat().st_mtime_ns == first.path.stat().st_mtime_ns
+    second = int8(others)
+    assert (second.key, second.calibration) == (first.key, "percentile")
+    assert (second.parity.samples, store.find(first.key)) == (3, second)
+    assert second.faces_sha256 != first.faces_sha256
+    assert int8(None) == second, "no faces are named: what is there is taken"
+    assert int8(others, calibration="minmax").calibration == "minmax"
+    forget_the_faces(second)
+    assert int8(others).faces_sha256 == second.faces_sha256, "an older record does not say on what"
+
+
+def forget_the_faces(engine: CompiledEngine) -> None:
+    manifest = engine.folder / "manifest.json"
+    raw = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(raw | {"calibration": None, "faces_sha256": None}))
 
 
 @pytest.mark.parametrize("victim", ["engine.bin", "manifest.json"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.compilation import sample_faces
-from engine.compilation.sample_faces import PORTRAIT_VIEWS, portrait_views, sample_images
+from engine.compilation.sample_faces import PORTRAIT_VIEWS, faces_sha256, portrait_views, sample_images
 from engine.errors import ModelError
 
 
@@ -62,6 +62,17 @@ def test_many_are_picked_evenly(tmp_path: Path) -> None:
     for number in range(10):
         write(tmp_path / f"{number}.png", number)
     assert [int(image[0, 0, 0]) for image in sample_images(tmp_path, most=4)] == [0, 3, 6, 9]
+
+
+def test_folders_are_told_apart_by_the_pictures_that_are_taken(tmp_path: Path) -> None:
+    for folder, values in {"one": (1, 2, 3, 4), "same": (1, 2, 3, 4), "other": (1, 2, 3, 5)}.items():
+        for number, value in enumerate(values):
+            write(tmp_path / folder / f"{number}.png", value)
+    (tmp_path / "same" / "0.png").rename(tmp_path / "same" / "00.png")
+    (tmp_path / "same" / "lost.png").symlink_to(tmp_path / "nothing")
+    assert faces_sha256(tmp_path / "one") == faces_sha256(tmp_path / "same")
+    assert faces_sha256(tmp_path / "one") != faces_sha256(tmp_path / "other")
+    assert faces_sha256(tmp_path / "one", most=1) == faces_sha256(tmp_path / "other", most=1)
 
 
 @pytest.mark.parametrize("files", [None, {}, {"a.png": b""}, {"a.txt": b"words"}])

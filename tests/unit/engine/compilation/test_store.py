@@ -67,6 +67,15 @@ def test_what_is_published_is_found(store: EngineStore, parity: Parity | None) -
     assert {path.name for path in published.folder.iterdir()} == {"engine.bin", "manifest.json"}
 
 
+def test_records_from_before_calibration_was_noted_are_read(store: EngineStore) -> None:
+    published = publish(store)
+    manifest = published.folder / "manifest.json"
+    raw = json.loads(manifest.read_text())
+    del raw["calibration"], raw["faces_sha256"]
+    manifest.write_text(json.dumps(raw))
+    assert store.find(KEY) == published
+
+
 @pytest.mark.parametrize(
     ("parity", "forced", "verdict", "may_serve"),
     [
