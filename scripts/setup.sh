@@ -13,7 +13,9 @@ case "$profile" in
   *) echo "setup: unknown profile '$profile'; known are demo, test and check" >&2; exit 2 ;;
 esac
 
-say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+say() {
+  if [ -t 1 ]; then printf '\033[1m[setup]\033[0m %s\n' "$*"; else printf '[setup] %s\n' "$*"; fi
+}
 fail() { printf '[setup] %s\n' "$*" >&2; exit 1; }
 
 # Runs what says nothing for minutes, and says now and then that it goes on.

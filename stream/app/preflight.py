@@ -45,6 +45,7 @@ def check_output(
     endings: Sequence[str] = (),
     room_mib: float = 1.0,
     is_new: bool = False,
+    if_there: str = "choose another name, or delete it first",
     makes_folder: bool = True,
 ) -> None:
     """A file that will be written.
@@ -55,6 +56,7 @@ def check_output(
         endings: Of which the name must have one; none means any.
         room_mib: Free space that it will need at least.
         is_new: It must not be there yet.
+        if_there: What to do if it is.
         makes_folder: Its folder is made where it is missing.
 
     Raises:
@@ -68,7 +70,7 @@ def check_output(
     if path.is_dir():
         raise SinkError(f"{option} {path}: is a folder; name a file within it")
     if is_new and path.exists():
-        raise SinkError(f"{option} {path}: exists already; choose another name, or delete it first")
+        raise SinkError(f"{option} {path}: exists already; {if_there}")
     if path.exists() and not path.is_file():  # a pipe or a device
         return
     if not makes_folder and not path.parent.is_dir():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from engine.errors import ConfigError
 from stream.cli.errors import EXIT_FAILED, Debug, one_line_errors
 from stream.common.printable import counted
 from stream.console.terminal import open_console
@@ -64,5 +65,23 @@ def spool_purge(
 
         events = look_at_spool(folder).events
         if not yes:
-            typer.confirm(f"give up {counted(events, 'event')} in {folder}?", abort=True)
+            _ask(f"give up {counted(events, 'event')} in {folder}?")
         typer.echo(f"given up: {counted(purge_spool(folder), 'event')}")
+
+
+def _ask(question: str) -> None:
+    """Go on only after a yes.
+
+    Raises:
+        ConfigError: Nobody is there to answer.
+        typer.Abort: The answer was no.
+    """
+    try:
+        typer.confirm(question, abort=True)
+    except typer.Abort as exc:
+        if not isinstance(exc.__context__, EOFError):
+            raise
+        typer.echo()
+        raise ConfigError(
+            "nobody answers, and nothing was given up; add --yes to do it without asking"
+        ) from None

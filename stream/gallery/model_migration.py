@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from engine.embeddings import Embeddings
 from engine.errors import GalleryError
+from stream.common.printable import counted
 from stream.gallery.people import Gallery
 from stream.gallery.records import GalleryModel, check_embedding
 from stream.gallery.tables import one_line
@@ -30,6 +31,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many are done, and of how many."""
 
 _PAGES_AT_ONCE: Final = 1000
+_MOST_NAMES: Final = 100
 _ROWS: Final = """
 SELECT templates.number, people.id, embedding, quality, data
 FROM templates JOIN people ON person = people.number LEFT JOIN photos ON template = templates.number
@@ -147,8 +149,9 @@ class _Moved:
         """
         if not leave_out and (names := self.left_out):
             raise GalleryError(
-                f"{self._gallery.path}: {len(names)} people cannot be moved, having neither photographs nor "
-                f"a map that fits: {_some(names)}; give --map, or --leave-out and enrol them again"
+                f"{self._gallery.path}: {counted(len(names), 'person', 'people')} cannot be moved, having "
+                f"neither photographs nor a map that fits: {_some(names)}; give --map, or --leave-out and "
+                "enrol them again"
             )
 
     def work(self, on_progress: Progress | None) -> None:
@@ -277,5 +280,5 @@ def back_up(gallery: Gallery) -> Path:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:10])
-    return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    shown = ", ".join(repr(name) for name in names[:_MOST_NAMES])
+    return shown + (f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else "")

@@ -20,6 +20,8 @@ _NO_ROOM: Final = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
 SCHEMA_VERSION: Final = 1
 
 _APPLICATION_ID: Final = 0x66616367  # "facg"
+IF_THERE: Final = "if it is a gallery, use it as it is; for a new one choose another name, or delete this one"
+"""What to do where a gallery should be made and something is there already."""
 BUSY_TIMEOUT_S: Final = 10.0
 """So long is waited for another process that is writing."""
 FILE_NAMES: Final = """
@@ -185,7 +187,7 @@ def new_file(path: Path, row: tuple[object, ...]) -> None:
             database.execute(f"INSERT INTO gallery VALUES ({marks})", row)  # noqa: S608 - question marks
         _appear(temporary, path)
     except FileExistsError:
-        raise GalleryError(f"{path}: exists already; choose another name, or delete it first") from None
+        raise GalleryError(f"{path}: exists already; {IF_THERE}") from None
     except (OSError, sqlite3.Error) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise GalleryError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import subprocess
 from pathlib import Path
@@ -18,6 +20,20 @@ def patiently(command: str, *, every_s: float, venv: Path) -> subprocess.Complet
         f'say() {{ echo "$*"; }}\n{found[0]}\npatiently {command}\necho done\n'
     )
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_only_a_terminal_gets_escape_codes() -> None:
+    found = re.search(r"^say\(\) \{$.*?^\}$", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    command = ["bash", "-c", f"{found[0]}\nsay all is there"]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=True).stdout == (
+        b"[setup] all is there\n"
+    )
+    ours, theirs = pty.openpty()
+    subprocess.run(command, stdout=theirs, timeout=60, check=True)
+    assert b"\x1b[1m[setup]\x1b[0m all is there" in os.read(ours, 1000)
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_silence_is_broken_now_and_then(tmp_path: Path) -> None:

@@ -248,6 +248,8 @@ def errors_section(run: BenchRun, judged: Judged, data_root: Path | None) -> Mar
     shown = [_error(run.pairs[row], float(judged.thresholds[row]), data_root) for row in rows]
     which = "all are shown, the worst first" if wrong == len(rows) else f"these are the {len(rows)} worst"
     told = f"{wrong:,} pairs with two faces were judged wrongly; {which}."
+    if wrong == 1:
+        told = "One pair with two faces was judged wrongly."
     if data_root is None:
         told += " Pictures are left out, since no folder was given."
     else:

@@ -28,7 +28,8 @@ Track = Annotated[str | None, typer.Option(help="Id of a track, as its events ha
 Events = Annotated[
     str | None,
     typer.Option(
-        metavar="SOURCE", help="Where the track's events are: a JSON Lines file, or kafka://…/TOPIC."
+        metavar="SOURCE",
+        help="Where the track's events are: a JSON Lines or SQLite file, or kafka://…/TOPIC.",
     ),
 ]
 Embedder = Annotated[

@@ -62,7 +62,9 @@ def create(
 ) -> None:
     """Make an empty gallery; sealed when FACESTREAM_KEY is set."""
     with one_line_errors(debug=debug):
-        preflight.check_output(gallery, "GALLERY", is_new=True, makes_folder=False)
+        from stream.gallery.tables import IF_THERE
+
+        preflight.check_output(gallery, "GALLERY", is_new=True, if_there=IF_THERE, makes_folder=False)
         from engine.models.catalogue import load_model
         from stream.common.encryption import KEY_VARIABLE, Sealer
         from stream.gallery.people import Gallery

@@ -58,11 +58,21 @@ def test_photographs_are_embedded_anew_and_the_rest_is_mapped(tmp_path: Path, se
         np.testing.assert_array_equal(old.snapshot().templates, before.templates)
 
 
+def test_all_of_a_dozen_who_cannot_be_moved_are_named(tmp_path: Path) -> None:
+    names = [f"Person {row}" for row in range(12)]
+    with gallery_of(tmp_path / "g.db") as gallery:
+        for row, name in enumerate(names):
+            gallery.enrol(name, [template(vector(row + 1), source="track", origin=f"t{row}")])
+        with pytest.raises(GalleryError, match="12 people cannot be moved") as refused:
+            upgrade(gallery, NEW, embed=embedded)
+    assert all(f"'{name}'" in str(refused.value) for name in names)
+
+
 def test_those_who_cannot_be_moved_are_named_and_nothing_is_done(tmp_path: Path) -> None:
     with gallery_of(tmp_path / "g.db", "Ann", keep_photos=True) as gallery:
         gallery.enrol("Bob", [template(vector(5), source="track", origin="t1")])
         version = gallery.version
-        with pytest.raises(GalleryError, match=r"1 people cannot be moved.*'Bob'.*--leave-out"):
+        with pytest.raises(GalleryError, match=r"1 person cannot be moved.*'Bob'.*--leave-out"):
             upgrade(gallery, NEW, embed=embedded)
         assert (gallery.version, gallery.model) == (version, MODEL)
         assert not [name for name in folder_of(tmp_path) if "backup" in name]

@@ -265,7 +265,7 @@ def test_files_that_are_no_galleries_are_refused(tmp_path: Path) -> None:
         with pytest.raises(GalleryError, match=r"not a (facestream )?gallery"):
             Gallery.open(tmp_path / name, sealer=None)
     gallery_of(tmp_path / "g.db").close()
-    with pytest.raises(GalleryError, match="exists already"):
+    with pytest.raises(GalleryError, match="exists already; if it is a gallery, use it as it is"):
         Gallery.create(tmp_path / "g.db", MODEL, sealer=None)
     with pytest.raises(GalleryError, match="create its folder"):
         Gallery.create(tmp_path / "nowhere" / "g.db", MODEL, sealer=None)

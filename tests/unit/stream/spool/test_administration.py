@@ -104,6 +104,9 @@ def test_the_command_shows_what_waits_and_what_is_damaged(tmp_path: Path) -> Non
     segment.write_bytes(content)
     assert run.invoke(app, ["spool", "status", "--dir", str(tmp_path)]).exit_code == 1
     assert run.invoke(app, ["spool", "purge", str(tmp_path / "faces")], input="n\n").exit_code == 1
+    unanswered = run.invoke(app, ["spool", "purge", str(tmp_path / "faces")], input="")
+    assert unanswered.exit_code == 2
+    assert "error: nobody answers, and nothing was given up; add --yes" in unanswered.stderr
     assert (tmp_path / "faces").exists()
     given_up = run.invoke(app, ["spool", "purge", "--yes", str(tmp_path / "faces")])
     assert given_up.output.splitlines()[-1] == "given up: 1 event"

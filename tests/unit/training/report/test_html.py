@@ -165,6 +165,13 @@ def test_the_worst_errors_are_shown_with_both_pictures(root: Path, tmp_path: Pat
     assert np.abs(shown[90, 90].astype(int) - (30, 90, 200)).max() < 8
 
 
+def test_one_error_is_spoken_of_as_one(tmp_path: Path) -> None:
+    similarities = np.repeat([0.8, 0.1], 20)
+    similarities[0] = 0.0
+    write_report(made_run(similarities), tmp_path / "report.html", data_root=None)
+    assert "One pair with two faces was judged wrongly." in read(tmp_path / "report.html").text
+
+
 def test_of_many_errors_the_worst_are_shown(tmp_path: Path) -> None:
     run = made_run(per_kind=100, apart=0.05)
     judged = judge(run)
