@@ -1,7 +1,7 @@
 """Models on arrays: detect, align, embed, run, search. No video, no broker, no configuration files.
 
-At the root: errors, faces, embeddings, geometry, protocol (of engines); batching, atomic_files, home_folders,
-optional_libraries. The rooms, from the top; each imports only those below it and the root:
+At the root: errors, faces, embeddings, geometry, protocol (of engines); batching, atomic_files, html_pages,
+home_folders, optional_libraries. The rooms, from the top; each imports only those below it and the root:
 
     opening         engines and models, opened for use
     compilation     a model package to an engine that is as good as the model

@@ -17,6 +17,7 @@ from typing import Final
 
 from engine.errors import ConfigError, DatasetError, SinkError, SourceError
 from engine.home_folders import lend
+from engine.html_pages import is_own_page
 from engine.optional_libraries import trouble_with
 from stream.common.uris import LocalPath, parse_source
 from stream.video.media_files import check_local
@@ -36,6 +37,25 @@ def check_report(path: Path | None, option: str = "--report") -> None:
         lend("MPLCONFIGDIR", "matplotlib")
         if trouble := trouble_with("matplotlib", install='pip install "facestream[bench]"'):
             raise ConfigError(f"{option} needs matplotlib: {trouble}")
+
+
+def check_page(path: Path | None, option: str) -> None:
+    """A page that is written where nothing is, or over an earlier one, and over nothing else.
+
+    Raises:
+        SinkError: Something else is there.
+    """
+    if path is None or not path.is_file():
+        return
+    try:
+        is_ours = is_own_page(path)
+    except OSError as exc:
+        raise SinkError(f"{option} {path}: cannot be read ({exc.strerror}); choose another name") from exc
+    if not is_ours:
+        raise SinkError(
+            f"{option} {path}: is there already, and no page of facestream (or one of version 0.2.0 or "
+            "earlier); choose another name, or delete it first"
+        )
 
 
 def check_output(

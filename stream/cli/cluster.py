@@ -115,6 +115,7 @@ def cluster_tracks(
         if edits is not None or merge or split or undo:
             preflight.check_output(_edits_path(source, edits), "--edits")
         _check_apart(source, report, edits, gallery, video or [])
+        preflight.check_page(report, "--report")
         from stream.console.progress import Progress
 
         with Progress("reading events"):

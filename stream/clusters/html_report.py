@@ -16,6 +16,7 @@ import cv2
 from engine.atomic_files import write_atomically
 from engine.errors import ConfigError, ModelError
 from engine.faces import Image
+from engine.html_pages import MARK
 from stream.clusters.track_groups import Cluster, span, told
 from stream.common.names import MAX_NAME
 from stream.common.printable import counted, printable
@@ -84,7 +85,7 @@ def _head(title: str, script: str) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     return (
-        '<meta charset="utf-8">'
+        f'<meta charset="utf-8">{MARK}'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'

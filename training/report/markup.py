@@ -16,6 +16,7 @@ import numpy as np
 from engine.atomic_files import write_atomically
 from engine.errors import DatasetError, ModelError
 from engine.faces import Image
+from engine.html_pages import MARK
 from training.data.face_crops import read_image
 from training.data.safe_text import clean
 
@@ -166,6 +167,7 @@ def write_page(path: Path, title: str, *parts: object) -> None:
     head = joined(
         [
             Markup('<meta charset="utf-8">'),
+            Markup(MARK),
             Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
             Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
             Markup('<meta name="color-scheme" content="light dark">'),

@@ -165,6 +165,7 @@ def bench_audit(
     """Propose names that photographs and videos give to different people, and videos of somebody else."""
     with one_line_errors(debug=debug):
         preflight.check_output(sheet, "--sheet", room_mib=5.0)
+        preflight.check_page(sheet, "--sheet")
         check_bench({"--videos": videos, "--stills": stills})
         with Progress("loading"):
             from training.data.model_setup import open_models

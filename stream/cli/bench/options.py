@@ -140,6 +140,7 @@ def check_bench(
     else:
         preflight.check_output(json_out, "--json")
     preflight.check_apart([("--report", report), ("--json", json_out)], inputs.items())
+    preflight.check_page(report, "--report")
     for option, path in inputs.items():
         if option in _LISTS:
             preflight.check_input(path, option)

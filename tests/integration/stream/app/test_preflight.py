@@ -20,7 +20,9 @@ from engine.errors import ConfigError, DatasetError, SinkError, SourceError
 from engine.models import catalogue
 from stream.app import preflight
 from stream.cli.root import app
+from stream.clusters import html_report
 from stream.gallery.people import Gallery
+from training.report import markup
 
 OUTPUTS: dict[str, tuple[tuple[str, ...], str]] = {
     # Option or argument that names what is written: the rest of the command line, and what stands for it.
@@ -172,6 +174,37 @@ def test_nothing_is_written_over_what_is_read_or_written_too(
     refused = r"error: (--|FILE).*(: is the file that .* (reads|writes); name another|holds the photographs)"
     assert re.search(refused, done.stderr)
     assert (path.read_bytes() if path.exists() else None) == before
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cluster {events} --report",
+        "bench lfw --root {folder} --pairs {clip} --report",
+        "bench ident --videos {folder} --report",
+        "bench audit --videos {folder} --stills {folder} --sheet",
+    ],
+)
+def test_a_page_is_written_over_nothing_else(command: str, places: dict[str, str], tmp_path: Path) -> None:
+    other = tmp_path / "holiday.mp4"
+    other.write_text("not a page")
+    *words, option = command.format(**places).split()
+    done = invoke(*words, option, str(other))
+    assert done.exit_code == 1, done.exception
+    assert f"error: {option} {other}: is there already, and no page of facestream" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert other.read_text() == "not a page"
+
+
+def test_pages_and_empty_files_may_be_written_over(tmp_path: Path) -> None:
+    markup.write_page(tmp_path / "figures.html", "figures", "x" * 10_000)
+    html_report.write_report([], {}, tmp_path / "people.html", source="x", cut=0.5)
+    (tmp_path / "empty.html").touch()
+    for name in ("figures.html", "people.html", "empty.html", "not-there.html", "."):
+        preflight.check_page(tmp_path / name, "--report")
+    preflight.check_page(Path("/dev/null"), "--report")
+    preflight.check_page(None, "--report")
 
 
 def paths_of(group: typer.Typer, name: str = "") -> Iterator[str]:
