@@ -20,6 +20,9 @@ EVERY_S: Final = 10.0
 _NEVER_S: Final = 30 * 86_400.0
 """A guess that is longer is none."""
 
+_SURE_S: Final = 3.0
+"""Seconds that a rate is watched before it is told how long the rest takes."""
+
 
 class Progress:
     """Tells on standard error how far something is, while its block runs. Any thread may report.
@@ -34,6 +37,7 @@ class Progress:
         self._what, self._total, self._done = what, total, 0.0
         self._console = open_console(stderr=True) if console is None else console
         self._since_s = time.monotonic()
+        self._first: tuple[float, float] | None = None
         self._ended = threading.Event()
         self._bar: Bar | None = None
         self._task = TaskID(0)
@@ -77,8 +81,13 @@ class Progress:
             total: Of how many.
             what: What is done now.
         """
+        before = self._done, self._total
         self._done = self._done if done is None else done
         self._total = self._total if total is None else total
+        if self._total != before[1] or self._done < before[0]:
+            self._first = None  # something else is counted
+        if self._first is None and self._done > 0:
+            self._first = time.monotonic(), self._done
         self._what = self._what if what is None else what
         if self._bar is not None:
             told = describe(self._done, self._total)
@@ -90,11 +99,18 @@ class Progress:
         while not self._ended.wait(EVERY_S):
             seconds = time.monotonic() - self._since_s
             told = describe(self._done, self._total)
-            left = remaining(self._done, self._total, seconds)
-            parts = [told, f"{duration(seconds)} so far", left]
+            parts = [told, f"{duration(seconds)} so far", self._left()]
             with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
                 line = f"{self._what}: {', '.join(part for part in parts if part)}"
                 self._console.print(line, soft_wrap=True, highlight=False)
+
+    def _left(self) -> str:
+        """How long the rest may take, by what was done since the first: what comes before it takes longer."""
+        if self._first is None:
+            return ""
+        first_s, first = self._first
+        seconds = time.monotonic() - first_s
+        return remaining(self._done - first, self._total and self._total - first, seconds)
 
 
 def describe(done: float, total: float | None) -> str:
@@ -111,8 +127,8 @@ def describe(done: float, total: float | None) -> str:
 
 
 def remaining(done: float, total: float | None, seconds: float) -> str:
-    """How long it may take yet, if it goes on so; empty where that cannot be said."""
-    if not total or not 0 < done < total:
+    """How long it may take yet, if it goes on so; empty where that cannot be said, or not yet."""
+    if not total or not 0 < done < total or seconds < _SURE_S:
         return ""
     left_s = seconds * (total - done) / done
     return f"about {duration(left_s)} left" if left_s < _NEVER_S else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from engine.backends import machine
-from engine.errors import DatasetError
+from engine.errors import DatasetError, ModelError
+from engine.models.catalogue import load_detector, load_model
 from training.data.face_crops import nearest_to, read_image
 from training.data.model_setup import FaceModels
 from training.data.results import BenchRun
@@ -86,6 +87,31 @@ class Fruits:
     points: tuple[FruitsPoint, ...]
     best: str | None
     frontier: tuple[str, ...]
+
+
+def configurations_here(
+    configurations: Mapping[str, dict[str, Any]] = CONFIGURATIONS,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Part the configurations whose models are installed from the others.
+
+    Args:
+        configurations: Options of ``open_models`` by name, with ``detector`` and ``embedder``.
+
+    Returns:
+        Those that can be tried, and of the others the name and why not.
+    """
+    lacking = {name: reason for name, options in configurations.items() if (reason := _lacking(options))}
+    return {name: options for name, options in configurations.items() if name not in lacking}, lacking
+
+
+def _lacking(options: Mapping[str, Any]) -> str | None:
+    """Why the models of a configuration cannot be had; None where they can."""
+    try:
+        load_detector(options["detector"])
+        load_model(options["embedder"])
+    except ModelError as exc:
+        return str(exc)
+    return None
 
 
 def run_fruits(

@@ -16,6 +16,8 @@ _HEADLINES = {
     "auc": "area under the ROC",
     "eer": "equal error rate",
 }
+_OF_FRESH_IMAGES = ("images per second", "share in engines and decoding", "hours for ")
+"""Figures that a run does not have if it embedded nothing anew."""
 
 
 def show_run(run: BenchRun, console: Console) -> None:
@@ -86,7 +88,8 @@ def show_fruits(found: Fruits, console: Console) -> None:
 
 def _text(run: BenchRun, name: str, value: float | str | None) -> str:
     if value is None:
-        return "not supported by so few pairs"
+        is_cached = name.startswith(_OF_FRESH_IMAGES)
+        return "embeddings came from the cache" if is_cached else "not supported by so few pairs"
     if isinstance(value, str):
         return value
     if not _is_share(name):

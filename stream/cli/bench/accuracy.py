@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from engine.errors import ModelError
 from stream.cli.bench.options import (
     Cache,
     Choice,
@@ -31,9 +32,11 @@ from stream.cli.bench.options import (
     YtfImages,
     YtfRoot,
     check_bench,
+    check_fit_on,
     command_line,
     finish,
     kept_embeddings,
+    left_out,
     progress,
 )
 from stream.cli.errors import EXIT_FAILED, Debug, one_line_errors
@@ -78,6 +81,7 @@ def bench_lfw(
             json_out=json_out,
             is_sweep=sweep is not None,
         )
+        check_fit_on(sweep, fit_on)
         with Progress("loading"):
             from training.data.lfw_files import locate_lfw, read_lfw_pairs
             from training.evaluation.lfw import run_lfw
@@ -160,6 +164,7 @@ def bench_ytf(
             json_out=json_out,
             is_sweep=sweep is not None,
         )
+        check_fit_on(sweep, fit_on)
         with Progress("loading"):
             from training.data.ytf_files import locate_ytf, read_ytf_pairs
             from training.evaluation.ytf import run_ytf
@@ -292,13 +297,20 @@ def bench_fruits(
         with Progress("loading"):
             from training.data.lfw_files import locate_lfw, read_lfw_pairs
             from training.data.model_setup import open_models
-            from training.evaluation.latency_budget import run_fruits
+            from training.evaluation.latency_budget import configurations_here, run_fruits
             from training.evaluation.lfw import run_lfw
             from training.report.summary import show_fruits
 
+            tried, lacking = configurations_here()
+        for line in left_out(lacking):
+            typer.echo(line, err=True)
+        if not tried:
+            raise ModelError(
+                "no configuration has all of its models; install those that the lines above name"
+            )
         kept = kept_embeddings(enabled=True)
         images = locate_lfw(read_lfw_pairs(pairs), root).paths[:timed]
-        with progress("images") as tell:
+        with Progress("starting") as bar:
             found = run_fruits(
                 partial(
                     run_lfw,
@@ -307,12 +319,14 @@ def bench_fruits(
                     cache=kept,
                     workers=workers,
                     command=command_line(),
-                    on_progress=tell,
+                    on_progress=lambda done, total: bar.update(done=done, total=total),
                 ),
                 partial(open_models, threads=1),
                 images,
                 limit_ms=limit_ms,
                 percentile=percentile,
+                configurations=tried,
+                on_configuration=lambda name: bar.update(what=_place(name, list(tried)), done=0, total=0),
             )
         show_fruits(found, open_console())
         if report is not None:
@@ -322,6 +336,11 @@ def bench_fruits(
             write_frontier_report(points, report, limits_ms=(limit_ms,))
     if found.best is None:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _place(name: str, of: list[str]) -> str:
+    """Which of several configurations it is."""
+    return f"{name} ({of.index(name) + 1} of {len(of)})"
 
 
 def bench_compare(

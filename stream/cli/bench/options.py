@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from engine.errors import ConfigError
 from stream.console.terminal import open_console
 
 if TYPE_CHECKING:
@@ -146,6 +147,32 @@ def check_bench(
             preflight.check_input(path, option)
         else:
             preflight.check_input_folder(path, option)
+
+
+def check_fit_on(sweep: str | None, fit_on: Path | None) -> None:
+    """See that a sweep of dimensions has what it needs.
+
+    Raises:
+        ConfigError: ``--fit-on`` is missing.
+    """
+    if sweep == "dim" and fit_on is None:
+        raise ConfigError(
+            "--sweep dim: the main directions are taken from other people's faces; "
+            "give a folder of images with --fit-on"
+        )
+
+
+def left_out(lacking: Mapping[str, str]) -> list[str]:
+    """Lines that say what is not measured, and why; one for each reason.
+
+    Args:
+        lacking: Reasons by name.
+    """
+    reasons = dict.fromkeys(lacking.values())
+    return [
+        f"left out: {', '.join(name for name, each in lacking.items() if each == reason)}: {reason}"
+        for reason in reasons
+    ]
 
 
 def finish(run: BenchRun, root: Path, report: Path | None, json_out: Path | None) -> None:

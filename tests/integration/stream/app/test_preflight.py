@@ -275,6 +275,15 @@ def test_a_data_set_that_is_not_there_is_said_before_anything_is_done(
     assert f"error: {missing} /nowhere/to/be/found: no such f" in done.stderr
 
 
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("name", ["lfw", "ytf"])
+def test_a_sweep_of_dimensions_without_other_faces(name: str, places: dict[str, str]) -> None:
+    done = invoke("bench", name, "--root", places["folder"], "--pairs", places["clip"], "--sweep", "dim")
+    assert done.exit_code == 2, done.exception
+    assert done.stderr.startswith("error: --sweep dim: ")
+    assert "give a folder of images with --fit-on" in done.stderr
+
+
 def test_a_disk_without_room(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"--out .*: \d+\.\d MiB are free and 1e\+12 needed"):
         preflight.check_output_folder(tmp_path / "new", "--out", room_mib=1e12)

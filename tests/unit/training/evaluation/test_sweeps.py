@@ -20,7 +20,13 @@ from engine.models.package import Patch
 from training.data.embedding_reader import upright_landmarks
 from training.data.model_setup import FaceModels
 from training.data.results import BenchRun
-from training.evaluation.latency_budget import FruitsPoint, frontier, one_core, run_fruits
+from training.evaluation.latency_budget import (
+    FruitsPoint,
+    configurations_here,
+    frontier,
+    one_core,
+    run_fruits,
+)
 from training.evaluation.lfw import run_lfw
 from training.evaluation.sweeps import face_size, jpeg, main_directions, quantised, reduced, sweep
 from training.evaluation.ytf import run_ytf
@@ -168,6 +174,21 @@ def test_numbers_out_of_range() -> None:
     for wrong in (lambda: jpeg(0), lambda: face_size(0), lambda: sweep("colour", None, None)):
         with pytest.raises(ValueError, match="expected"):
             wrong()
+
+
+def test_configurations_whose_models_are_lacking_are_told_before_anything_is_timed() -> None:
+    here, lacking = configurations_here(
+        {
+            "good": {"detector": "yunet", "embedder": "sface", "flip": True},
+            "blind": {"detector": "/nowhere/eyes.onnx", "embedder": "sface"},
+            "dumb": {"detector": "yunet", "embedder": "/nowhere/words.onnx"},
+        }
+    )
+    assert here == {"good": {"detector": "yunet", "embedder": "sface", "flip": True}}
+    assert {name: reason.partition(":")[0] for name, reason in lacking.items()} == {
+        "blind": "/nowhere/eyes.onnx",
+        "dumb": "/nowhere/words.onnx",
+    }
 
 
 def test_the_best_within_the_limit(lfw: tuple[Path, Path]) -> None:
