@@ -25,8 +25,8 @@ from stream.events.schema_files import schema_text  # noqa: E402
 
 MEANINGS = {
     "facestream.track.appeared.v1": "A person's stay at a camera begins.",
-    "facestream.track.updated.v1": "The embedding has improved; at most every five seconds, or every "
-    "second if it is much better.",
+    "facestream.track.updated.v1": "The embedding has improved; at most every five seconds "
+    "(`tracking.update_every_s`), or every second if it is much better.",
     "facestream.track.left.v1": "The person was not seen for five seconds, or the run ended.",
     "facestream.camera.up.v1": "The camera delivers frames.",
     "facestream.camera.down.v1": "The camera stopped delivering frames, or is still down but for "

@@ -130,7 +130,8 @@ class TrackingSettings(Settings):
         leave_after_s: A track that is not seen for this long has left; until then its person can rejoin it.
         rejoin_similarity: Minimum cosine, on SFace's scale, at which a new face rejoins a lost track.
         refresh_s: After this long, another face is added to a track's embedding even if it is not better.
-        update_every_s: Shortest time between two ``updated`` events of a track.
+        update_every_s: Shortest time between two ``updated`` events of a track; a much better face is
+            told after a second.
         min_quality: Faces of lower quality are left out of a track's embedding unless it has none.
     """
 

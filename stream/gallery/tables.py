@@ -29,8 +29,8 @@ CREATE TABLE IF NOT EXISTS file_names (
     template INTEGER PRIMARY KEY REFERENCES templates ON DELETE CASCADE,
     name BLOB NOT NULL
 ) STRICT"""
-"""What photographs' files were called. Galleries made before version 0.3 have no such table until one
-is needed, and earlier versions pass it over."""
+"""What photographs' files were called. Galleries made by release 0.2.0 and earlier have no such table until
+one is needed, and earlier versions pass it over."""
 SCHEMA: Final = f"""
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};

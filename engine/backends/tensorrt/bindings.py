@@ -23,7 +23,7 @@ TURING: Final = "sm75"
 
 _INSTALL: Final[dict[Flavour, str]] = {
     "tensorrt": "pip install tensorrt-cu13",
-    "tensorrt-rtx": "pip install tensorrt-rtx-cu13",
+    "tensorrt-rtx": "pip install 'facestream[tensorrt-rtx]'",
 }
 _TITLE: Final[dict[Flavour, str]] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 _NO_TARGETS: Final = frozenset({"NONE", "CURRENT"})

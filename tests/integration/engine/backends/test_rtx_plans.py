@@ -30,7 +30,7 @@ from engine.models import catalogue
 from engine.models.package import ModelPackage
 
 trt = pytest.importorskip(
-    "tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install tensorrt-rtx-cu13"
+    "tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'facestream[tensorrt-rtx]'"
 )
 
 MODELS = [

@@ -334,7 +334,7 @@ def test_an_engine_of_the_processor_that_does_not_fit_is_refused(
 
 @pytest.fixture(scope="module")
 def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx", reason="not installed: pip install tensorrt-rtx-cu13")
+    pytest.importorskip("tensorrt_rtx", reason="not installed: pip install 'facestream[tensorrt-rtx]'")
 
 
 @pytest.mark.usefixtures("rtx")

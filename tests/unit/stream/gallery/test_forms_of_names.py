@@ -23,7 +23,7 @@ sealed_or_not = pytest.mark.parametrize("sealer", [None, SEALER], ids=["plain", 
 
 
 def older_gallery(path: Path, sealer: Sealer | None = None) -> Gallery:
-    """As versions before 0.3 made them: two forms of a name are two people, and there are no file names."""
+    """As release 0.2.0 and earlier made them: two forms of a name are two people, and no file names."""
     gallery = gallery_of(path, "Ann", sealer=sealer, keep_photos=True)
     with gallery.writing():
         gallery.database.execute("DROP TABLE file_names")

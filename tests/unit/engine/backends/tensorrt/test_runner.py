@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -258,3 +259,12 @@ def test_what_is_here(gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "PyCUDA is" in (flavour_available("tensorrt") or "")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert (flavour_available("tensorrt") or "").endswith("run: pip install tensorrt-cu13")
+
+
+def test_for_rtx_there_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    said = flavour_available("tensorrt-rtx", purpose="build") or ""
+    assert "run: pip install" in said
+    assert said.endswith("'facestream[tensorrt-rtx]'")
+    extras = tomllib.loads((Path(__file__).parents[5] / "pyproject.toml").read_text())["project"]
+    assert "tensorrt-rtx" in extras["optional-dependencies"]
