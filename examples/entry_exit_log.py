@@ -8,8 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from stream.consumer import EventConsumer
-from stream.events import FaceEvent, IdentityEvent
+from facestream import EventConsumer, FaceEvent, IdentityEvent
 
 WHAT = {"appeared": "enters", "left": "leaves", "decided": "is", "corrected": "is rather"}
 

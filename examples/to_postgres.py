@@ -11,8 +11,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("psycopg is not installed; run: pip install 'psycopg[binary]>=3.2'")
 
-from stream.consumer import EventConsumer
-from stream.events import FaceEvent
+from facestream import EventConsumer, FaceEvent
 
 TABLE = """CREATE TABLE IF NOT EXISTS tracks (
     track_id text PRIMARY KEY, camera_id text NOT NULL, state text NOT NULL, sequence bigint NOT NULL,

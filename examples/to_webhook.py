@@ -11,9 +11,9 @@ import sys
 import threading
 from urllib import error, request
 
+from facestream import EventConsumer
 from stream.app.yaml_reader import expand_address
 from stream.common.uris import redact_uri
-from stream.consumer import EventConsumer
 from stream.events.cloudevents import to_json
 
 stopping = threading.Event()

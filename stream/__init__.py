@@ -1,7 +1,8 @@
 """The live half: cameras to frames to tracks to events, and the command line.
 
-Public names are ``stream.consumer``, ``stream.async_consumer``, ``stream.watch`` and ``stream.events``. The
-rooms, from the top; each imports only those below it, ``engine``, and itself (checked by ``make check``):
+Programs import from ``facestream``; ``consumer``, ``async_consumer``, ``watch``, ``testing`` and ``events``
+are what it shows of this package. The rooms, from the top; each imports only those below it, ``engine``, and
+itself (checked by ``make check``):
 
     cli         commands
     bench       speed measurements

@@ -99,7 +99,7 @@ def _section(text: str, name: str) -> str:
     return re.split(r"^### ", text.split(f"### `{name}`", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_configuration_is_valid(path: Path) -> None:
     environment = {"CAMERA_USER": "viewer", "CAMERA_PASSWORD": "x"}
     assert load_settings(path, environment=environment).cameras
