@@ -38,6 +38,7 @@ _SILENCE_S: Final = 4.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.25, 8.0
 _STOP_S: Final = 1.0
 _TIDY_S: Final = 0.5
+_SILENT_CLOSE_S: Final = 1.0
 
 
 class KafkaSink:
@@ -80,6 +81,7 @@ class KafkaSink:
         self._states_topic = f"{address.topic}.tracks" if track_states else None
         self._courier = Courier(spool, topic=address.topic, states_topic=self._states_topic)
         self._producer: Any = None
+        self._taken = spool.stats().events
         self._trouble = ""
         self._trouble_at = 0
         self._patience_s = _SILENCE_S
@@ -127,6 +129,7 @@ class KafkaSink:
             for event in events
         ]
         self._spool.append(payloads, timeout_s=self._emit_timeout_s)
+        self._taken += len(payloads)
         if not self._news.is_set():
             self._news.set()
         if not self._sync_every_s:
@@ -151,6 +154,8 @@ class KafkaSink:
     def close(self, timeout_s: float) -> None:
         """Deliver all events. Those that cannot be delivered in time stay in the spool for the next run.
 
+        Logs how many were delivered, and that it waits where that takes longer than a second.
+
         Raises:
             SinkError: Events are left in the spool; says how many, and where.
         """
@@ -158,13 +163,14 @@ class KafkaSink:
             return
         deadline = time.monotonic() + timeout_s
         if self._threads[0].is_alive():
-            self._spool.wait_until_empty(timeout_s)
+            self._wait_until_delivered(timeout_s)
         self._closing.set()
         self._news.set()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(_STOP_S, deadline - time.monotonic()))
         left = self._spool.stats().events
+        self._say_delivered()
         with ExitStack() as stack:
             stack.callback(self._spool.close)
             self._spool.sync()
@@ -174,6 +180,26 @@ class KafkaSink:
                 f"{self.name}: {left} events were not delivered{because}; they are kept "
                 f"in {self._spool.folder}; the next run with this sink delivers them"
             )
+
+    def _wait_until_delivered(self, timeout_s: float) -> None:
+        """Wait for the brokers, and say so where they keep us waiting."""
+        silent_s = min(_SILENT_CLOSE_S, timeout_s)
+        if self._spool.wait_until_empty(silent_s) or timeout_s <= silent_s:
+            return
+        log.info(
+            "waiting for kafka to take the rest",
+            sink=self.name,
+            waiting=self._spool.stats().events,
+            at_most_s=round(timeout_s - silent_s),
+        )
+        self._spool.wait_until_empty(timeout_s - silent_s)
+
+    def _say_delivered(self) -> None:
+        """Log how many events Kafka has, of those of this run and those that waited before it."""
+        stats = self._spool.stats()
+        gone = self._taken - stats.events - stats.dropped_events
+        if self._taken:
+            log.info("delivered", sink=self.name, events=max(0, min(gone, self._courier.delivered)))
 
     def _deliver(self) -> None:
         """Body of the thread: send and settle, start again after trouble."""

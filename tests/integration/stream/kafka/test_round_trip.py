@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from captured import capture_logs
 from event_checks import camera_event, face_event, identity_event
 from event_topics import WholeTopic, ids
 from kafka import KafkaConsumer, TopicPartition
@@ -68,7 +69,9 @@ def test_records_hold_what_was_emitted_and_each_camera_keeps_its_order(kafka_bro
     sink = open_sink(f"kafka://{kafka_broker}/{topic}")
     for event in events:
         sink.emit([event])
-    sink.close(WAIT_S)
+    with capture_logs() as told:
+        sink.close(WAIT_S)
+    assert [each["events"] for each in told if each["event"] == "delivered"] == [len(events)]
     found = read_topic(kafka_broker, topic, expected=len(events))
     assert {key for key, _ in found} == {b"door", b"cam-0", b"cam-1", b"cam-2"}
     for camera_id in ("door", "cam-0", "cam-1", "cam-2"):
@@ -144,7 +147,9 @@ def test_events_that_cannot_be_delivered_are_counted_aloud_and_go_with_the_next_
         sink.close(0.5)
     broker = mortal_server.start()
     sink = open_sink(address)
-    sink.close(WAIT_S)
+    with capture_logs() as told:
+        sink.close(WAIT_S)
+    assert [each["events"] for each in told if each["event"] == "delivered"] == [5]
     found = [event.event_id for _, event in read_topic(broker, topic, expected=5)]
     assert sorted(found) == sorted(event.event_id for event in some_events(5))
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from captured import capture_logs
 from event_checks import camera_event, face_event, identity_event
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -66,6 +67,16 @@ def test_without_a_broker_events_wait_and_the_end_says_how_many(
     assert [unpack(payload) for payload in batch.payloads] == [to_binary(event) for event in EVENTS]
     assert [split(payload).state_key for payload in batch.payloads] == [b"door-7f3a-1", b"", b""]
     spool.close()
+
+
+def test_the_end_says_that_it_waits_for_a_broker(make_sink: Callable[..., KafkaSink]) -> None:
+    sink = make_sink()
+    sink.emit(EVENTS)
+    with capture_logs() as told, pytest.raises(SinkError, match="3 events were not delivered"):
+        sink.close(1.5)
+    (waits,) = [each for each in told if each["event"] == "waiting for kafka to take the rest"]
+    assert (waits["waiting"], waits["sink"]) == (3, sink.name)
+    assert [each["events"] for each in told if each["event"] == "delivered"] == [0]
 
 
 def test_the_frames_do_not_wait_for_brokers(make_sink: Callable[..., KafkaSink]) -> None:
