@@ -58,15 +58,20 @@ class LiveTable:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._ended_s = time.monotonic()
+        self._ended_s = self._ended_s or time.monotonic()
         with contextlib.suppress(OSError):  # the terminal was closed
             self._live.stop()
 
     def _table(self) -> Table:
-        return camera_table(self._reports.values(), self._rates_now(), width=self._console.width)
+        return camera_table(self._reports.values(), self.rates(), width=self._console.width)
 
-    def _rates_now(self) -> dict[str, float]:
-        """Frames a second of each camera: lately, or once the run has ended, in all of it."""
+    def rates(self) -> dict[str, float]:
+        """Frames a second of each camera: lately, or once all have ended, in all of the run.
+
+        What comes after the last frame, such as waiting for a broker, does not count.
+        """
+        if self._ended_s is None and all(each.state is CameraState.ENDED for each in self._reports.values()):
+            self._ended_s = time.monotonic()
         if self._ended_s is not None:
             seconds = max(self._ended_s - self._begun_s, 1e-9)
             return {name: report.frames / seconds for name, report in self._reports.items()}

@@ -53,6 +53,17 @@ def test_a_run_that_has_ended_shows_its_mean_rate(monkeypatch: pytest.MonkeyPatc
     assert "9.2" in out.file.getvalue()
 
 
+def test_waiting_for_a_broker_after_the_end_does_not_lower_the_mean_rate(monkeypatch: pytest.MonkeyPatch):
+    now_s = 0.0
+    monkeypatch.setattr("stream.console.live_table.time.monotonic", lambda: now_s)
+    report = CameraReport("door", "rtsp://h/x", state=CameraState.UP)
+    with LiveTable(Console(file=io.StringIO(), width=120), {"door": report}) as table:
+        report.frames, now_s, report.state = 370, 37.0, CameraState.ENDED
+        assert table.rates() == {"door": 10.0}
+        now_s += 10.0
+    assert table.rates() == {"door": 10.0}
+
+
 def test_the_rate_is_of_the_last_seconds():
     meter = RateMeter()
     rates = [meter.rate(10 * second, now_s=float(second)) for second in range(20)]
