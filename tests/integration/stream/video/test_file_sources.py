@@ -377,8 +377,9 @@ def largest_change(frame: Frame, whole: Frame) -> float:
 @pytest.mark.parametrize(
     "tail",
     [
-        "x264enc speed-preset=ultrafast key-int-max=15 ! h264parse ! mpegtsmux",
-        "x264enc speed-preset=veryfast bframes=2 key-int-max=15 ! h264parse ! matroskamux",
+        # One thread makes the same bytes in each run. Decoders do not notice every change; they do these.
+        "x264enc threads=1 speed-preset=ultrafast key-int-max=15 ! h264parse ! mpegtsmux",
+        "x264enc threads=1 speed-preset=veryfast bframes=2 key-int-max=15 ! h264parse ! matroskamux",
         "avenc_wmv2 gop-size=15 bitrate=1000000 ! asfmux",
     ],
 )
@@ -387,7 +388,7 @@ def test_damaged_pictures_are_known_until_the_next_key_frame(tmp_path, portrait,
     whole = seen(path)
     assert not any(frame.is_damaged for frame in whole.values())
     data = bytearray(path.read_bytes())
-    for place in (40, 45):
+    for place in (30, 60):
         start = place * len(data) // 100
         data[start : start + 30] = bytes(byte ^ 0x55 for byte in data[start : start + 30])
     path.write_bytes(data)
