@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the tests in three parts side by side: those with Kafka mostly wait. Arguments are for one pytest."""
+"""Run the tests in four parts side by side: those with Kafka mostly wait. Arguments are for one pytest."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import sys
 import tempfile
 from typing import IO
 
-SHOWN = ("-m", "not kafka", "--ignore=tests/unit", "--durations=40", "--durations-min=5")
-BESIDE = (("-m", "not kafka", "tests/unit"), ("-m", "kafka"))
+SLOWEST = ("--durations=20", "--durations-min=5")
+LIVE = "tests/integration/stream"
+SHOWN = ("-m", "not kafka", "--ignore=tests/unit", f"--ignore={LIVE}", *SLOWEST)
+BESIDE = (("-m", "not kafka", "tests/unit"), ("-m", "not kafka", LIVE, *SLOWEST), ("-m", "kafka"))
 
 
 def start(*arguments: str, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
